@@ -1,0 +1,194 @@
+//! Turns finished files into the lake: replace a file whole, keep the state, hold the lock.
+//!
+//! The order of a commit is partition files first, state last, so a crash in between costs work and
+//! never data. No reader ever sees half a file: locally a temporary file of the same folder is synced
+//! and renamed; on an object store one PUT or one completed multipart upload appears at once, fenced
+//! by the etag that the file had when it was read.
+
+pub mod local;
+pub mod lock;
+pub mod remote;
+pub mod state;
+
+use std::fs::File;
+use std::io::Write;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::commit::local::LocalLake;
+use crate::commit::remote::RemoteLake;
+use crate::error::{Error, Kind, Result};
+
+/// Folder of everything that is not data. The leading underscore keeps it out of readers' globs.
+pub const META: &str = "_stripelake";
+
+/// Where the lake is.
+#[derive(Debug)]
+pub enum Lake {
+    Local(LocalLake),
+    Remote(RemoteLake),
+}
+
+/// What a file looked like when it was read or written; the fence of the next replacement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// The file does not exist.
+    Absent,
+    /// The object's entity tag.
+    Etag(String),
+    /// A local file; the lake's lock protects it.
+    Locked,
+}
+
+impl Version {
+    pub fn etag(&self) -> Option<&str> {
+        match self {
+            Version::Etag(etag) => Some(etag),
+            _ => None,
+        }
+    }
+}
+
+/// A file under construction, invisible to readers; it vanishes unless it is committed.
+#[derive(Debug)]
+pub struct Staged {
+    file: tempfile::NamedTempFile,
+}
+
+impl Staged {
+    /// Where the bytes go.
+    pub fn writer(&mut self) -> &mut File {
+        self.file.as_file_mut()
+    }
+}
+
+/// Why a replacement was refused.
+#[derive(Debug)]
+pub enum ReplaceError {
+    /// Another writer replaced the file since it was read: read it again, merge again.
+    Conflict,
+    Failed(Error),
+}
+
+impl From<Error> for ReplaceError {
+    fn from(error: Error) -> ReplaceError {
+        ReplaceError::Failed(error)
+    }
+}
+
+impl Lake {
+    /// Opens a folder (made when the first file is written) or `s3://bucket/prefix`.
+    ///
+    /// `environment` supplies `AWS_*` for an object store. Nothing is read or written yet.
+    pub fn open(location: &str, environment: &[(String, String)]) -> Result<Lake> {
+        match location.split_once("://") {
+            None => Ok(Lake::Local(LocalLake::new(location))),
+            Some(("file", path)) => Ok(Lake::Local(LocalLake::new(path))),
+            Some(("s3", rest)) => Ok(Lake::Remote(RemoteLake::s3(rest, environment)?)),
+            Some((scheme, _)) => Err(Error::usage(format!(
+                "expected a folder or s3://bucket/prefix as lake, got scheme \"{scheme}\""
+            ))),
+        }
+    }
+
+    /// As the user would name it.
+    pub fn location(&self) -> String {
+        match self {
+            Lake::Local(lake) => lake.root.display().to_string(),
+            Lake::Remote(lake) => lake.location.clone(),
+        }
+    }
+
+    /// Makes sure that files can be written, before anything else is done.
+    pub async fn check_writable(&self) -> Result<()> {
+        match self {
+            Lake::Local(lake) => lake.check_writable(),
+            Lake::Remote(lake) => lake.check_reachable().await,
+        }
+    }
+
+    /// A copy or handle of a file for reading, and the version to fence its replacement with.
+    /// `None` when it does not exist.
+    pub async fn read(&self, path: &str) -> Result<Option<(File, Version)>> {
+        match self {
+            Lake::Local(lake) => Ok(lake.read(path)?.map(|file| (file, Version::Locked))),
+            Lake::Remote(lake) => lake.read_to_temporary(path).await,
+        }
+    }
+
+    /// The whole of a small file.
+    pub async fn read_bytes(&self, path: &str) -> Result<Option<(Vec<u8>, Version)>> {
+        match self {
+            Lake::Local(lake) => Ok(lake.read_bytes(path)?.map(|bytes| (bytes, Version::Locked))),
+            Lake::Remote(lake) => lake.read_bytes(path).await,
+        }
+    }
+
+    /// A JSON file of ours. Fails with [`Kind::Integrity`] when it is not what we wrote.
+    pub async fn read_json<T: DeserializeOwned>(&self, path: &str) -> Result<Option<(T, Version)>> {
+        let Some((bytes, version)) = self.read_bytes(path).await? else { return Ok(None) };
+        let value = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::integrity(format!("{path}: {e}"))
+                .hint("restore the file from a backup, or move the lake away and sync anew")
+        })?;
+        Ok(Some((value, version)))
+    }
+
+    /// A new file that will become `path`.
+    pub fn stage(&self, path: &str) -> Result<Staged> {
+        match self {
+            Lake::Local(lake) => lake.stage(path),
+            Lake::Remote(_) => {
+                let file = tempfile::NamedTempFile::new()
+                    .map_err(|e| Error::destination(format!("temporary file: {e}")))?;
+                Ok(Staged { file })
+            }
+        }
+    }
+
+    /// Puts a finished file in place of what `seen` describes, whole and durable.
+    pub async fn replace(
+        &self,
+        path: &str,
+        staged: Staged,
+        seen: &Version,
+    ) -> std::result::Result<Version, ReplaceError> {
+        match self {
+            Lake::Local(lake) => {
+                lake.replace(path, staged)?;
+                Ok(Version::Locked)
+            }
+            Lake::Remote(lake) => lake.replace(path, staged, seen).await,
+        }
+    }
+
+    /// Replaces a small file of ours.
+    pub async fn write_bytes(&self, path: &str, bytes: &[u8], seen: &Version) -> Result<Version> {
+        let mut staged = self.stage(path)?;
+        let written = staged.writer().write_all(bytes);
+        written.map_err(|e| Error::destination(format!("{path}: {e}")))?;
+        self.replace(path, staged, seen).await.map_err(|error| match error {
+            ReplaceError::Failed(error) => error,
+            ReplaceError::Conflict => Error::new(
+                Kind::Locked,
+                format!("{path}: expected the version that this run read, got one of another writer"),
+            )
+            .hint("run one stripelake per lake at a time; run this one again"),
+        })
+    }
+
+    pub async fn write_json<T: Serialize>(&self, path: &str, value: &T, seen: &Version) -> Result<Version> {
+        let mut bytes = serde_json::to_vec_pretty(value).expect("our own types are JSON");
+        bytes.push(b'\n');
+        self.write_bytes(path, &bytes, seen).await
+    }
+
+    /// Removes a file; it may be gone already.
+    pub async fn remove(&self, path: &str) -> Result<()> {
+        match self {
+            Lake::Local(lake) => lake.remove(path),
+            Lake::Remote(lake) => lake.remove(path).await,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Turns staged files into files of a local folder: write, sync, rename, sync the folder.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use crate::commit::Staged;
+use crate::error::{Error, Result};
+
+/// Temporary files start so and never end in `.parquet`, so no reader's glob matches them.
+const TEMPORARY: &str = ".stripelake-";
+
+/// A lake in a folder of the local file system.
+#[derive(Debug)]
+pub struct LocalLake {
+    pub root: PathBuf,
+}
+
+impl LocalLake {
+    pub fn new(root: impl Into<PathBuf>) -> LocalLake {
+        LocalLake { root: root.into() }
+    }
+
+    /// Where a file of the lake is.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Makes a temporary file in the lake's folder, or in the nearest folder above that exists.
+    pub fn check_writable(&self) -> Result<()> {
+        let mut folder: &Path = &self.root;
+        loop {
+            match fs::metadata(folder) {
+                Ok(metadata) if metadata.is_dir() => break,
+                Ok(_) => {
+                    return Err(Error::destination(format!(
+                        "lake {}: expected a folder, got a file",
+                        self.root.display()
+                    ))
+                    .hint("choose another --lake"));
+                }
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    folder = match folder.parent() {
+                        Some(parent) if !parent.as_os_str().is_empty() => parent,
+                        _ => Path::new("."),
+                    };
+                }
+                Err(e) => return Err(self.failed("", e)),
+            }
+        }
+        temporary_in(folder).map(drop).map_err(|e| self.failed("", e))
+    }
+
+    pub fn read(&self, path: &str) -> Result<Option<File>> {
+        match File::open(self.path(path)) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound) => Ok(None),
+            Err(e) => Err(self.failed(path, e)),
+        }
+    }
+
+    pub fn read_bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        match fs::read(self.path(path)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound) => Ok(None),
+            Err(e) => Err(self.failed(path, e)),
+        }
+    }
+
+    /// A temporary file beside `path`, on the same file system.
+    pub fn stage(&self, path: &str) -> Result<Staged> {
+        let target = self.path(path);
+        let folder = target.parent().expect("a file of the lake is in a folder");
+        fs::create_dir_all(folder).map_err(|e| self.failed(path, e))?;
+        Ok(Staged { file: temporary_in(folder).map_err(|e| self.failed(path, e))? })
+    }
+
+    /// Survives a power loss once it returns.
+    pub fn replace(&self, path: &str, staged: Staged) -> Result<()> {
+        let target = self.path(path);
+        let failed = |e| self.failed(path, e);
+        staged.file.as_file().sync_all().map_err(failed)?;
+        staged.file.persist(&target).map_err(|e| failed(e.error))?;
+        for folder in target.ancestors().skip(1) {
+            sync_folder(folder).map_err(failed)?;
+            if folder == self.root {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn remove(&self, path: &str) -> Result<()> {
+        let target = self.path(path);
+        match fs::remove_file(&target) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(self.failed(path, e)),
+        }
+        let folder = target.parent().expect("a file of the lake is in a folder");
+        // A partition's folder without its file would only puzzle; one that holds more stays.
+        let _ = fs::remove_dir(folder);
+        Ok(())
+    }
+
+    /// Takes away what a failed run left behind in its own folders.
+    pub fn remove_temporaries(&self, folder: &str) {
+        let folder = self.path(folder);
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let _ = fs::remove_dir(&folder);
+    }
+
+    fn failed(&self, path: &str, error: io::Error) -> Error {
+        let target = self.path(path);
+        let hint = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "free space or choose another --lake, then run the same command again"
+            }
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                "make the folder writable for this user, or choose another --lake"
+            }
+            _ => "check the folder, or choose another --lake",
+        };
+        Error::destination(format!("lake file {}: {error}", target.display())).hint(hint)
+    }
+}
+
+fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY).suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The process's umask decides who may read the lake, as for any other file.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,129 @@
+//! Keeps other writers out of the lake while a run is at work.
+//!
+//! Locally an operating system lock on a file, which dies with the process. On an object store a lease:
+//! an object with an expiry that its holder renews and that others may take over once it has passed.
+
+use std::fs::File;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::task::AbortHandle;
+
+use crate::commit::remote::RemoteLake;
+use crate::commit::{Lake, META, Version};
+use crate::error::{Error, Kind, Result};
+
+/// A lease not renewed for this long may be taken over.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often a waiting run looks again.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The lock, held until it is dropped or released.
+#[derive(Debug)]
+pub enum Guard {
+    Local { _file: File },
+    Remote { lake: RemoteLake, run_id: String, renewal: AbortHandle },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Lease {
+    run_id: String,
+    /// Counts the holders.
+    epoch: u64,
+    expires_at: Timestamp,
+}
+
+fn lease_path() -> String {
+    format!("{META}/lease.json")
+}
+
+/// Takes the lock, waiting at most `wait`. Fails with [`Kind::Locked`].
+pub async fn acquire(lake: &Lake, run_id: &str, wait: Duration) -> Result<Guard> {
+    let deadline = tokio::time::Instant::now() + wait;
+    loop {
+        let attempt = match lake {
+            Lake::Local(local) => {
+                let path = local.path(&format!("{META}/lock"));
+                try_file(&path)?.map(|file| Guard::Local { _file: file })
+            }
+            Lake::Remote(remote) => try_lease(remote, run_id).await?,
+        };
+        if let Some(guard) = attempt {
+            return Ok(guard);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(Error::new(Kind::Locked, format!("another run holds the lake {}", lake.location()))
+                .lake("unchanged by this run")
+                .hint("wait for it to end, or pass --wait-lock 10m"));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn try_file(path: &std::path::Path) -> Result<Option<File>> {
+    let failed = |e: std::io::Error| Error::destination(format!("lock {}: {e}", path.display()));
+    std::fs::create_dir_all(path.parent().expect("the lock is in a folder")).map_err(failed)?;
+    let file = File::options().create(true).append(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(e)) => Err(failed(e)),
+    }
+}
+
+async fn try_lease(lake: &RemoteLake, run_id: &str) -> Result<Option<Guard>> {
+    let (epoch, seen) = match lake.read_bytes(&lease_path()).await? {
+        None => (0, Version::Absent),
+        Some((bytes, version)) => match serde_json::from_slice::<Lease>(&bytes) {
+            Ok(lease) if lease.expires_at > Timestamp::now() => return Ok(None),
+            Ok(lease) => (lease.epoch, version),
+            Err(_) => (0, version),
+        },
+    };
+    let Some(version) = lake.put_if(&lease_path(), lease(run_id, epoch + 1), &seen).await? else {
+        return Ok(None);
+    };
+    let renewal = tokio::spawn(renew(lake.clone(), run_id.to_owned(), epoch + 1, version)).abort_handle();
+    Ok(Some(Guard::Remote { lake: lake.clone(), run_id: run_id.to_owned(), renewal }))
+}
+
+fn lease(run_id: &str, epoch: u64) -> Vec<u8> {
+    let lease = Lease { run_id: run_id.to_owned(), epoch, expires_at: Timestamp::now() + LEASE };
+    serde_json::to_vec(&lease).expect("our own types are JSON")
+}
+
+/// Stops when another holder took over; the etag fence then refuses this run's commits.
+async fn renew(lake: RemoteLake, run_id: String, epoch: u64, mut version: Version) {
+    loop {
+        tokio::time::sleep(LEASE / 3).await;
+        match lake.put_if(&lease_path(), lease(&run_id, epoch), &version).await {
+            Ok(Some(next)) => version = next,
+            Ok(None) => return,
+            Err(_) => {}
+        }
+    }
+}
+
+impl Guard {
+    /// Gives the lock back at once; a dropped lease would only expire.
+    pub async fn release(self) {
+        if let Guard::Remote { lake, run_id, renewal } = &self {
+            renewal.abort();
+            if let Ok(Some((bytes, _))) = lake.read_bytes(&lease_path()).await {
+                let is_ours = serde_json::from_slice::<Lease>(&bytes).is_ok_and(|l| l.run_id == *run_id);
+                if is_ours {
+                    let _ = lake.remove(&lease_path()).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Guard::Remote { renewal, .. } = self {
+            renewal.abort();
+        }
+    }
+}

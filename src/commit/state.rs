@@ -1,0 +1,115 @@
+//! What the lake remembers between runs, as JSON under `_stripelake`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::encode::Written;
+use crate::error::{Error, Result};
+use crate::partition::Grain;
+
+/// The version of the lake's layout that this program writes.
+pub const FORMAT: u32 = 1;
+
+pub const LAKE: &str = "_stripelake/lake.json";
+
+/// Where a resource's state is.
+pub fn state_path(resource: &str) -> String {
+    format!("_stripelake/state/{resource}.json")
+}
+
+/// Where a run's report is.
+pub fn run_path(run_id: &str) -> String {
+    format!("_stripelake/runs/{run_id}.json")
+}
+
+/// Where a run keeps the objects of a resource that could not be rows.
+pub fn rejected_path(run_id: &str, resource: &str) -> String {
+    format!("_stripelake/rejected/{run_id}/{resource}.ndjson")
+}
+
+/// `lake.json`: to whom the lake belongs. Account and mode are unknown until a sync with a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LakeInfo {
+    pub format: u32,
+    pub account: Option<String>,
+    pub livemode: Option<bool>,
+    pub stripe_version: String,
+}
+
+impl LakeInfo {
+    /// Refuses a lake that a newer program wrote.
+    pub fn check_format(&self) -> Result<()> {
+        if self.format > FORMAT {
+            return Err(Error::usage(format!(
+                "the lake has format {}, expected at most {FORMAT}",
+                self.format
+            ))
+            .hint("use the newer stripelake that wrote it"));
+        }
+        Ok(())
+    }
+}
+
+/// `state/<resource>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceState {
+    pub format: u32,
+    pub resource: String,
+    /// Chosen at the first sync that saw rows; `None` while there were none.
+    pub grain: Option<Grain>,
+    /// Everything that was created before this second (Stripe's clock) has been listed.
+    pub complete_until: Option<i64>,
+    pub schema_version: String,
+    /// By folder name; `""` is the only file of a resource without partitions.
+    pub partitions: BTreeMap<String, FileState>,
+}
+
+impl ResourceState {
+    pub fn new(resource: &str, schema_version: &str) -> ResourceState {
+        ResourceState {
+            format: FORMAT,
+            resource: resource.to_owned(),
+            grain: None,
+            complete_until: None,
+            schema_version: schema_version.to_owned(),
+            partitions: BTreeMap::new(),
+        }
+    }
+
+    pub fn n_rows(&self) -> u64 {
+        self.partitions.values().map(|file| file.rows).sum()
+    }
+
+    pub fn n_bytes(&self) -> u64 {
+        self.partitions.values().map(|file| file.bytes).sum()
+    }
+}
+
+/// One partition file, as it was committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    pub rows: u64,
+    pub bytes: u64,
+    pub crc32: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// First and last `created`, unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<(i64, i64)>,
+    pub schema_version: String,
+}
+
+impl FileState {
+    pub fn new(written: &Written, etag: Option<&str>) -> FileState {
+        let secs = |us: i64| us.div_euclid(1_000_000);
+        FileState {
+            rows: written.n_rows,
+            bytes: written.n_bytes,
+            crc32: format!("{:08x}", written.crc32),
+            etag: etag.map(str::to_owned),
+            created: written.created.map(|(first, last)| (secs(first), secs(last))),
+            schema_version: written.schema_version.clone(),
+        }
+    }
+}

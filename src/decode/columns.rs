@@ -1,0 +1,380 @@
+//! Turns values that arrive row by row into Arrow arrays; a column is touched only when it has a value.
+//!
+//! Every builder pads with nulls lazily: `put(row, value)` first catches up to `row`. A value that
+//! arrives a second time for one row (a duplicate key) is refused with `false`, and the caller keeps
+//! it elsewhere. `truncate(row)` takes back what a rejected object had already written.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, MapArray,
+    StringArray, StructArray, TimestampMicrosecondArray,
+};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, Field, Fields};
+
+/// Digits before and after the point of a decimal column: `Decimal128(38, 12)`, since Stripe's decimal
+/// strings have at most 12 decimals.
+pub const DECIMAL: (u8, i8) = (38, 12);
+
+/// Which rows hold a value.
+#[derive(Default)]
+struct Validity {
+    bits: Vec<u64>,
+}
+
+impl Validity {
+    #[inline]
+    fn set(&mut self, row: usize) {
+        let word = row >> 6;
+        if word >= self.bits.len() {
+            self.bits.resize(word + 1, 0);
+        }
+        self.bits[word] |= 1 << (row & 63);
+    }
+
+    fn is_set(&self, row: usize) -> bool {
+        self.bits.get(row >> 6).is_some_and(|word| word >> (row & 63) & 1 == 1)
+    }
+
+    fn truncate(&mut self, row: usize) {
+        let word = row >> 6;
+        self.bits.truncate(word + 1);
+        if let Some(last) = self.bits.get_mut(word) {
+            *last &= (1 << (row & 63)) - 1;
+        }
+    }
+
+    fn finish(&mut self, n_rows: usize) -> Option<NullBuffer> {
+        let mut bits = std::mem::take(&mut self.bits);
+        bits.resize(n_rows.div_ceil(64), 0);
+        let nulls = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(bits), 0, n_rows));
+        (nulls.null_count() > 0).then_some(nulls)
+    }
+}
+
+/// UTF-8 text.
+pub struct Text {
+    bytes: Vec<u8>,
+    offsets: Vec<i32>,
+    valid: Validity,
+}
+
+impl Default for Text {
+    fn default() -> Text {
+        Text { bytes: Vec::new(), offsets: vec![0], valid: Validity::default() }
+    }
+}
+
+impl Text {
+    #[inline]
+    pub fn put(&mut self, row: usize, value: &str) -> bool {
+        if self.offsets.len() > row + 1 {
+            return false;
+        }
+        self.offsets.resize(row + 1, self.bytes.len() as i32);
+        self.bytes.extend_from_slice(value.as_bytes());
+        self.offsets.push(self.bytes.len() as i32);
+        self.valid.set(row);
+        true
+    }
+
+    /// The value of `row`, if one was put.
+    pub fn get(&self, row: usize) -> Option<&str> {
+        let (start, end) = (*self.offsets.get(row)?, *self.offsets.get(row + 1)?);
+        let bytes = &self.bytes[start as usize..end as usize];
+        self.valid.is_set(row).then(|| std::str::from_utf8(bytes).expect("put takes text"))
+    }
+
+    pub(super) fn truncate(&mut self, row: usize) {
+        if self.offsets.len() > row + 1 {
+            self.offsets.truncate(row + 1);
+            self.bytes.truncate(self.offsets[row] as usize);
+            self.valid.truncate(row);
+        }
+    }
+
+    pub(super) fn finish(&mut self, n_rows: usize) -> StringArray {
+        self.offsets.resize(n_rows + 1, self.bytes.len() as i32);
+        let offsets = std::mem::replace(&mut self.offsets, vec![0]);
+        let bytes = std::mem::take(&mut self.bytes);
+        let capacity = bytes.len();
+        let array = StringArray::new(
+            OffsetBuffer::new(ScalarBuffer::from(offsets)),
+            Buffer::from_vec(bytes),
+            self.valid.finish(n_rows),
+        );
+        self.bytes.reserve(capacity);
+        array
+    }
+}
+
+/// Values of one fixed width.
+#[derive(Default)]
+pub struct Fixed<T> {
+    values: Vec<T>,
+    valid: Validity,
+}
+
+impl<T: Copy + Default> Fixed<T> {
+    #[inline]
+    pub fn put(&mut self, row: usize, value: T) -> bool {
+        if self.values.len() > row {
+            return false;
+        }
+        self.values.resize(row, T::default());
+        self.values.push(value);
+        self.valid.set(row);
+        true
+    }
+
+    /// The value of `row`, if one was put.
+    pub fn get(&self, row: usize) -> Option<T> {
+        self.values.get(row).copied().filter(|_| self.valid.is_set(row))
+    }
+
+    fn truncate(&mut self, row: usize) {
+        if self.values.len() > row {
+            self.values.truncate(row);
+            self.valid.truncate(row);
+        }
+    }
+
+    fn finish(&mut self, n_rows: usize) -> (Vec<T>, Option<NullBuffer>) {
+        self.values.resize(n_rows, T::default());
+        let values = std::mem::take(&mut self.values);
+        self.values.reserve(n_rows);
+        (values, self.valid.finish(n_rows))
+    }
+}
+
+/// Where each row's entries end, for lists and maps.
+pub struct Spans {
+    offsets: Vec<i32>,
+    valid: Validity,
+}
+
+impl Default for Spans {
+    fn default() -> Spans {
+        Spans { offsets: vec![0], valid: Validity::default() }
+    }
+}
+
+impl Spans {
+    /// Whether `row` has no list yet.
+    pub fn is_free(&self, row: usize) -> bool {
+        self.offsets.len() <= row + 1
+    }
+
+    /// Records that the entries up to `end` belong to `row`; `end` counts all entries so far.
+    pub fn close(&mut self, row: usize, end: usize) {
+        let start = *self.offsets.last().expect("offsets start with 0");
+        self.offsets.resize(row + 1, start);
+        self.offsets.push(end as i32);
+        self.valid.set(row);
+    }
+
+    /// Returns how many entries remain.
+    fn truncate(&mut self, row: usize) -> usize {
+        if self.offsets.len() > row + 1 {
+            self.offsets.truncate(row + 1);
+            self.valid.truncate(row);
+        }
+        *self.offsets.last().expect("offsets start with 0") as usize
+    }
+
+    fn finish(&mut self, n_rows: usize) -> (OffsetBuffer<i32>, Option<NullBuffer>) {
+        let end = *self.offsets.last().expect("offsets start with 0");
+        self.offsets.resize(n_rows + 1, end);
+        let offsets = std::mem::replace(&mut self.offsets, vec![0]);
+        (OffsetBuffer::new(ScalarBuffer::from(offsets)), self.valid.finish(n_rows))
+    }
+}
+
+/// A list of texts.
+#[derive(Default)]
+pub struct TextList {
+    pub spans: Spans,
+    pub items: Text,
+    pub n_items: usize,
+}
+
+/// A map of text to text.
+#[derive(Default)]
+pub struct TextMap {
+    pub spans: Spans,
+    pub keys: Text,
+    pub values: Text,
+    pub n_entries: usize,
+}
+
+/// A list of structs: the items are the rows of a table of their own.
+pub struct StructList {
+    pub spans: Spans,
+    pub items: Table,
+}
+
+/// One column under construction.
+pub enum Column {
+    Text(Text),
+    Int64(Fixed<i64>),
+    Float64(Fixed<f64>),
+    Bool(Fixed<bool>),
+    Timestamp(Fixed<i64>),
+    Decimal(Fixed<i128>),
+    TextList(TextList),
+    TextMap(TextMap),
+    StructList(StructList),
+}
+
+impl Column {
+    /// The builder for a field of a resource's schema.
+    pub fn new(field: &Field) -> Column {
+        match field.data_type() {
+            DataType::Utf8 => Column::Text(Text::default()),
+            DataType::Int64 => Column::Int64(Fixed::default()),
+            DataType::Float64 => Column::Float64(Fixed::default()),
+            DataType::Boolean => Column::Bool(Fixed::default()),
+            DataType::Timestamp(_, _) => Column::Timestamp(Fixed::default()),
+            DataType::Decimal128(_, _) => Column::Decimal(Fixed::default()),
+            DataType::Map(_, _) => Column::TextMap(TextMap::default()),
+            DataType::List(item) => match item.data_type() {
+                DataType::Struct(fields) => Column::StructList(StructList {
+                    spans: Spans::default(),
+                    items: Table::new(fields),
+                }),
+                _ => Column::TextList(TextList::default()),
+            },
+            other => unreachable!("the catalog has no column of type {other}"),
+        }
+    }
+
+    fn truncate(&mut self, row: usize) {
+        match self {
+            Column::Text(c) => c.truncate(row),
+            Column::Int64(c) | Column::Timestamp(c) => c.truncate(row),
+            Column::Float64(c) => c.truncate(row),
+            Column::Bool(c) => c.truncate(row),
+            Column::Decimal(c) => c.truncate(row),
+            Column::TextList(c) => {
+                c.n_items = c.spans.truncate(row);
+                c.items.truncate(c.n_items);
+            }
+            Column::TextMap(c) => {
+                c.n_entries = c.spans.truncate(row);
+                c.keys.truncate(c.n_entries);
+                c.values.truncate(c.n_entries);
+            }
+            Column::StructList(c) => {
+                let n_items = c.spans.truncate(row);
+                c.items.truncate(n_items);
+            }
+        }
+    }
+
+    fn finish(&mut self, field: &Field, n_rows: usize) -> ArrayRef {
+        match self {
+            Column::Text(c) => Arc::new(c.finish(n_rows)),
+            Column::Int64(c) => {
+                let (values, nulls) = c.finish(n_rows);
+                Arc::new(Int64Array::new(values.into(), nulls))
+            }
+            Column::Float64(c) => {
+                let (values, nulls) = c.finish(n_rows);
+                Arc::new(Float64Array::new(values.into(), nulls))
+            }
+            Column::Bool(c) => {
+                let (values, nulls) = c.finish(n_rows);
+                Arc::new(BooleanArray::new(values.into(), nulls))
+            }
+            Column::Timestamp(c) => {
+                let (values, nulls) = c.finish(n_rows);
+                Arc::new(TimestampMicrosecondArray::new(values.into(), nulls).with_timezone("UTC"))
+            }
+            Column::Decimal(c) => {
+                let (values, nulls) = c.finish(n_rows);
+                let array = Decimal128Array::new(values.into(), nulls);
+                Arc::new(array.with_precision_and_scale(DECIMAL.0, DECIMAL.1).expect("38 digits fit"))
+            }
+            Column::TextList(c) => {
+                let items = c.items.finish(std::mem::take(&mut c.n_items));
+                let (offsets, nulls) = c.spans.finish(n_rows);
+                Arc::new(ListArray::new(list_item(field), offsets, Arc::new(items), nulls))
+            }
+            Column::TextMap(c) => map_array(c, field, n_rows),
+            Column::StructList(c) => {
+                let n_items = c.items.n_rows;
+                let items = StructArray::new(
+                    struct_fields(field),
+                    c.items.finish(),
+                    None,
+                );
+                debug_assert_eq!(items.len(), n_items);
+                let (offsets, nulls) = c.spans.finish(n_rows);
+                Arc::new(ListArray::new(list_item(field), offsets, Arc::new(items), nulls))
+            }
+        }
+    }
+}
+
+fn list_item(field: &Field) -> Arc<Field> {
+    match field.data_type() {
+        DataType::List(item) => item.clone(),
+        other => unreachable!("{other} is no list"),
+    }
+}
+
+fn struct_fields(field: &Field) -> Fields {
+    match list_item(field).data_type() {
+        DataType::Struct(fields) => fields.clone(),
+        other => unreachable!("{other} is no struct"),
+    }
+}
+
+fn map_array(column: &mut TextMap, field: &Field, n_rows: usize) -> ArrayRef {
+    let DataType::Map(entries, ordered) = field.data_type() else {
+        unreachable!("{} is no map", field.data_type());
+    };
+    let DataType::Struct(fields) = entries.data_type() else {
+        unreachable!("a map's entries are a struct");
+    };
+    let n_entries = std::mem::take(&mut column.n_entries);
+    let keys: ArrayRef = Arc::new(column.keys.finish(n_entries));
+    let values: ArrayRef = Arc::new(column.values.finish(n_entries));
+    let structs = StructArray::new(fields.clone(), vec![keys, values], None);
+    let (offsets, nulls) = column.spans.finish(n_rows);
+    Arc::new(MapArray::new(entries.clone(), offsets, structs, nulls, *ordered))
+}
+
+/// The columns of one table under construction, all of the same length once finished.
+pub struct Table {
+    fields: Fields,
+    pub columns: Vec<Column>,
+    /// Rows that are complete; the row under construction has this number.
+    pub n_rows: usize,
+}
+
+impl Table {
+    pub fn new(fields: &Fields) -> Table {
+        Table {
+            fields: fields.clone(),
+            columns: fields.iter().map(|f| Column::new(f)).collect(),
+            n_rows: 0,
+        }
+    }
+
+    /// Takes back every row from `row` on, the unfinished one included.
+    pub fn truncate(&mut self, row: usize) {
+        for column in &mut self.columns {
+            column.truncate(row);
+        }
+        self.n_rows = row;
+    }
+
+    /// The arrays of all complete rows, in the order of the fields; the table is empty afterwards.
+    pub fn finish(&mut self) -> Vec<ArrayRef> {
+        let n_rows = std::mem::take(&mut self.n_rows);
+        let columns = self.columns.iter_mut().zip(&self.fields);
+        columns.map(|(column, field)| column.finish(field, n_rows)).collect()
+    }
+}

@@ -1,0 +1,75 @@
+//! Turns number text into exact values, or says that it does not fit.
+
+use crate::decode::columns::DECIMAL;
+
+/// A JSON integer that fits 64 bits; `1.0` and `1e3` are not integers here.
+pub fn int64(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// A JSON number within the range of a 64-bit float.
+pub fn float(text: &str) -> Option<f64> {
+    if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok().filter(|v: &f64| v.is_finite())
+}
+
+/// Unix seconds as microseconds.
+pub fn micros(text: &str) -> Option<i64> {
+    int64(text)?.checked_mul(1_000_000)
+}
+
+/// A decimal string such as `-12.5` as an integer scaled by 10^12; `None` when it has more than 12
+/// decimals, more than 26 digits before the point, or anything but digits.
+pub fn decimal(text: &str) -> Option<i128> {
+    let scale = DECIMAL.1 as usize;
+    let (is_negative, unsigned) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+    let is_number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > scale {
+        return None;
+    }
+    if whole.trim_start_matches('0').len() > DECIMAL.0 as usize - scale {
+        return None;
+    }
+    let mut value: i128 = 0;
+    for digit in whole.bytes().chain(fraction.bytes()) {
+        value = value * 10 + i128::from(digit - b'0');
+    }
+    value *= 10i128.pow((scale - fraction.len()) as u32);
+    Some(if is_negative { -value } else { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p4_numbers_never_wrap_or_round() {
+        assert_eq!(int64("9223372036854775807"), Some(i64::MAX));
+        assert_eq!(int64("9223372036854775808"), None);
+        assert_eq!(int64("-9223372036854775808"), Some(i64::MIN));
+        for text in ["1.0", "1e3", "", "-", "true", "\"1\""] {
+            assert_eq!(int64(text), None, "{text}");
+        }
+        assert_eq!(float("1e400"), None);
+        assert_eq!(float("-2.5"), Some(-2.5));
+        assert_eq!(micros("9223372036854"), Some(9_223_372_036_854_000_000));
+        assert_eq!(micros("9223372036855"), None);
+    }
+
+    #[test]
+    fn decimals_are_exact_to_twelve_places() {
+        assert_eq!(decimal("0.000000000001"), Some(1));
+        assert_eq!(decimal("-1.5"), Some(-1_500_000_000_000));
+        assert_eq!(decimal("99999999999999999999999999.999999999999"), Some(10i128.pow(38) - 1));
+        for text in ["100000000000000000000000000", "1.0000000000001", "1e5", ".5", "5.", "", "-", "+1", " 1"] {
+            assert_eq!(decimal(text), None, "{text}");
+        }
+    }
+}

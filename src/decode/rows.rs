@@ -1,0 +1,172 @@
+//! Turns decoded members into the rows of one table, system columns included.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+
+use crate::catalog::{ColumnKind, Resource};
+use crate::decode::columns::{Column, Table};
+use crate::decode::json_text::Reject;
+use crate::decode::schema::arrow_schema;
+
+/// `created` in seconds from 1970 up to here (2200-01-01) is believed; anything else is a broken object.
+const LAST_CREATED: i64 = 7_258_118_400;
+
+/// In memory only: the second in which the object that decides the partition was created.
+pub const PARTITION_AT: &str = "_partition_at";
+
+/// The columns that every row needs, by index.
+struct Required {
+    id: usize,
+    created: Option<usize>,
+    livemode: usize,
+    /// For a child, the column that names its parent.
+    parent_key: Option<usize>,
+}
+
+/// The parent of a child row.
+#[derive(Debug, Clone)]
+pub struct ParentRow {
+    pub id: String,
+    /// Seconds.
+    pub created: i64,
+}
+
+/// The rows of one table under construction.
+pub struct Rows {
+    pub resource: Arc<Resource>,
+    pub table: Table,
+    pub extra: crate::decode::columns::Text,
+    schema: SchemaRef,
+    required: Required,
+    synced_at: Vec<i64>,
+    deleted: Vec<bool>,
+    partition_at: Vec<i64>,
+}
+
+impl Rows {
+    pub fn new(resource: &Arc<Resource>) -> Rows {
+        let schema = arrow_schema(resource);
+        let fields: Fields = schema.fields()[..resource.columns.len()].to_vec().into();
+        let position = |name: &str| resource.columns.iter().position(|c| c.name == name);
+        Rows {
+            resource: resource.clone(),
+            table: Table::new(&fields),
+            extra: Default::default(),
+            required: Required {
+                id: position("id").expect("the catalog checks that id is a column"),
+                created: position("created").filter(|_| resource.has_created),
+                livemode: position("livemode").expect("the catalog adds livemode"),
+                parent_key: resource.parent.as_ref().and_then(|p| position(&p.key)),
+            },
+            schema,
+            synced_at: Vec::new(),
+            deleted: Vec::new(),
+            partition_at: Vec::new(),
+        }
+    }
+
+    /// Completes the row under construction and returns `(id, created)`, `created` in seconds.
+    ///
+    /// Fails where the object has no proper `id` or `created`; the caller then takes the row back
+    /// with [`Rows::truncate`].
+    pub fn end_row(
+        &mut self,
+        livemode: Option<bool>,
+        synced_at: i64,
+        is_deleted: bool,
+        parent: Option<&ParentRow>,
+    ) -> Result<(String, i64), Reject> {
+        let row = self.table.n_rows;
+        let id = self.text_at(self.required.id, row).filter(|id| !id.is_empty() && id.len() <= 255);
+        let id = id.ok_or_else(|| Reject::new("expected an id of 1 to 255 bytes"))?;
+        let created = self.created_at(row)?;
+        let partition_at = match (parent, created) {
+            (Some(parent), _) => parent.created,
+            (None, Some(created)) => created,
+            (None, None) => 0,
+        };
+        if let (Some(livemode), Column::Bool(column)) =
+            (livemode, &mut self.table.columns[self.required.livemode])
+        {
+            column.put(row, livemode);
+        }
+        if let (Some(parent), Some(key)) = (parent, self.required.parent_key) {
+            if let Column::Text(column) = &mut self.table.columns[key] {
+                column.put(row, &parent.id);
+            }
+        }
+        self.synced_at.push(synced_at);
+        self.deleted.push(is_deleted);
+        self.partition_at.push(partition_at);
+        self.table.n_rows += 1;
+        Ok((id, created.unwrap_or(0)))
+    }
+
+    fn text_at(&self, column: usize, row: usize) -> Option<String> {
+        match &self.table.columns[column] {
+            Column::Text(text) => text.get(row).map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// The livemode that the object of the row under construction stated itself.
+    pub fn stated_livemode(&self) -> Option<bool> {
+        match &self.table.columns[self.required.livemode] {
+            Column::Bool(column) => column.get(self.table.n_rows),
+            _ => None,
+        }
+    }
+
+    fn created_at(&self, row: usize) -> Result<Option<i64>, Reject> {
+        let Some(column) = self.required.created else { return Ok(None) };
+        let micros = match &self.table.columns[column] {
+            Column::Timestamp(column) => column.get(row),
+            _ => None,
+        };
+        match micros.map(|us| us.div_euclid(1_000_000)) {
+            Some(secs) if (0..LAST_CREATED).contains(&secs) => Ok(Some(secs)),
+            Some(secs) => Err(Reject::new(format!("expected created before the year 2200, got {secs}"))),
+            None => Err(Reject::new("expected created in unix seconds")),
+        }
+    }
+
+    /// Takes back every row from `row` on, the unfinished one included.
+    pub fn truncate(&mut self, row: usize) {
+        self.table.truncate(row);
+        self.extra.truncate(row);
+        self.synced_at.truncate(row);
+        self.deleted.truncate(row);
+        self.partition_at.truncate(row);
+    }
+
+    pub fn kind(&self, column: usize) -> &ColumnKind {
+        &self.resource.columns[column].kind
+    }
+
+    /// All complete rows: the table's schema and, last, `_partition_at` (seconds, `Int64`).
+    pub fn finish(&mut self) -> Option<RecordBatch> {
+        let n_rows = self.table.n_rows;
+        if n_rows == 0 {
+            return None;
+        }
+        let mut arrays = self.table.finish();
+        let synced_at = std::mem::take(&mut self.synced_at);
+        let synced_at = TimestampMicrosecondArray::from(synced_at).with_timezone("UTC");
+        let system: [ArrayRef; 4] = [
+            Arc::new(synced_at),
+            Arc::new(BooleanArray::from(std::mem::take(&mut self.deleted))),
+            Arc::new(self.extra.finish(n_rows)),
+            Arc::new(Int64Array::from(std::mem::take(&mut self.partition_at))),
+        ];
+        arrays.extend(system);
+        Some(RecordBatch::try_new(with_partition_at(&self.schema), arrays).expect("builders follow the schema"))
+    }
+}
+
+fn with_partition_at(schema: &SchemaRef) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(PARTITION_AT, DataType::Int64, false)));
+    Arc::new(Schema::new(fields))
+}

@@ -1,0 +1,148 @@
+//! One error for the whole program: a kind per exit code, and what the reader needs to act.
+
+use std::fmt;
+
+/// What the caller does about an error. Each kind is one exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A broken invariant of ours; exit 1.
+    Bug,
+    /// A wrong flag, file or combination; exit 2.
+    Usage,
+    /// Something was left out by name, the rest is committed; exit 3.
+    Partial,
+    /// The key is bad, lacks a permission, or belongs to another lake; exit 4.
+    Auth,
+    /// Stripe or the network did not answer properly after all retries; exit 5.
+    Stripe,
+    /// The lake cannot be read or written; exit 6.
+    Destination,
+    /// A schema contract of the user's is violated; exit 7.
+    Schema,
+    /// The lake is not what its state says; exit 8.
+    Integrity,
+    /// `--max-requests` or `--max-duration` was reached; exit 9.
+    Budget,
+    /// Another run holds the lake; exit 11.
+    Locked,
+    /// SIGINT; exit 130.
+    Interrupted,
+    /// SIGTERM; exit 143.
+    Terminated,
+}
+
+impl Kind {
+    /// The process exit code, as documented in the README.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Kind::Bug => 1,
+            Kind::Usage => 2,
+            Kind::Partial => 3,
+            Kind::Auth => 4,
+            Kind::Stripe => 5,
+            Kind::Destination => 6,
+            Kind::Schema => 7,
+            Kind::Integrity => 8,
+            Kind::Budget => 9,
+            Kind::Locked => 11,
+            Kind::Interrupted => 130,
+            Kind::Terminated => 143,
+        }
+    }
+}
+
+/// An error with its kind, the layers it passed through, and the way out.
+///
+/// `Display` prints `context: context: message`; the hint, the request id and the state of the lake
+/// are separate, so that a terminal and a JSON log can each show them in their own way.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    message: String,
+    context: Vec<String>,
+    request_id: Option<String>,
+    hint: Option<String>,
+    lake: Option<String>,
+}
+
+/// The result of everything that can fail here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            context: Vec::new(),
+            request_id: None,
+            hint: None,
+            lake: None,
+        }))
+    }
+    pub fn bug(message: impl Into<String>) -> Error {
+        Error::new(Kind::Bug, message)
+    }
+    pub fn usage(message: impl Into<String>) -> Error {
+        Error::new(Kind::Usage, message)
+    }
+    pub fn stripe(message: impl Into<String>) -> Error {
+        Error::new(Kind::Stripe, message)
+    }
+    pub fn destination(message: impl Into<String>) -> Error {
+        Error::new(Kind::Destination, message)
+    }
+    pub fn integrity(message: impl Into<String>) -> Error {
+        Error::new(Kind::Integrity, message)
+    }
+
+    /// Adds the outer layer's view, e.g. `charges` around `page 17`.
+    pub fn context(mut self, layer: impl Into<String>) -> Error {
+        self.0.context.push(layer.into());
+        self
+    }
+    /// Names the flag, permission or command that helps.
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.0.hint = Some(hint.into());
+        self
+    }
+    pub fn request_id(mut self, id: Option<&str>) -> Error {
+        self.0.request_id = id.map(str::to_owned);
+        self
+    }
+    /// Says what state the lake is in, e.g. `unchanged`. The innermost statement stays.
+    pub fn lake(mut self, state: impl Into<String>) -> Error {
+        self.0.lake.get_or_insert(state.into());
+        self
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+    pub fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+    pub fn request_id_text(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+    pub fn lake_text(&self) -> Option<&str> {
+        self.0.lake.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for layer in self.0.context.iter().rev() {
+            write!(f, "{layer}: ")?;
+        }
+        f.write_str(&self.0.message)?;
+        if let Some(id) = &self.0.request_id {
+            write!(f, " ({id})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
