@@ -26,6 +26,7 @@ use crate::decode::json_text::{ObjectText, Reject, depth};
 use crate::decode::plain::{Embedded, Walk};
 use crate::decode::rows::{ParentRow, Rows};
 use crate::decode::shape::{MAX_DEPTH, Shape};
+use crate::utf8::same_length_text;
 
 /// What a decoder needs to know besides the resource.
 #[derive(Debug, Clone, Copy, Default)]
@@ -417,8 +418,7 @@ impl Object<'_> {
     }
 }
 
-/// A page as text of the same length: bytes that are no UTF-8 are replaced one for one, so that the
-/// objects around them can still be found.
+/// A page as text, and as sent.
 struct Utf8Page<'a> {
     text: std::borrow::Cow<'a, str>,
     body: &'a [u8],
@@ -426,13 +426,7 @@ struct Utf8Page<'a> {
 
 impl<'a> Utf8Page<'a> {
     fn new(body: &'a [u8]) -> Utf8Page<'a> {
-        let text = match std::str::from_utf8(body) {
-            Ok(text) => text.into(),
-            Err(_) => {
-                let ascii = body.iter().map(|b| if b.is_ascii() { *b as char } else { '?' });
-                ascii.collect::<String>().into()
-            }
-        };
+        let text = same_length_text(body);
         Utf8Page { text, body }
     }
 

@@ -1,0 +1,148 @@
+//! Turns one response, or the lack of one, into what to do about it.
+
+use serde::Deserialize;
+
+use crate::error::{Error, Kind};
+use crate::fetch::retry::Reason;
+use crate::fetch::{Request, Response, TransportError};
+use crate::redact::shown;
+
+/// What to do about a response.
+pub enum Answer<T> {
+    Accepted(Response, T),
+    /// `resource_missing` for `starting_after`.
+    CursorGone,
+    /// No use in asking again.
+    Refused(Error),
+    /// Ask again, and fail with the error when patience ends.
+    Retry(Reason, Error),
+}
+
+/// Stripe's error object. <https://docs.stripe.com/api/errors>
+#[derive(Debug, Default, Deserialize)]
+struct StripeError {
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    param: Option<String>,
+}
+
+pub fn judge<T>(
+    request: &Request,
+    response: Response,
+    accept: impl Fn(&Response) -> Result<T, String>,
+) -> Answer<T> {
+    if response.status == 200 {
+        return match accept(&response) {
+            Ok(value) => Answer::Accepted(response, value),
+            Err(what) => Answer::Retry(Reason::Broken, broken(&response, &what)),
+        };
+    }
+    let stripe = stripe_error(&response);
+    let is_cursor = stripe.code.as_deref() == Some("resource_missing")
+        && stripe.param.as_deref() == Some("starting_after");
+    if is_cursor && matches!(response.status, 400 | 404) {
+        return Answer::CursorGone;
+    }
+    if let Some(reason) = reason_to_retry(&response) {
+        let said = stripe.message.unwrap_or_default();
+        let error = Error::stripe(format!("status {} {}", response.status, shown(&said, 200)).trim().to_owned())
+            .request_id(response.headers.request_id.as_deref())
+            .hint("Stripe or the network is in trouble; run the same command again later");
+        return Answer::Retry(reason, error);
+    }
+    Answer::Refused(refusal(request, &response, stripe).request_id(response.headers.request_id.as_deref()))
+}
+
+pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
+    match error {
+        TransportError::Network(what) => Answer::Retry(
+            Reason::Network,
+            Error::stripe(format!("network: {}", shown(&what, 300)))
+                .hint("check the connection and --api-base, then run the same command again"),
+        ),
+        TransportError::Certificate(what) => Answer::Refused(
+            Error::usage(format!("certificate: {}", shown(&what, 300)))
+                .hint("a proxy may be intercepting TLS; trust its certificate or go around it"),
+        ),
+        TransportError::TooLarge(limit) => Answer::Retry(
+            Reason::Broken,
+            Error::stripe(format!("expected a body of at most {limit} bytes, got more")),
+        ),
+    }
+}
+
+fn stripe_error(response: &Response) -> StripeError {
+    #[derive(Deserialize)]
+    struct Body {
+        error: StripeError,
+    }
+    serde_json::from_slice::<Body>(&response.body).map(|b| b.error).unwrap_or_default()
+}
+
+/// The order is that of Stripe's own libraries: what the server asks for goes first.
+fn reason_to_retry(response: &Response) -> Option<Reason> {
+    let headers = &response.headers;
+    let after = headers.retry_after_secs;
+    match (response.status, &headers.rate_limited_reason, headers.should_retry) {
+        (429, Some(reason), _) => Some(Reason::RateLimited(shown(reason, 40), after)),
+        (429, None, _) | (409, _, _) => Some(Reason::LockTimeout),
+        (500..=599, _, Some(false)) => Some(Reason::ServerFinal(response.status)),
+        (408 | 425 | 500..=599, _, _) => Some(Reason::Server(response.status, after)),
+        (status, _, Some(true)) => Some(Reason::Server(status, after)),
+        _ => None,
+    }
+}
+
+fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error {
+    let said = shown(&stripe.message.unwrap_or_else(|| first_words(response)), 300);
+    match response.status {
+        401 => Error::new(Kind::Auth, format!("the key is not accepted: {said}"))
+            .hint("make a new key at https://dashboard.stripe.com/apikeys"),
+        403 => {
+            let error = Error::new(Kind::Auth, format!("the key may not read this: {said}"));
+            match permission(&said) {
+                Some(permission) => error.hint(format!("grant {permission} to the key in the dashboard")),
+                None => error.hint("grant read access to the key in the dashboard"),
+            }
+        }
+        300..=399 => {
+            let target = response.headers.location.as_deref().unwrap_or("nowhere");
+            Error::usage(format!("expected an answer, got a redirect to {}", shown(target, 200)))
+                .hint("redirects are not followed, since they would take the key along; correct --api-base")
+        }
+        status => Error::new(Kind::Partial, format!("{}: status {status}: {said}", request.path))
+            .hint("this account may not have the resource; leave it out with --exclude"),
+    }
+}
+
+/// The permission that Stripe's 403 text names, e.g. `rak_customer_read`.
+fn permission(said: &str) -> Option<&str> {
+    let start = said.find("rak_")?;
+    let end = said[start..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    Some(&said[start..end.map_or(said.len(), |n| start + n)])
+}
+
+/// A body that is no page: says what came, and whether a proxy may have sent it.
+fn broken(response: &Response, what: &str) -> Error {
+    let is_html = response.body.trim_ascii_start().starts_with(b"<");
+    let id = response.headers.request_id.as_deref();
+    if is_html {
+        return Error::stripe(format!("expected JSON, got HTML: {}", first_words(response)))
+            .request_id(id)
+            .hint("a proxy or login page may stand between this machine and Stripe");
+    }
+    if response.body.trim_ascii().is_empty() || !response.body.trim_ascii_start().starts_with(b"{") {
+        return Error::stripe(format!("expected JSON, got: {}", first_words(response))).request_id(id);
+    }
+    Error::new(Kind::Partial, format!("expected a list page, got a broken one: {}", shown(what, 200)))
+        .request_id(id)
+        .hint("nothing of the page was taken; run the same command again")
+}
+
+fn first_words(response: &Response) -> String {
+    let start = &response.body[..response.body.len().min(400)];
+    shown(&String::from_utf8_lossy(start), 80)
+}

@@ -1,0 +1,93 @@
+//! Turns a page's bytes into what paging needs, and refuses everything that is no proper list.
+//!
+//! A missing or mistyped `has_more` must never look like the last page.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::utf8::same_length_text;
+
+/// The frame of a list page. <https://docs.stripe.com/api/pagination>
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Envelope {
+    pub has_more: bool,
+    /// The ids in the order sent; objects without a proper id are left out.
+    pub ids: Vec<String>,
+    pub n_objects: usize,
+    /// The `created` of the newest and oldest object, unix seconds.
+    pub newest: Option<i64>,
+    pub oldest: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct List<'a> {
+    object: String,
+    #[serde(borrow)]
+    data: Vec<&'a RawValue>,
+    has_more: bool,
+}
+
+#[derive(Default, Deserialize)]
+struct Member<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    created: Option<&'a RawValue>,
+}
+
+impl Envelope {
+    /// Fails with what is wrong with the page.
+    pub fn parse(body: &[u8]) -> Result<Envelope, String> {
+        let text = same_length_text(body);
+        let list: List = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        if list.object != "list" {
+            return Err(format!("object is \"{}\", expected \"list\"", list.object));
+        }
+        let mut envelope =
+            Envelope { has_more: list.has_more, n_objects: list.data.len(), ..Envelope::default() };
+        for item in &list.data {
+            // Anything but an object is for the decoder to refuse, one by one.
+            let member: Member = serde_json::from_str(item.get()).unwrap_or_default();
+            let id = member.id.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+            envelope.ids.extend(id.filter(|id| !id.is_empty()));
+            let created = member.created.and_then(|raw| raw.get().parse::<i64>().ok());
+            if let Some(created) = created {
+                envelope.newest = Some(envelope.newest.map_or(created, |n| n.max(created)));
+                envelope.oldest = Some(envelope.oldest.map_or(created, |o| o.min(created)));
+            }
+        }
+        Ok(envelope)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_gives_ids_and_the_range_of_created() {
+        let body = br#"{"object":"list","data":[{"id":"b","created":9},{"id":"a","created":7,"x":[1]},3],"has_more":true,"url":"/v1/x"}"#;
+        let envelope = Envelope::parse(body).unwrap();
+        assert_eq!(envelope.ids, ["b", "a"]);
+        assert_eq!((envelope.newest, envelope.oldest), (Some(9), Some(7)));
+        assert_eq!((envelope.n_objects, envelope.has_more), (3, true));
+    }
+
+    #[test]
+    fn p2_a_mistyped_envelope_is_an_error_and_never_the_last_page() {
+        for body in [
+            r#"{"object":"list","data":[]}"#,
+            r#"{"object":"list","data":[],"has_more":"true"}"#,
+            r#"{"object":"list","data":[],"has_more":null}"#,
+            r#"{"object":"list","data":{},"has_more":false}"#,
+            r#"{"object":"list","has_more":false}"#,
+            r#"{"object":"charge","data":[],"has_more":false}"#,
+            r#"{"data":[],"has_more":false}"#,
+            r#"{"object":"list","data":[],"has_more":false} x"#,
+            r#"{"object":"list","data":[{"id":"a"}],"has_more":fal"#,
+            "",
+        ] {
+            assert!(Envelope::parse(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Turns a request into an HTTPS exchange with Stripe.
+//!
+//! The key travels only in the `Authorization` header, to one origin: redirects are not followed. The
+//! body is asked for in gzip and inflated here, with a limit on both sizes.
+
+use std::io::Read;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::{Client, Url};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Error, Result};
+use crate::fetch::{Headers, Request, Response, Transport, TransportError};
+
+/// An inflated body larger than this is refused; 100 objects take about 0.4 MB.
+pub const MAX_BODY: usize = 64 << 20;
+const CONNECT: Duration = Duration::from_secs(10);
+/// Without a byte for this long, a connection is given up.
+const IDLE: Duration = Duration::from_secs(30);
+/// For one request in all, as in Stripe's own libraries.
+const TOTAL: Duration = Duration::from_secs(80);
+
+/// Stripe's API over HTTP.
+#[derive(Debug)]
+pub struct Http {
+    client: Client,
+    base: Url,
+}
+
+impl Http {
+    /// `base` is https, or http on a loopback address; `config` has checked it.
+    pub fn new(base: &str, key: &SecretString, stripe_version: &str) -> Result<Http> {
+        let base = parse_base(base)?;
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
+            .map_err(|_| Error::usage("expected a key of letters, digits and _, got other characters"))?;
+        authorization.set_sensitive(true);
+        let version = HeaderValue::from_str(stripe_version)
+            .map_err(|_| Error::usage(format!("expected an API version, got \"{stripe_version}\"")))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, authorization);
+        headers.insert("stripe-version", version);
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let mut builder = Client::builder()
+            .default_headers(headers)
+            .user_agent(concat!("stripelake/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            .read_timeout(IDLE)
+            .timeout(TOTAL);
+        if base.scheme() == "http" {
+            builder = builder.no_proxy();
+        } else {
+            builder = builder.https_only(true);
+        }
+        let client = builder.build().map_err(|e| Error::bug(format!("http client: {e}")))?;
+        Ok(Http { client, base })
+    }
+
+    async fn exchange(&self, request: &Request) -> std::result::Result<Response, TransportError> {
+        let mut url = self.base.clone();
+        url.set_path(&request.path);
+        url.query_pairs_mut().extend_pairs(&request.query);
+        if request.query.is_empty() {
+            url.set_query(None);
+        }
+        let response = self.client.get(url).send().await.map_err(failed)?;
+        let status = response.status().as_u16();
+        let is_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
+        let headers = headers(response.headers());
+        let mut raw = Vec::new();
+        let mut stream = response.bytes_stream();
+        while let Some(chunk) = stream.next().await {
+            raw.extend_from_slice(&chunk.map_err(failed)?);
+            if raw.len() > MAX_BODY {
+                return Err(TransportError::TooLarge(MAX_BODY));
+            }
+        }
+        let body = if is_gzip { inflate(&raw)? } else { Bytes::from(raw) };
+        Ok(Response { status, headers, body })
+    }
+}
+
+impl Transport for Http {
+    fn get<'a>(
+        &'a self,
+        request: &'a Request,
+    ) -> BoxFuture<'a, std::result::Result<Response, TransportError>> {
+        Box::pin(self.exchange(request))
+    }
+}
+
+/// Accepts https, and http only where the key cannot leave the machine.
+pub fn parse_base(base: &str) -> Result<Url> {
+    let wrong = |why: &str| {
+        Error::usage(format!("expected --api-base with https, or http on a loopback address, got \"{base}\" ({why})"))
+    };
+    let url = Url::parse(base).map_err(|e| wrong(&e.to_string()))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("credentials do not belong into a URL"));
+    }
+    let is_loopback = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback => Ok(url),
+        "http" => Err(wrong("the key would travel in the clear")),
+        _ => Err(wrong("unknown scheme")),
+    }
+}
+
+fn headers(map: &HeaderMap) -> Headers {
+    let text = |name: &str| map.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let date = text("date").and_then(|t| httpdate::parse_http_date(&t).ok());
+    let secs = date.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map(|d| d.as_secs() as i64);
+    Headers {
+        request_id: text("request-id").map(|id| crate::redact::shown(&id, 60)),
+        date: secs,
+        content_type: text("content-type"),
+        location: text("location"),
+        rate_limited_reason: text("stripe-rate-limited-reason"),
+        should_retry: text("stripe-should-retry").and_then(|t| t.parse().ok()),
+        retry_after_secs: text("retry-after").and_then(|t| t.parse().ok()),
+    }
+}
+
+fn inflate(raw: &[u8]) -> std::result::Result<Bytes, TransportError> {
+    let mut body = Vec::with_capacity(raw.len().saturating_mul(6).min(MAX_BODY));
+    let mut decoder = MultiGzDecoder::new(raw).take(MAX_BODY as u64 + 1);
+    decoder
+        .read_to_end(&mut body)
+        .map_err(|e| TransportError::Network(format!("gzip body: {e} (a proxy may have changed it)")))?;
+    if body.len() > MAX_BODY {
+        return Err(TransportError::TooLarge(MAX_BODY));
+    }
+    Ok(Bytes::from(body))
+}
+
+/// The whole chain of causes, since the first level only says that sending failed. The URL is left
+/// out: its cursor is noise.
+fn failed(error: reqwest::Error) -> TransportError {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    if text.contains("certificate") || text.contains("UnknownIssuer") {
+        TransportError::Certificate(text)
+    } else {
+        TransportError::Network(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n14_the_key_goes_only_to_https_or_this_machine() {
+        for base in ["https://api.stripe.com", "http://127.0.0.1:80", "http://localhost:1", "http://[::1]:1"] {
+            assert!(parse_base(base).is_ok(), "{base}");
+        }
+        for base in [
+            "http://api.stripe.com",
+            "http://10.0.0.1",
+            "ftp://x",
+            "api.stripe.com",
+            "https://user:pw@x",
+            "http://127.0.0.1.example.com",
+        ] {
+            assert!(parse_base(base).is_err(), "{base}");
+        }
+    }
+
+    #[test]
+    fn n16_a_gzip_bomb_stops_at_the_limit() {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let zeros = vec![b' '; 1 << 20];
+        for _ in 0..65 {
+            gzip.write_all(&zeros).unwrap();
+        }
+        let bomb = gzip.finish().unwrap();
+        assert_eq!(inflate(&bomb), Err(TransportError::TooLarge(MAX_BODY)));
+    }
+
+    #[test]
+    fn n8_a_truncated_or_false_gzip_body_is_refused() {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(br#"{"object":"list"}"#).unwrap();
+        let whole = gzip.finish().unwrap();
+        assert!(inflate(&whole).is_ok());
+        assert!(inflate(&whole[..whole.len() - 9]).is_err());
+        let mut damaged = whole.clone();
+        let crc = damaged.len() - 6;
+        damaged[crc] ^= 1;
+        assert!(inflate(&damaged).is_err());
+        assert!(inflate(br#"{"object":"list"}"#).is_err());
+    }
+}

@@ -1,0 +1,125 @@
+//! Holds requests back so that Stripe's rate limits are kept, and slows down when Stripe asks for it.
+//!
+//! 25 requests/s per endpoint, 100/s per live account and 25/s per sandbox, shared with the merchant's
+//! own traffic. <https://docs.stripe.com/rate-limits>
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Documented limits, in requests per second.
+const PER_ENDPOINT: f64 = 25.0;
+const PER_LIVE_ACCOUNT: f64 = 100.0;
+const PER_SANDBOX: f64 = 25.0;
+/// How much a bucket may hold, in seconds of its rate: enough to absorb the jitter of a busy machine.
+const BURST_SECS: f64 = 0.2;
+/// A slowed bucket gains this many requests/s every second.
+const CREEP: f64 = 0.1;
+/// However often Stripe asks: at least one request in two seconds.
+const SLOWEST: f64 = 0.5;
+
+/// How fast a run may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rate {
+    /// This share of the documented limits; 0.8 unless told otherwise.
+    Share(f64),
+    /// Requests per second in all, and per endpoint never more than the documented limit.
+    PerSecond(f64),
+    /// No limit of ours, for a server that is not Stripe's.
+    Unlimited,
+}
+
+/// One token bucket, kept as the time at which it would be full again.
+#[derive(Debug)]
+struct Bucket {
+    full_rate: f64,
+    rate: f64,
+    /// When the next request may start if no burst were allowed.
+    due: Instant,
+    adapted: Instant,
+}
+
+impl Bucket {
+    fn new(rate: f64, now: Instant) -> Bucket {
+        Bucket { full_rate: rate, rate, due: now, adapted: now }
+    }
+
+    /// Takes a token and says when it is valid.
+    fn take(&mut self, now: Instant) -> Instant {
+        let elapsed = now.duration_since(self.adapted).as_secs_f64();
+        self.rate = (self.rate + CREEP * elapsed).min(self.full_rate);
+        self.adapted = now;
+        let earliest = now.checked_sub(Duration::from_secs_f64(BURST_SECS)).unwrap_or(now);
+        let at = self.due.max(earliest);
+        self.due = at + Duration::from_secs_f64(1.0 / self.rate);
+        at.max(now)
+    }
+
+    fn halve(&mut self, now: Instant) {
+        // Requests in flight are refused together; they count as one sign.
+        if now.duration_since(self.adapted) < Duration::from_secs(1) && self.rate < self.full_rate {
+            return;
+        }
+        self.rate = (self.rate / 2.0).max(SLOWEST);
+        self.adapted = now;
+    }
+}
+
+/// The buckets of one key.
+#[derive(Debug)]
+pub struct Limits {
+    per_endpoint: Option<f64>,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug)]
+struct Buckets {
+    account: Option<Bucket>,
+    endpoints: HashMap<String, Bucket>,
+}
+
+impl Limits {
+    /// The limits for a key of this mode.
+    pub fn new(rate: Rate, livemode: bool) -> Limits {
+        let account = if livemode { PER_LIVE_ACCOUNT } else { PER_SANDBOX };
+        let (account, endpoint) = match rate {
+            Rate::Share(share) => (Some(account * share), Some(PER_ENDPOINT * share)),
+            Rate::PerSecond(rate) => (Some(rate), Some(rate.min(PER_ENDPOINT))),
+            Rate::Unlimited => (None, None),
+        };
+        let now = Instant::now();
+        let account = account.map(|rate| Bucket::new(rate, now));
+        Limits { per_endpoint: endpoint, buckets: Mutex::new(Buckets { account, endpoints: HashMap::new() }) }
+    }
+
+    /// Waits until a request to `path` may start.
+    pub async fn ready(&self, path: &str) {
+        let at = {
+            let now = Instant::now();
+            let mut buckets = self.buckets.lock().expect("no panic while counting");
+            let account = buckets.account.as_mut().map(|bucket| bucket.take(now));
+            let endpoint = self.per_endpoint.map(|rate| {
+                let endpoints = &mut buckets.endpoints;
+                endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)).take(now)
+            });
+            account.max(endpoint)
+        };
+        if let Some(at) = at {
+            tokio::time::sleep_until(at).await;
+        }
+    }
+
+    /// Halves the rates that a rate-limited request ran under.
+    pub fn slow_down(&self, path: &str) {
+        let now = Instant::now();
+        let mut buckets = self.buckets.lock().expect("no panic while counting");
+        let rate = self.per_endpoint.unwrap_or(PER_ENDPOINT);
+        let endpoints = &mut buckets.endpoints;
+        endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)).halve(now);
+        if let Some(account) = &mut buckets.account {
+            account.halve(now);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Turns one slice of a resource into its pages, one after the other, newest first.
+//!
+//! The window of a slice never changes while a cursor walks it: a cursor from another window can make
+//! Stripe return an empty page and lose a second.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::catalog::Resource;
+use crate::error::{Error, Kind};
+use crate::fetch::{FetchError, Fetcher, Page, Request};
+
+/// Objects per page; Stripe allows 1 to 100.
+const LIMIT: usize = 100;
+/// Ids kept for the way back from a cursor that vanished.
+const HISTORY: usize = 300;
+/// How far back to step before the slice is restarted, in ids.
+const STEPS_BACK: [usize; 4] = [1, 4, 20, 100];
+/// Restarts of one slice that bring nothing new.
+const RESTARTS: u32 = 5;
+
+/// Reads one slice: all passes of a resource over one range of `created`, or over the whole list.
+pub struct SliceReader {
+    resource: Arc<Resource>,
+    window: Option<Range<i64>>,
+    /// A restart of the present pass begins below this second.
+    restart_below: Option<i64>,
+    pass: usize,
+    /// The ids of this pass in the order sent; the last one is the cursor.
+    history: VecDeque<String>,
+    cursor: Option<String>,
+    steps_back: usize,
+    restarts: u32,
+    oldest: Option<i64>,
+    is_done: bool,
+}
+
+impl SliceReader {
+    /// `window` is in unix seconds, half open; 0 and `i64::MAX` leave a side open. `None` reads the
+    /// whole list of a resource whose list takes no `created`.
+    pub fn new(resource: &Arc<Resource>, window: Option<Range<i64>>) -> SliceReader {
+        SliceReader {
+            resource: resource.clone(),
+            window,
+            restart_below: None,
+            pass: 0,
+            history: VecDeque::new(),
+            cursor: None,
+            steps_back: 0,
+            restarts: 0,
+            oldest: None,
+            is_done: false,
+        }
+    }
+
+    /// Whether the last pass is being read: only then does a page settle what came before it.
+    pub fn is_last_pass(&self) -> bool {
+        self.pass + 1 >= self.resource.passes.len()
+    }
+
+    /// The oldest `created` seen in this pass.
+    pub fn oldest(&self) -> Option<i64> {
+        self.oldest
+    }
+
+    /// The next page, or `None` after the last.
+    ///
+    /// An object may come twice (after a cursor vanished, or in two passes); none is left out.
+    pub async fn next(&mut self, fetcher: &Fetcher) -> Result<Option<Page>, Error> {
+        let mut repeats = 0;
+        loop {
+            if self.is_done {
+                return Ok(None);
+            }
+            let page = match fetcher.page(&self.request()).await {
+                Ok(page) => page,
+                Err(FetchError::CursorGone) => {
+                    self.step_back()?;
+                    continue;
+                }
+                Err(FetchError::Failed(error)) => return Err(error),
+            };
+            if let Err(what) = self.check(&page) {
+                repeats += 1;
+                if repeats > 1 {
+                    let error = Error::new(Kind::Partial, format!("{}: {what}", self.resource.path));
+                    return Err(error
+                        .request_id(page.request_id.as_deref())
+                        .hint("nothing of the page was taken; run the same command again"));
+                }
+                continue;
+            }
+            self.advance(&page);
+            return Ok(Some(page));
+        }
+    }
+
+    /// Ends the slice before its lower bound, since others read the rest.
+    pub fn stop(&mut self) {
+        if self.is_last_pass() {
+            self.is_done = true;
+        } else {
+            self.next_pass();
+        }
+    }
+
+    fn request(&self) -> Request {
+        let mut request = Request::new(&self.resource.path);
+        if let Some(pass) = self.resource.passes.get(self.pass) {
+            request.query.extend(pass.iter().cloned());
+        }
+        request = request.with("limit", LIMIT.to_string());
+        if let Some(window) = &self.window {
+            if window.start > 0 {
+                request = request.with("created[gte]", window.start.to_string());
+            }
+            let end = window.end.min(self.restart_below.unwrap_or(i64::MAX));
+            if end < i64::MAX {
+                request = request.with("created[lt]", end.to_string());
+            }
+        }
+        match &self.cursor {
+            Some(cursor) => request.with("starting_after", cursor.clone()),
+            None => request,
+        }
+    }
+
+    /// What no list of Stripe's does: going on without getting on.
+    fn check(&self, page: &Page) -> Result<(), String> {
+        let envelope = &page.envelope;
+        if envelope.has_more && envelope.ids.is_empty() {
+            return Err("expected objects with an id on a page that has more, got none".to_owned());
+        }
+        match (&self.cursor, envelope.ids.last()) {
+            (Some(cursor), Some(last)) if envelope.has_more && envelope.ids.contains(cursor) => {
+                Err(format!("expected objects after {cursor}, got a page with it that ends at {last}"))
+            }
+            (_, Some(last)) if envelope.has_more && self.history.contains(last) && self.steps_back == 0 => {
+                Err(format!("expected new objects, got a page that ends at {last} again"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn advance(&mut self, page: &Page) {
+        let envelope = &page.envelope;
+        if envelope.oldest < self.oldest || self.oldest.is_none() {
+            self.restarts = 0;
+        }
+        self.oldest = match (self.oldest, envelope.oldest) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.steps_back = 0;
+        self.history.extend(envelope.ids.iter().cloned());
+        while self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
+        if envelope.has_more {
+            self.cursor = envelope.ids.last().cloned();
+        } else if self.is_last_pass() {
+            self.is_done = true;
+        } else {
+            self.next_pass();
+        }
+    }
+
+    fn next_pass(&mut self) {
+        self.pass += 1;
+        self.cursor = None;
+        self.history.clear();
+        self.oldest = None;
+        self.restart_below = None;
+        self.restarts = 0;
+    }
+
+    /// Any earlier id that is still visible is at or before the lost position: going on from it reads
+    /// some objects again and skips none. When none is left, the slice starts again at the last second
+    /// seen, or at its top.
+    fn step_back(&mut self) -> Result<(), Error> {
+        while self.steps_back < STEPS_BACK.len() {
+            let back = STEPS_BACK[self.steps_back];
+            self.steps_back += 1;
+            if let Some(at) = self.history.len().checked_sub(back + 1) {
+                self.cursor = Some(self.history[at].clone());
+                return Ok(());
+            }
+        }
+        self.restarts += 1;
+        if self.restarts > RESTARTS {
+            return Err(Error::stripe(format!("{}: objects vanish faster than they are listed", self.resource.path))
+                .hint("run the same command again later"));
+        }
+        self.steps_back = 0;
+        self.history.clear();
+        self.cursor = None;
+        self.restart_below = self.oldest.map(|oldest| oldest + 1);
+        Ok(())
+    }
+}
