@@ -41,7 +41,7 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PageError {
     /// Not the JSON that was promised: broken syntax, or a broken envelope.
-    Malformed(String),
+    Malformed { what: String, line: usize },
     /// Objects of another resource.
     WrongObject { row: usize, expected: String, got: String },
     /// Objects of the other mode: the key and the lake are mixed up.
@@ -51,7 +51,7 @@ pub enum PageError {
 impl std::fmt::Display for PageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            PageError::Malformed(what) => f.write_str(what),
+            PageError::Malformed { what, line } => write!(f, "line {line}: {what}"),
             PageError::WrongObject { row, expected, got } => {
                 write!(f, "row {row}: expected object \"{expected}\", got \"{got}\"")
             }
@@ -60,6 +60,16 @@ impl std::fmt::Display for PageError {
             }
         }
     }
+}
+
+fn malformed(error: serde_json::Error) -> PageError {
+    PageError::Malformed { what: without_position(&error), line: error.line() }
+}
+
+/// What serde_json says, without the line and column of a text that the reader does not have.
+pub fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rfind(" at line ").map_or(text.clone(), |end| text[..end].to_owned())
 }
 
 /// An object that cannot be a row, byte for byte as sent.
@@ -147,7 +157,7 @@ impl Decoder {
             data: Vec<&'a RawValue>,
         }
         let text = Utf8Page::new(body);
-        let page: Page = serde_json::from_str(&text.text).map_err(|e| PageError::Malformed(e.to_string()))?;
+        let page: Page = serde_json::from_str(&text.text).map_err(malformed)?;
         let items: Vec<(&str, &[u8])> = page.data.iter().map(|raw| text.item(raw)).collect();
         self.push_items(&items, observed_at, None)
     }
@@ -157,7 +167,7 @@ impl Decoder {
         let text = Utf8Page::new(body);
         let mut items = Vec::new();
         for raw in serde_json::Deserializer::from_str(&text.text).into_iter::<&RawValue>() {
-            items.push(text.item(raw.map_err(|e| PageError::Malformed(e.to_string()))?));
+            items.push(text.item(raw.map_err(malformed)?));
         }
         self.push_items(&items, observed_at, None)
     }
@@ -176,7 +186,7 @@ impl Decoder {
             data: Vec<&'a RawValue>,
         }
         let text = Utf8Page::new(body);
-        let page: Page = serde_json::from_str(&text.text).map_err(|e| PageError::Malformed(e.to_string()))?;
+        let page: Page = serde_json::from_str(&text.text).map_err(malformed)?;
         let items: Vec<(&str, &[u8])> = page.data.iter().map(|raw| text.item(raw)).collect();
         self.push_items(&items, observed_at, Some((child, parent)))
     }

@@ -5,6 +5,7 @@
 //! made of the same rows are the same bytes.
 
 pub mod merge;
+pub mod old;
 pub mod same;
 
 use std::io::{self, Write};

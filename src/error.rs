@@ -66,6 +66,7 @@ struct Inner {
     request_id: Option<String>,
     hint: Option<String>,
     lake: Option<String>,
+    is_forbidden: bool,
 }
 
 /// The result of everything that can fail here.
@@ -80,6 +81,7 @@ impl Error {
             request_id: None,
             hint: None,
             lake: None,
+            is_forbidden: false,
         }))
     }
     pub fn bug(message: impl Into<String>) -> Error {
@@ -118,6 +120,24 @@ impl Error {
         self
     }
 
+    /// Marks a 403: the key is good and may not read this.
+    pub fn forbidden(mut self) -> Error {
+        self.0.is_forbidden = true;
+        self
+    }
+
+    pub fn is_forbidden(&self) -> bool {
+        self.0.is_forbidden
+    }
+    /// Whether the run must end, since no other resource can do better. A 403 is about one resource, a
+    /// 401 about all.
+    pub fn is_fatal(&self) -> bool {
+        match self.0.kind {
+            Kind::Auth => !self.0.is_forbidden,
+            Kind::Partial | Kind::Stripe => false,
+            _ => true,
+        }
+    }
     pub fn kind(&self) -> Kind {
         self.0.kind
     }

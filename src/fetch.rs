@@ -9,7 +9,7 @@ pub mod slice;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -99,6 +99,8 @@ pub struct Counters {
     pub retries: AtomicU64,
     /// Answers that asked to slow down.
     pub slowdowns: AtomicU64,
+    /// Stripe's clock at the newest answer, unix seconds; 0 before the first.
+    pub server_date: AtomicI64,
 }
 
 /// One page of a list.
@@ -109,6 +111,8 @@ pub struct Page {
     /// When the answer came, microseconds since 1970.
     pub observed_at: i64,
     pub request_id: Option<String>,
+    /// Set by the slice: only the last pass over a list settles what came before.
+    pub is_last_pass: bool,
 }
 
 /// Why there is no page.
@@ -149,7 +153,11 @@ impl Fetcher {
             self.limits.ready(&request.path).await;
             self.counters.requests.fetch_add(1, Ordering::Relaxed);
             let answer = match self.transport.get(request).await {
-                Ok(response) => judge(request, response, &accept),
+                Ok(response) => {
+                    let date = response.headers.date.unwrap_or(0);
+                    self.counters.server_date.fetch_max(date, Ordering::Relaxed);
+                    judge(request, response, &accept)
+                }
                 Err(error) => judge_failure(error),
             };
             let (reason, error) = match answer {
@@ -176,6 +184,11 @@ impl Fetcher {
         }
     }
 
+    /// Stripe's clock at the newest answer, unix seconds.
+    pub fn server_date(&self) -> Option<i64> {
+        Some(self.counters.server_date.load(Ordering::Relaxed)).filter(|date| *date > 0)
+    }
+
     /// One page of a list, with its envelope checked.
     pub async fn page(&self, request: &Request) -> std::result::Result<Page, FetchError> {
         let (response, envelope) = self.get(request, |r| Envelope::parse(&r.body)).await?;
@@ -184,6 +197,7 @@ impl Fetcher {
             envelope,
             observed_at: Timestamp::now().as_microsecond(),
             request_id: response.headers.request_id,
+            is_last_pass: true,
         })
     }
 

@@ -8,5 +8,6 @@ pub mod fetch;
 pub mod partition;
 pub mod plan;
 pub mod redact;
+pub mod run;
 pub mod spool;
 pub mod utf8;

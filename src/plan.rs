@@ -29,6 +29,7 @@ struct Part {
     /// Objects per second, as far as known.
     density: Option<f64>,
     n_rows: u64,
+    is_ordered: bool,
     is_started: bool,
     is_done: bool,
 }
@@ -49,6 +50,7 @@ impl Slices {
             created: span,
             density: None,
             n_rows: 0,
+            is_ordered: true,
             is_started: false,
             is_done: false,
         };
@@ -74,6 +76,7 @@ impl Slices {
             reached,
             density,
             n_rows: 0,
+            is_ordered: true,
             is_started: true,
             is_done: false,
         });
@@ -90,24 +93,38 @@ impl Slices {
         };
         let open = self.parts.iter().enumerate().filter(|(_, part)| {
             // Both halves keep at least one second.
-            !part.is_done && left(part) >= WORTH_CUTTING && part.reached - lowest(part) >= 2
+            !part.is_done && part.is_ordered && left(part) >= WORTH_CUTTING && part.reached - lowest(part) >= 2
         });
         open.max_by(|(_, a), (_, b)| left(a).total_cmp(&left(b))).map(|(number, _)| number)
     }
 
-    /// Notes a page of slice `number`. Returns the second below which others read: once the slice has
-    /// reached it, its reader stops.
-    pub fn page_read(&mut self, number: usize, n_rows: usize, oldest: Option<i64>) -> i64 {
+    /// Notes a page of slice `number` and returns the seconds of the slice that are settled with it:
+    /// everything newer than the second the page ended in. Below the start of that range others read,
+    /// or this slice still has to.
+    ///
+    /// `settles` is false in all passes but the last. A list that is not newest first, which Stripe's
+    /// never are, is read by one worker to its end.
+    pub fn page_read(
+        &mut self,
+        number: usize,
+        n_rows: usize,
+        newest: Option<i64>,
+        oldest: Option<i64>,
+        settles: bool,
+    ) -> Range<i64> {
         let part = &mut self.parts[number];
         part.n_rows += n_rows as u64;
-        if let Some(oldest) = oldest {
-            part.reached = part.reached.min(oldest);
+        if settles {
+            part.is_ordered &= newest.is_none_or(|newest| newest <= part.reached);
+            part.reached = part.reached.min(oldest.unwrap_or(part.reached));
+            let read = part.created.end.saturating_sub(part.reached).max(1) as f64;
+            part.density = (part.n_rows > 0).then_some(part.n_rows as f64 / read);
         }
-        let read = (part.created.end.saturating_sub(part.reached)).max(1) as f64;
-        if part.n_rows > 0 {
-            part.density = Some(part.n_rows as f64 / read);
+        let end = part.created.end;
+        if !settles || !part.is_ordered {
+            return end..end;
         }
-        part.created.start
+        (part.reached + 1).max(part.created.start).min(end)..end
     }
 
     /// Notes the end of a slice and returns the seconds that it has settled.
@@ -117,10 +134,10 @@ impl Slices {
         part.created.clone()
     }
 
-    /// What slice `number` has settled so far: everything newer than the second it stands in.
-    pub fn settled(&self, number: usize) -> Range<i64> {
+    /// Whether slice `number` has read everything above the part that others took over.
+    pub fn has_passed_its_start(&self, number: usize) -> bool {
         let part = &self.parts[number];
-        (part.reached + 1).max(part.created.start).min(part.created.end)..part.created.end
+        part.is_ordered && part.reached < part.created.start
     }
 
     pub fn is_done(&self) -> bool {
@@ -196,7 +213,7 @@ mod tests {
         let slice = slices.next().unwrap();
         assert_eq!(slice.created, 0..1_800_000_000);
         assert_eq!(slices.next(), None, "nothing is known yet");
-        slices.page_read(slice.number, 0, None);
+        slices.page_read(slice.number, 0, None, None, true);
         assert_eq!(slices.next(), None, "an empty list is not cut");
         slices.finish(slice.number);
         assert!(slices.is_done());
@@ -206,7 +223,7 @@ mod tests {
     fn g10_a_slice_of_one_second_is_not_cut() {
         let mut slices = Slices::new(1_700_000_000..1_700_000_002, true);
         let slice = slices.next().unwrap();
-        slices.page_read(slice.number, 5_000, Some(1_700_000_001));
+        slices.page_read(slice.number, 5_000, Some(1_700_000_001), Some(1_700_000_001), true);
         assert_eq!(slices.next(), None);
     }
 
@@ -244,11 +261,11 @@ mod tests {
                     read[*i] = true;
                 }
                 let oldest = page.last().map(|i| seconds[*i]);
-                let stop_below = slices.page_read(slice.number, page.len(), oldest);
-                coverage.add(slices.settled(slice.number));
+                let newest = page.first().map(|i| seconds[*i]);
+                coverage.add(slices.page_read(slice.number, page.len(), newest, oldest, true));
                 let next = page.last().map_or(seconds.len(), |i| i + 1);
                 let has_more = seconds.get(next).is_some_and(|s| slice.created.contains(s));
-                if !has_more || oldest.is_some_and(|o| o < stop_below) {
+                if !has_more || slices.has_passed_its_start(slice.number) {
                     coverage.add(slices.finish(slice.number));
                     active.remove(chosen);
                 } else {

@@ -71,11 +71,30 @@ pub struct Spool {
     dir: PathBuf,
 }
 
-/// Everything that was gathered for one partition, sorted, oldest observation first.
+/// Everything that was gathered for one partition.
+#[derive(Default)]
 pub struct Gathered {
-    pub runs: Vec<Run>,
+    batches: Vec<RecordBatch>,
+    spilled: Vec<File>,
     /// Rows, an object that was read twice counted twice.
     pub n_rows: u64,
+}
+
+impl Gathered {
+    /// The rows as sorted runs, oldest observation first. May be called again for another attempt.
+    pub fn runs(&self) -> Result<Vec<Run>> {
+        let mut runs: Vec<Run> = Vec::new();
+        for file in &self.spilled {
+            let mut file = file.try_clone().map_err(spill_failed)?;
+            file.rewind().map_err(spill_failed)?;
+            let reader = StreamReader::try_new(BufReader::new(file), None).map_err(spill_failed)?;
+            runs.push(Box::new(reader.map(|batch| batch.map_err(spill_failed))));
+        }
+        if !self.batches.is_empty() {
+            runs.push(Box::new(sorted(self.batches.clone())));
+        }
+        Ok(runs)
+    }
 }
 
 impl Spool {
@@ -101,19 +120,10 @@ impl Spool {
     }
 
     /// Hands over what was gathered for `partition`.
-    pub fn take(&mut self, partition: &Partition) -> Result<Gathered> {
+    pub fn take(&mut self, partition: &Partition) -> Gathered {
         let part = self.parts.remove(partition).unwrap_or_default();
         self.budget.give_back(part.n_bytes);
-        let mut runs: Vec<Run> = Vec::new();
-        for mut file in part.spilled {
-            file.rewind().map_err(spill_failed)?;
-            let reader = StreamReader::try_new(BufReader::new(file), None).map_err(spill_failed)?;
-            runs.push(Box::new(reader.map(|batch| batch.map_err(spill_failed))));
-        }
-        if !part.batches.is_empty() {
-            runs.push(Box::new(sorted(part.batches)));
-        }
-        Ok(Gathered { runs, n_rows: part.n_rows })
+        Gathered { batches: part.batches, spilled: part.spilled, n_rows: part.n_rows }
     }
 
     /// Returns false when there is nothing in memory here; the budget is then held by other spools.

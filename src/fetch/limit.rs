@@ -25,7 +25,7 @@ const SLOWEST: f64 = 0.5;
 pub enum Rate {
     /// This share of the documented limits; 0.8 unless told otherwise.
     Share(f64),
-    /// Requests per second in all, and per endpoint never more than the documented limit.
+    /// Requests per second in all; an endpoint gets at most 25, or a quarter if that is more.
     PerSecond(f64),
     /// No limit of ours, for a server that is not Stripe's.
     Unlimited,
@@ -86,7 +86,8 @@ impl Limits {
         let account = if livemode { PER_LIVE_ACCOUNT } else { PER_SANDBOX };
         let (account, endpoint) = match rate {
             Rate::Share(share) => (Some(account * share), Some(PER_ENDPOINT * share)),
-            Rate::PerSecond(rate) => (Some(rate), Some(rate.min(PER_ENDPOINT))),
+            // Where Stripe has raised the account's limit, that of its endpoints is raised with it.
+            Rate::PerSecond(rate) => (Some(rate), Some(rate.min(PER_ENDPOINT.max(rate / 4.0)))),
             Rate::Unlimited => (None, None),
         };
         let now = Instant::now();

@@ -54,14 +54,8 @@ impl SliceReader {
         }
     }
 
-    /// Whether the last pass is being read: only then does a page settle what came before it.
-    pub fn is_last_pass(&self) -> bool {
+    fn is_last_pass(&self) -> bool {
         self.pass + 1 >= self.resource.passes.len()
-    }
-
-    /// The oldest `created` seen in this pass.
-    pub fn oldest(&self) -> Option<i64> {
-        self.oldest
     }
 
     /// The next page, or `None` after the last.
@@ -73,7 +67,7 @@ impl SliceReader {
             if self.is_done {
                 return Ok(None);
             }
-            let page = match fetcher.page(&self.request()).await {
+            let mut page = match fetcher.page(&self.request()).await {
                 Ok(page) => page,
                 Err(FetchError::CursorGone) => {
                     self.step_back()?;
@@ -91,6 +85,7 @@ impl SliceReader {
                 }
                 continue;
             }
+            page.is_last_pass = self.is_last_pass();
             self.advance(&page);
             return Ok(Some(page));
         }

@@ -1,0 +1,53 @@
+//! The story of the program: the only place that calls the stages, and the only one with tasks.
+//!
+//! `sync` lists every resource in slices, several at once: a page is decoded while the next one is in
+//! flight, batches gather by partition, and a partition is merged with its old file, encoded and
+//! committed as soon as its span has been read. `import` does the same with files instead of pages.
+
+pub mod event;
+mod follow;
+mod gather;
+pub mod import;
+mod partition_commit;
+pub mod report;
+mod slices;
+pub mod sql;
+pub mod sync;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::catalog::{Catalog, Resource};
+use crate::commit::Lake;
+use crate::encode;
+use crate::partition::Grain;
+use crate::run::event::OnEvent;
+
+/// What every command that writes a lake needs.
+#[derive(Clone)]
+pub struct Setup {
+    pub catalog: Arc<Catalog>,
+    pub lake: Arc<Lake>,
+    /// Names this run in the lake.
+    pub run_id: String,
+    pub started_at: Timestamp,
+    pub encode: encode::Options,
+    /// Bytes of decoded rows that may wait in memory for their partition to be complete.
+    pub memory: usize,
+    /// Where rows wait that do not fit.
+    pub temporary: PathBuf,
+    /// Grains that the user chose, by resource.
+    pub grains: HashMap<String, Grain>,
+    /// How long to wait for the lock.
+    pub wait_lock: std::time::Duration,
+    pub on_event: OnEvent,
+}
+
+impl Setup {
+    fn children_of(&self, resource: &Resource) -> Vec<Arc<Resource>> {
+        self.catalog.children_of(&resource.name).cloned().collect()
+    }
+}

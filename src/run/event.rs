@@ -1,0 +1,28 @@
+//! What a run tells while it is at work; the command line shows it, tests read it.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The run has begun.
+    Start { lake: String, account: Option<String>, livemode: Option<bool>, resources: Vec<String> },
+    /// Rows were read; `share` is the part of the span that is settled, 0 to 1, where known.
+    Rows { resource: String, rows: u64, share: Option<f64> },
+    /// A request is repeated after a wait.
+    Retry { path: String, reason: String, attempt: u32, wait_secs: f64 },
+    /// A partition file was written.
+    File { table: String, path: String, rows: u64, bytes: u64 },
+    /// All of a resource is in the lake.
+    Done { resource: String, rows: u64, new: u64, changed: u64, deleted: u64, files_written: u64 },
+    /// A resource could not be read to its end.
+    Failed { resource: String, error: String },
+    /// Something the reader should know.
+    Warning { message: String },
+}
+
+/// Receives events from any task, in no particular order across resources.
+pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;

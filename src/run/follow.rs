@@ -1,0 +1,75 @@
+//! Turns an embedded list that goes on into the rest of its rows.
+
+use std::sync::Arc;
+
+use crate::catalog::Resource;
+use crate::decode::{Decoder, OpenList, Rejected};
+use crate::error::{Error, Kind, Result};
+use crate::fetch::{FetchError, Fetcher, Request};
+
+/// Reads the list behind the embedded page to its end.
+///
+/// Without a cursor in the way of a vanished row, the list is read again from its start: a row that
+/// comes twice is merged by its id.
+pub async fn follow(
+    fetcher: &Fetcher,
+    child: &Arc<Resource>,
+    open: &OpenList,
+    decoder: &mut Decoder,
+) -> Result<Vec<Rejected>> {
+    let base = request(child, open)?;
+    let mut cursor = open.after.clone();
+    let mut rejected = Vec::new();
+    let mut restarts = 0;
+    loop {
+        let request = base.clone().with("limit", "100");
+        let request = match &cursor {
+            Some(after) => request.with("starting_after", after.clone()),
+            None => request,
+        };
+        let page = match fetcher.page(&request).await {
+            Ok(page) => page,
+            Err(FetchError::CursorGone) if restarts < 3 => {
+                restarts += 1;
+                cursor = None;
+                continue;
+            }
+            Err(FetchError::CursorGone) => {
+                return Err(Error::stripe(format!("{}: objects vanish faster than they are listed", child.path)));
+            }
+            Err(FetchError::Failed(error)) => return Err(error),
+        };
+        let last = page.envelope.ids.last().cloned();
+        if page.envelope.has_more && (last.is_none() || last == cursor) {
+            let what = format!("{}: expected new objects on a page that has more", child.path);
+            return Err(Error::new(Kind::Partial, what).request_id(page.request_id.as_deref()));
+        }
+        let pushed = decoder
+            .push_child_page(open.child, &open.parent, &page.body, page.observed_at)
+            .map_err(|e| Error::new(Kind::Partial, format!("{}: {e}", child.path)))?;
+        rejected.extend(pushed.rejected);
+        if !page.envelope.has_more {
+            return Ok(rejected);
+        }
+        cursor = last;
+    }
+}
+
+/// The list's own URL, as long as it stays within the API; else the child's list by its parent.
+fn request(child: &Resource, open: &OpenList) -> Result<Request> {
+    let base = url::Url::parse("https://list.invalid").expect("a constant URL");
+    let url = base.join(&open.url).ok().filter(|url| url.origin() == base.origin());
+    match url.filter(|url| url.path().starts_with("/v1/")) {
+        Some(url) => {
+            let mut request = Request::new(url.path());
+            let paging = ["limit", "starting_after", "ending_before"];
+            let query = url.query_pairs().filter(|(name, _)| !paging.contains(&name.as_ref()));
+            request.query = query.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+            Ok(request)
+        }
+        None => {
+            let parent = child.parent.as_ref().ok_or_else(|| Error::bug("only a child's list is followed"))?;
+            Ok(Request::new(&child.path).with(&parent.key, open.parent.id.clone()))
+        }
+    }
+}

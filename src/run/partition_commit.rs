@@ -1,0 +1,89 @@
+//! Turns what was gathered for one partition into its committed file.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::BufWriter;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use tokio::task::spawn_blocking;
+
+use crate::commit::state::FileState;
+use crate::commit::{Lake, ReplaceError, Staged, Version};
+use crate::encode::merge::{Absent, Changes, Merge};
+use crate::encode::{self, Written, old};
+use crate::error::{Error, Kind, Result};
+use crate::partition::Partition;
+use crate::spool::Gathered;
+
+/// Merges again this often when other writers keep replacing the file.
+const CONFLICTS: u32 = 5;
+
+/// One table's part of a commit.
+pub struct Job {
+    pub lake: Arc<Lake>,
+    pub table: String,
+    pub schema: SchemaRef,
+    pub partition: Partition,
+    pub options: encode::Options,
+    /// Seconds that were listed completely, and when; absent rows have vanished.
+    pub vanished: Option<(Range<i64>, i64)>,
+    /// For a child: the column of the parent's id, and the parents that were observed.
+    pub replaced: Option<(String, Arc<HashSet<String>>)>,
+    /// What the state knows of the file.
+    pub known: Option<FileState>,
+}
+
+/// What became of the file.
+pub struct Outcome {
+    pub changes: Changes,
+    /// `None` when the file stayed as it was.
+    pub written: Option<(Written, Version)>,
+}
+
+struct Merged {
+    changes: Changes,
+    written: Written,
+    staged: Staged,
+}
+
+/// Merges, encodes and replaces. Nothing is written where nothing has changed.
+pub async fn commit(job: Arc<Job>, gathered: Gathered) -> Result<Outcome> {
+    let path = job.partition.path(&job.table);
+    let gathered = Arc::new(gathered);
+    for _ in 0..CONFLICTS {
+        let old = job.lake.read(&path).await?;
+        let seen = old.as_ref().map_or(Version::Absent, |(_, version)| version.clone());
+        let merged = {
+            let (job, gathered) = (job.clone(), gathered.clone());
+            let staged = job.lake.stage(&path)?;
+            let old = old.map(|(file, _)| file);
+            spawn_blocking(move || merge(&job, &gathered, old, staged)).await
+        };
+        let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
+        let Merged { changes, written, staged } = merged.map_err(|error| error.context(path.clone()))?;
+        let is_known = job.known.as_ref().is_some_and(|k| k.schema_version == written.schema_version);
+        if changes.is_none() && seen != Version::Absent && is_known {
+            return Ok(Outcome { changes, written: None });
+        }
+        match job.lake.replace(&path, staged, &seen).await {
+            Ok(version) => return Ok(Outcome { changes, written: Some((written, version)) }),
+            Err(ReplaceError::Conflict) => {}
+            Err(ReplaceError::Failed(error)) => return Err(error),
+        }
+    }
+    Err(Error::new(Kind::Locked, format!("{path}: another writer keeps replacing the file"))
+        .hint("run one stripelake per lake at a time"))
+}
+
+fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) -> Result<Merged> {
+    let Job { schema, options, vanished, replaced, .. } = job;
+    let old = old.map(|file| old::open(file, schema)).transpose()?;
+    let n_rows = gathered.n_rows + old.as_ref().map_or(0, |old| old.n_rows);
+    let absent = Absent { vanished: vanished.clone(), replaced: replaced.clone() };
+    let mut merge = Merge::new(old.map(|old| old.run), gathered.runs()?, absent)?;
+    let sink = BufWriter::new(staged.writer());
+    let written = encode::write(sink, schema, &mut merge, n_rows, *options)?;
+    Ok(Merged { changes: merge.changes(), written, staged })
+}

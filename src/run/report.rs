@@ -1,0 +1,105 @@
+//! What a run did, for the result table, the exit code and the lake's own record.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::encode::merge::Changes;
+use crate::error::{Error, Kind};
+
+/// One table of the lake after the run.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TableReport {
+    pub table: String,
+    pub rows: u64,
+    pub files: u64,
+    pub bytes: u64,
+    pub new: u64,
+    pub changed: u64,
+    pub unchanged: u64,
+    pub deleted: u64,
+    pub files_written: u64,
+    /// Objects that could not be rows; kept under `_stripelake/rejected`.
+    pub rejected: u64,
+    /// Members that the catalog does not name, by path; their values are in `_extra`.
+    pub unknown: BTreeMap<String, u64>,
+    /// Values of another type than their column's, by path; they are in `_extra`.
+    pub mistyped: BTreeMap<String, u64>,
+}
+
+impl TableReport {
+    pub fn add(&mut self, changes: Changes) {
+        self.new += changes.new;
+        self.changed += changes.changed;
+        self.unchanged += changes.unchanged;
+        self.deleted += changes.deleted;
+    }
+}
+
+/// The whole run.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub run_id: String,
+    pub account: Option<String>,
+    pub tables: Vec<TableReport>,
+    pub failures: Vec<(String, Error)>,
+    pub requests: u64,
+    pub retries: u64,
+    pub slowdowns: u64,
+    pub secs: f64,
+}
+
+impl Report {
+    /// 0 only when everything that was asked for is in the lake.
+    ///
+    /// A failure that stops everything (destination, key, signal, budget) decides alone; otherwise a
+    /// run that completed some resources is partial, and one that completed none fails as they did.
+    pub fn kind(&self, n_selected: usize) -> Option<Kind> {
+        let rejected = self.tables.iter().any(|table| table.rejected > 0);
+        let first = self.failures.first().map(|(_, error)| error.kind());
+        let decisive = self.failures.iter().find(|(_, error)| error.is_fatal()).map(|(_, error)| error.kind());
+        match (decisive, first) {
+            (Some(kind), _) => Some(kind),
+            (None, Some(kind)) if self.failures.len() >= n_selected => Some(kind),
+            (None, Some(_)) => Some(Kind::Partial),
+            (None, None) if rejected => Some(Kind::Partial),
+            (None, None) => None,
+        }
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.tables.iter().map(|table| table.rows).sum()
+    }
+}
+
+/// `runs/<run id>.json`.
+#[derive(Debug, Serialize)]
+pub struct RunRecord<'a> {
+    pub run_id: &'a str,
+    pub command: &'a str,
+    pub version: &'static str,
+    pub started_at: jiff::Timestamp,
+    pub secs: f64,
+    pub exit_code: i32,
+    pub requests: u64,
+    pub retries: u64,
+    pub tables: &'a [TableReport],
+    pub failures: Vec<String>,
+}
+
+impl<'a> RunRecord<'a> {
+    pub fn new(report: &'a Report, command: &'a str, started_at: jiff::Timestamp, kind: Option<Kind>) -> RunRecord<'a> {
+        RunRecord {
+            run_id: &report.run_id,
+            command,
+            version: env!("CARGO_PKG_VERSION"),
+            started_at,
+            secs: report.secs,
+            exit_code: kind.map_or(0, Kind::exit_code),
+            requests: report.requests,
+            retries: report.retries,
+            tables: &report.tables,
+            failures: report.failures.iter().map(|(resource, error)| format!("{resource}: {error}")).collect(),
+        }
+    }
+}

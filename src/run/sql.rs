@@ -1,0 +1,89 @@
+//! Turns a lake into DuckDB views.
+
+use std::fmt::Write as _;
+
+use crate::catalog::Catalog;
+use crate::commit::state::{ResourceState, state_path};
+use crate::commit::{Lake, Version};
+use crate::error::Result;
+
+/// Where the views are kept for `duckdb -init`.
+pub const VIEWS: &str = "_stripelake/views.sql";
+
+/// One `CREATE VIEW` for each table that has a file.
+///
+/// A local lake is named by its absolute path, so the script works from any folder.
+pub async fn views(lake: &Lake, catalog: &Catalog) -> Result<String> {
+    let location = match lake {
+        Lake::Local(local) => {
+            let absolute = std::path::absolute(&local.root).unwrap_or_else(|_| local.root.clone());
+            absolute.display().to_string()
+        }
+        Lake::Remote(remote) => remote.location.trim_end_matches('/').to_owned(),
+    };
+    let mut script = String::new();
+    if matches!(lake, Lake::Remote(_)) {
+        script.push_str("-- Needs: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);\n");
+    }
+    for resource in &catalog.resources {
+        let state = lake.read_json::<ResourceState>(&state_path(&resource.name)).await?;
+        if state.is_none_or(|(state, _)| state.partitions.is_empty()) {
+            continue;
+        }
+        let glob = format!("{}/{}/**/*.parquet", escape_glob(&location), resource.name);
+        let (view, glob) = (identifier(&resource.name), literal(&glob));
+        writeln!(
+            script,
+            "CREATE OR REPLACE VIEW {view} AS SELECT * FROM read_parquet({glob}, hive_partitioning = true);"
+        )
+        .expect("writing to a string");
+    }
+    Ok(script)
+}
+
+/// Writes the views into the lake where they have changed.
+pub async fn write_views(lake: &Lake, catalog: &Catalog) -> Result<()> {
+    let script = views(lake, catalog).await?;
+    let old = lake.read_bytes(VIEWS).await?;
+    let seen = old.as_ref().map_or(Version::Absent, |(_, version)| version.clone());
+    if old.is_none_or(|(bytes, _)| bytes != script.as_bytes()) {
+        lake.write_bytes(VIEWS, script.as_bytes(), &seen).await?;
+    }
+    Ok(())
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A folder may be named like a pattern; brackets make each special character stand for itself.
+fn escape_glob(path: &str) -> String {
+    let mut out = String::new();
+    for c in path.chars() {
+        match c {
+            '*' | '?' | '[' => {
+                out.push('[');
+                out.push(c);
+                out.push(']');
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_and_patterns_in_a_path_stand_for_themselves() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
+        assert_eq!(escape_glob("a*[b]?"), "a[*][[]b][?]");
+    }
+}
