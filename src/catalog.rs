@@ -125,10 +125,7 @@ impl Catalog {
         }
         check::check_all(&parsed)?;
         let resources = parsed.into_iter().map(|p| Arc::new(p.resource)).collect();
-        Ok(Catalog {
-            stripe_version,
-            resources,
-        })
+        Ok(Catalog { stripe_version, resources })
     }
 
     pub fn get(&self, name: &str) -> Option<&Arc<Resource>> {
@@ -157,9 +154,7 @@ impl Catalog {
 
     /// The resources whose objects come inside those of `name`.
     pub fn children_of(&self, name: &str) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources
-            .iter()
-            .filter(move |r| r.parent.as_ref().is_some_and(|p| p.resource == name))
+        self.resources.iter().filter(move |r| r.parent.as_ref().is_some_and(|p| p.resource == name))
     }
 
     fn nearest(&self, name: &str) -> Option<&str> {

@@ -202,9 +202,7 @@ impl Decoder {
         for (row, (text, original)) in items.iter().enumerate() {
             let result = match child {
                 None => self.parent_object(row, text, original, observed_at, &mut pushed),
-                Some((child, parent)) => {
-                    self.child_object(child, parent, row, text, original, observed_at)
-                }
+                Some((child, parent)) => self.child_object(child, parent, row, text, original, observed_at),
             };
             match result {
                 Ok(()) => pushed.n_rows += 1,
@@ -262,7 +260,8 @@ impl Decoder {
     ) -> Result<Vec<OpenList>, Refused> {
         let mut embedded = Vec::new();
         let object = Object { row, text, original, observed_at, parent: None };
-        let at = object.decode(&mut self.rows, &self.shape, &mut self.findings, &mut embedded, self.options)?;
+        let at =
+            object.decode(&mut self.rows, &self.shape, &mut self.findings, &mut embedded, self.options)?;
         let mut open_lists = Vec::new();
         for Embedded { child, raw } in embedded {
             open_lists.extend(self.embedded_list(child, &at, &raw, row, observed_at)?);
@@ -291,8 +290,13 @@ impl Decoder {
             .map_err(|e| Reject::new(format!("{}: {e}", self.children[child].0.resource.name)))?;
         let mut after = None;
         for item in &list.data {
-            let object =
-                Object { row, text: item.get(), original: item.get().as_bytes(), observed_at, parent: Some(parent) };
+            let object = Object {
+                row,
+                text: item.get(),
+                original: item.get().as_bytes(),
+                observed_at,
+                parent: Some(parent),
+            };
             let (rows, shape) = &mut self.children[child];
             let at = object.decode(rows, shape, &mut self.findings, &mut Vec::new(), self.options)?;
             after = Some(at.id);
@@ -387,7 +391,8 @@ impl Object<'_> {
         self.check_object(rows)?;
         let mut extra = ObjectText::default();
         let table = &mut rows.table;
-        Walk { shape, table, extra: &mut extra, findings, embedded, path: Vec::new() }.object(self.text, 0)?;
+        Walk { shape, table, extra: &mut extra, findings, embedded, path: Vec::new() }
+            .object(self.text, 0)?;
         if let Some(text) = extra.take() {
             rows.extra.put(rows.table.n_rows, &text);
         }
@@ -405,11 +410,9 @@ impl Object<'_> {
     fn check_object(&self, rows: &Rows) -> Result<(), Refused> {
         let expected = &rows.resource.object;
         match self.member("object") {
-            Some(got) if got != *expected => Err(Refused::Page(PageError::WrongObject {
-                row: self.row,
-                expected: expected.clone(),
-                got,
-            })),
+            Some(got) if got != *expected => {
+                Err(Refused::Page(PageError::WrongObject { row: self.row, expected: expected.clone(), got }))
+            }
             _ => Ok(()),
         }
     }

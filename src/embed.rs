@@ -9,10 +9,7 @@ fn main() {
     let data = Path::new(&root).join("data");
 
     let mut table = String::new();
-    table.push_str(&format!(
-        "const COMMON: (&str, &str) = {};\n",
-        entry("catalog.toml")
-    ));
+    table.push_str(&format!("const COMMON: (&str, &str) = {};\n", entry("catalog.toml")));
     table.push_str("const RESOURCES: &[(&str, &str)] = &[\n");
     for name in toml_files(&data.join("resources")) {
         table.push_str(&format!("    {},\n", entry(&format!("resources/{name}"))));

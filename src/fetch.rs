@@ -207,7 +207,9 @@ impl Fetcher {
         match self.get(request, parse).await {
             Ok((response, value)) => Ok((value, response.headers.date)),
             Err(FetchError::Failed(error)) => Err(error),
-            Err(FetchError::CursorGone) => Err(Error::new(Kind::Partial, "expected an object, got resource_missing")),
+            Err(FetchError::CursorGone) => {
+                Err(Error::new(Kind::Partial, "expected an object, got resource_missing"))
+            }
         }
     }
 }

@@ -1,9 +1,12 @@
 #![forbid(unsafe_code)]
 pub mod catalog;
 pub mod commit;
+pub mod config;
 pub mod decode;
 pub mod encode;
 pub mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
 pub mod fetch;
 pub mod partition;
 pub mod plan;

@@ -104,9 +104,8 @@ impl Partition {
 
     /// The seconds of `created` that fall into the partition.
     pub fn span(&self) -> Range<i64> {
-        let secs = |date: Date| {
-            date.to_zoned(TimeZone::UTC).expect("UTC has every date").timestamp().as_second()
-        };
+        let secs =
+            |date: Date| date.to_zoned(TimeZone::UTC).expect("UTC has every date").timestamp().as_second();
         let end = match self.grain {
             Grain::Whole => return 0..i64::MAX,
             Grain::Year => self.start.saturating_add(1.year()),

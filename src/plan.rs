@@ -93,7 +93,10 @@ impl Slices {
         };
         let open = self.parts.iter().enumerate().filter(|(_, part)| {
             // Both halves keep at least one second.
-            !part.is_done && part.is_ordered && left(part) >= WORTH_CUTTING && part.reached - lowest(part) >= 2
+            !part.is_done
+                && part.is_ordered
+                && left(part) >= WORTH_CUTTING
+                && part.reached - lowest(part) >= 2
         });
         open.max_by(|(_, a), (_, b)| left(a).total_cmp(&left(b))).map(|(number, _)| number)
     }

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 pub fn same_length_text(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
-        Err(_) => bytes.iter().map(|b| if b.is_ascii() { *b as char } else { '?' }).collect::<String>().into(),
+        Err(_) => {
+            bytes.iter().map(|b| if b.is_ascii() { *b as char } else { '?' }).collect::<String>().into()
+        }
     }
 }

@@ -16,13 +16,7 @@ pub(super) fn check_columns(columns: &[Located]) -> Checked<()> {
         check_names(located)?;
         if let ColumnKind::Structs(members) = &located.column.kind {
             let line = located.line;
-            let members: Vec<Located> = members
-                .iter()
-                .map(|m| Located {
-                    column: m.clone(),
-                    line,
-                })
-                .collect();
+            let members: Vec<Located> = members.iter().map(|m| Located { column: m.clone(), line }).collect();
             for member in &members {
                 check_names(member)?;
             }
@@ -32,14 +26,8 @@ pub(super) fn check_columns(columns: &[Located]) -> Checked<()> {
     }
     check_unique(columns, &SYSTEM_COLUMNS)?;
     check_prefixes(columns)?;
-    if !columns
-        .iter()
-        .any(|l| l.column.name == "id" && l.column.kind == ColumnKind::Text)
-    {
-        return Err(Fault {
-            line: 1,
-            message: "expected a column id of type text, got none".to_owned(),
-        });
+    if !columns.iter().any(|l| l.column.name == "id" && l.column.kind == ColumnKind::Text) {
+        return Err(Fault { line: 1, message: "expected a column id of type text, got none".to_owned() });
     }
     Ok(())
 }
@@ -50,24 +38,14 @@ pub(super) fn check_union(columns: &[Located], union: &str, line: usize) -> Chec
     if columns.iter().any(|l| is_rest(&l.column)) {
         return Ok(());
     }
-    Err(Fault {
-        line,
-        message: format!("expected a column {union}.* for this union, got none"),
-    })
+    Err(Fault { line, message: format!("expected a column {union}.* for this union, got none") })
 }
 
 /// What must be true across files: parents and their children fit together.
 pub(super) fn check_all(parsed: &[Parsed]) -> Result<()> {
     for child in parsed {
-        check_parent(child, parsed).map_err(|message| {
-            locate(
-                &child.file,
-                Fault {
-                    line: child.parent_line,
-                    message,
-                },
-            )
-        })?;
+        check_parent(child, parsed)
+            .map_err(|message| locate(&child.file, Fault { line: child.parent_line, message }))?;
     }
     Ok(())
 }
@@ -77,28 +55,15 @@ fn check_parent(child: &Parsed, all: &[Parsed]) -> std::result::Result<(), Strin
         return Ok(());
     };
     let Some(parent) = all.iter().find(|p| p.resource.name == link.resource) else {
-        return Err(format!(
-            "expected the parent to be a resource, got \"{}\"",
-            link.resource
-        ));
+        return Err(format!("expected the parent to be a resource, got \"{}\"", link.resource));
     };
     if parent.resource.parent.is_some() {
-        return Err(format!(
-            "expected a parent with a list of its own, got \"{}\"",
-            link.resource
-        ));
+        return Err(format!("expected a parent with a list of its own, got \"{}\"", link.resource));
     }
     if !child.resource.columns.iter().any(|c| c.name == link.key) {
-        return Err(format!(
-            "expected the key to be a column, got \"{}\"",
-            link.key
-        ));
+        return Err(format!("expected the key to be a column, got \"{}\"", link.key));
     }
-    let taken = parent
-        .resource
-        .columns
-        .iter()
-        .find(|c| c.path.starts_with(&link.path));
+    let taken = parent.resource.columns.iter().find(|c| c.path.starts_with(&link.path));
     match taken {
         None => Ok(()),
         Some(column) => Err(format!(
@@ -117,10 +82,7 @@ fn check_names(located: &Located) -> Checked<()> {
         if key.is_empty() || !key.bytes().all(is_plain) {
             let path = located.column.path.join(".");
             let message = format!("expected names of a-z, 0-9 and _, got \"{path}\"");
-            return Err(Fault {
-                line: located.line,
-                message,
-            });
+            return Err(Fault { line: located.line, message });
         }
     }
     Ok(())
@@ -143,10 +105,7 @@ fn check_unique(columns: &[Located], reserved: &[&str]) -> Checked<()> {
                 format!("expected one path per column name, got {path} and {other} for {name}")
             }
         };
-        return Err(Fault {
-            line: located.line,
-            message,
-        });
+        return Err(Fault { line: located.line, message });
     }
     Ok(())
 }
@@ -167,12 +126,8 @@ fn check_prefixes(columns: &[Located]) -> Checked<()> {
             if let Some(leaf_line) = leaves.get(&path[..len]) {
                 let leaf = path[..len].join(".");
                 let below = path_text(&located.column);
-                let message =
-                    format!("expected nothing below {leaf}, which has a column, got {below}");
-                return Err(Fault {
-                    line: located.line.max(*leaf_line),
-                    message,
-                });
+                let message = format!("expected nothing below {leaf}, which has a column, got {below}");
+                return Err(Fault { line: located.line.max(*leaf_line), message });
             }
         }
     }
@@ -181,10 +136,6 @@ fn check_prefixes(columns: &[Located]) -> Checked<()> {
 
 /// The path as the files have it.
 fn path_text(column: &Column) -> String {
-    let star = if column.kind == ColumnKind::Rest {
-        ".*"
-    } else {
-        ""
-    };
+    let star = if column.kind == ColumnKind::Rest { ".*" } else { "" };
     column.path.join(".") + star
 }

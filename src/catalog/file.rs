@@ -44,17 +44,10 @@ pub(super) fn parse_common((file, text): (&str, &str)) -> Result<String> {
 
 /// Reads the file of one resource; the file's name without `.toml` is the resource's name.
 pub(super) fn parse_resource((file, text): (&str, &str)) -> Result<Parsed> {
-    let base = file
-        .rsplit('/')
-        .next()
-        .expect("a split yields at least one part");
+    let base = file.rsplit('/').next().expect("a split yields at least one part");
     let name = base.strip_suffix(".toml").unwrap_or(base);
     parse_file(name, text)
-        .map(|(resource, parent_line)| Parsed {
-            resource,
-            file: file.to_owned(),
-            parent_line,
-        })
+        .map(|(resource, parent_line)| Parsed { resource, file: file.to_owned(), parent_line })
         .map_err(|fault| locate(file, fault))
 }
 
@@ -141,17 +134,10 @@ fn check_columns(text: &str, columns: &[Located], unions: &Unions) -> Checked<()
 }
 
 fn read_parent(file: ParentFile) -> Parent {
-    Parent {
-        resource: file.resource,
-        path: file.path.split('.').map(str::to_owned).collect(),
-        key: file.key,
-    }
+    Parent { resource: file.resource, path: file.path.split('.').map(str::to_owned).collect(), key: file.key }
 }
 
-fn read_columns(
-    text: &str,
-    table: &IndexMap<Spanned<String>, Spanned<String>>,
-) -> Checked<Vec<Located>> {
+fn read_columns(text: &str, table: &IndexMap<Spanned<String>, Spanned<String>>) -> Checked<Vec<Located>> {
     let mut columns = Vec::new();
     for (path, kind) in table {
         let line = line_of(text, path.span().start);
@@ -175,22 +161,14 @@ fn read_passes(
 ) -> Checked<Vec<Vec<(String, String)>>> {
     match passes {
         None if is_child => Ok(vec![Vec::new()]),
-        Some(passes) if !passes.is_empty() && !is_child => Ok(passes
-            .into_iter()
-            .map(|p| p.into_iter().collect())
-            .collect()),
-        None => Err(Fault {
-            line: 1,
-            message: "missing field `passes`".to_owned(),
-        }),
-        Some(_) if is_child => Err(Fault {
-            line: 1,
-            message: "expected no passes beside [parent]".to_owned(),
-        }),
-        Some(_) => Err(Fault {
-            line: 1,
-            message: "expected at least one pass, got none".to_owned(),
-        }),
+        Some(passes) if !passes.is_empty() && !is_child => {
+            Ok(passes.into_iter().map(|p| p.into_iter().collect()).collect())
+        }
+        None => Err(Fault { line: 1, message: "missing field `passes`".to_owned() }),
+        Some(_) if is_child => {
+            Err(Fault { line: 1, message: "expected no passes beside [parent]".to_owned() })
+        }
+        Some(_) => Err(Fault { line: 1, message: "expected at least one pass, got none".to_owned() }),
     }
 }
 
@@ -200,18 +178,12 @@ fn check_partition(text: &str, stated: Option<&Spanned<String>>, expected: bool)
         Some(key) if key.get_ref() != "created" || !expected => Err(Fault {
             line: line_of(text, key.span().start),
             message: match expected {
-                true => format!(
-                    "expected partition_by = \"created\", got \"{}\"",
-                    key.get_ref()
-                ),
-                false => {
-                    "expected no partition_by without a list and a timestamp created".to_owned()
-                }
+                true => format!("expected partition_by = \"created\", got \"{}\"", key.get_ref()),
+                false => "expected no partition_by without a list and a timestamp created".to_owned(),
             },
         }),
         None if expected => {
-            let message =
-                "missing field `partition_by`: the list has a timestamp created".to_owned();
+            let message = "missing field `partition_by`: the list has a timestamp created".to_owned();
             Err(Fault { line: 1, message })
         }
         _ => Ok(()),
@@ -230,10 +202,7 @@ fn order_columns(located: Vec<Located>) -> Vec<Column> {
     }
     let first = ["id", "object", "created"];
     columns.sort_by_cached_key(|c| {
-        let rank = first
-            .iter()
-            .position(|name| *name == c.name)
-            .unwrap_or(first.len());
+        let rank = first.iter().position(|name| *name == c.name).unwrap_or(first.len());
         (rank, c.path.clone())
     });
     columns
@@ -247,11 +216,7 @@ pub(super) fn read_toml<T: DeserializeOwned>(text: &str) -> Checked<T> {
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    1 + text
-        .bytes()
-        .take(offset)
-        .filter(|byte| *byte == b'\n')
-        .count()
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
 pub(super) fn locate(file: &str, fault: Fault) -> Error {

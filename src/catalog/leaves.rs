@@ -19,17 +19,10 @@ pub(super) fn leaves(
     schema: &Value,
     unions: &IndexMap<String, Vec<String>>,
 ) -> Result<Vec<(String, ColumnKind)>> {
-    let mut walk = Walk {
-        spec,
-        unions,
-        found: Vec::new(),
-        leaves: Vec::new(),
-    };
+    let mut walk = Walk { spec, unions, found: Vec::new(), leaves: Vec::new() };
     walk.object("", schema, &mut Vec::new())?;
     if let Some(union) = unions.keys().find(|union| !walk.found.contains(union)) {
-        return Err(Error::usage(format!(
-            "expected the union {union} in the specification, got none"
-        )));
+        return Err(Error::usage(format!("expected the union {union} in the specification, got none")));
     }
     walk.leaves.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(walk.leaves)
@@ -70,9 +63,7 @@ impl<'a> Walk<'a> {
     fn object(&mut self, path: &str, schema: &'a Value, open: &mut Vec<&'a Value>) -> Result<()> {
         let schema = self.unwrap(schema);
         let Shape::Plain(members) = self.shape(path, schema) else {
-            return Err(Error::usage(format!(
-                "expected an object with members at \"{path}\", got none"
-            )));
+            return Err(Error::usage(format!("expected an object with members at \"{path}\", got none")));
         };
         open.push(schema);
         let variants = self.variants(path, members)?;
@@ -84,11 +75,7 @@ impl<'a> Walk<'a> {
             if is_object && variants.is_some_and(|v| *v != ["*"] && !v.contains(key)) {
                 continue;
             }
-            let path = if path.is_empty() {
-                key.clone()
-            } else {
-                format!("{path}.{key}")
-            };
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             self.member(path, key, member, open)?;
         }
         open.pop();
@@ -115,20 +102,14 @@ impl<'a> Walk<'a> {
     }
 
     /// The variants of the union at `path` that have columns, or none if it is no union.
-    fn variants(
-        &mut self,
-        path: &str,
-        members: &Map<String, Value>,
-    ) -> Result<Option<&'a Vec<String>>> {
+    fn variants(&mut self, path: &str, members: &Map<String, Value>) -> Result<Option<&'a Vec<String>>> {
         let Some((union, variants)) = self.unions.get_key_value(path) else {
             return Ok(None);
         };
         self.found.push(union);
         for variant in variants {
             if variant != "*" && !members.contains_key(variant) {
-                return Err(Error::usage(format!(
-                    "expected a member of {union}, got variant \"{variant}\""
-                )));
+                return Err(Error::usage(format!("expected a member of {union}, got variant \"{variant}\"")));
             }
         }
         Ok(Some(variants))
@@ -166,9 +147,7 @@ impl<'a> Walk<'a> {
 
     fn object_shape(&self, schema: &'a Value) -> Shape<'a> {
         match schema["properties"].as_object() {
-            Some(members) if members.contains_key("data") && members.contains_key("has_more") => {
-                Shape::List
-            }
+            Some(members) if members.contains_key("data") && members.contains_key("has_more") => Shape::List,
             Some(members) if !members.is_empty() => Shape::Plain(members),
             _ if schema["additionalProperties"]["type"] == "string" => Shape::Leaf(ColumnKind::Map),
             _ => Shape::Leaf(ColumnKind::Json),
@@ -197,11 +176,7 @@ impl<'a> Walk<'a> {
             return false;
         }
         for (key, member) in members {
-            let path = if path.is_empty() {
-                key.clone()
-            } else {
-                format!("{path}.{key}")
-            };
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             let is_resource = self.unwrap(member).get("x-resourceId").is_some();
             match self.shape(key, member) {
                 Shape::Leaf(kind) => columns.push(Column::new(&path, kind)),
@@ -221,10 +196,7 @@ impl<'a> Walk<'a> {
         let Some(alternatives) = schema["anyOf"].as_array() else {
             return schema;
         };
-        let mut real = alternatives
-            .iter()
-            .map(|a| follow(self.spec, a))
-            .filter(|a| !is_absence(a));
+        let mut real = alternatives.iter().map(|a| follow(self.spec, a)).filter(|a| !is_absence(a));
         match (real.next(), real.next()) {
             (Some(only), None) => self.unwrap(only),
             _ => schema,
@@ -234,8 +206,6 @@ impl<'a> Walk<'a> {
 
 /// An alternative that says that there is nothing: `""`, or an object that is deleted.
 fn is_absence(alternative: &Value) -> bool {
-    let is_empty = alternative["enum"]
-        .as_array()
-        .is_some_and(|values| values.iter().all(|v| v == ""));
+    let is_empty = alternative["enum"].as_array().is_some_and(|values| values.iter().all(|v| v == ""));
     is_empty || alternative.pointer("/properties/deleted").is_some()
 }

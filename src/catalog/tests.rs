@@ -47,10 +47,7 @@ key = "shop"
 "#;
 
 fn parse(shops: &str, shelves: &str) -> Result<Catalog> {
-    Catalog::parse(
-        COMMON_TEXT,
-        &[("shops.toml", shops), ("shelves.toml", shelves)],
-    )
+    Catalog::parse(COMMON_TEXT, &[("shops.toml", shops), ("shelves.toml", shelves)])
 }
 
 /// Breaks one line of the shops' file and expects the loader's words.
@@ -100,12 +97,7 @@ fn columns_are_id_object_created_and_then_sorted_by_path() {
     let catalog = parse(SHOPS, SHELVES).unwrap();
     let mut lines = Vec::new();
     for column in &catalog.get("shops").unwrap().columns {
-        lines.push(format!(
-            "{} {} {}",
-            column.name,
-            column.path.join("."),
-            column.kind
-        ));
+        lines.push(format!("{} {} {}", column.name, column.path.join("."), column.kind));
     }
     let expected = [
         "id id text",
@@ -125,17 +117,11 @@ fn columns_are_id_object_created_and_then_sorted_by_path() {
 fn a_child_is_found_from_its_parent_and_is_not_listed() {
     let catalog = parse(SHOPS, SHELVES).unwrap();
     let listed: Vec<&str> = catalog.listed().map(|r| r.name.as_str()).collect();
-    let children: Vec<&str> = catalog
-        .children_of("shops")
-        .map(|r| r.name.as_str())
-        .collect();
+    let children: Vec<&str> = catalog.children_of("shops").map(|r| r.name.as_str()).collect();
     assert_eq!((listed, children), (vec!["shops"], vec!["shelves"]));
     let shelves = catalog.get("shelves").unwrap();
     let parent = shelves.parent.as_ref().unwrap();
-    assert_eq!(
-        (parent.path.join("."), &*parent.key),
-        ("interior.shelves".into(), "shop")
-    );
+    assert_eq!((parent.path.join("."), &*parent.key), ("interior.shelves".into(), "shop"));
     assert_eq!(shelves.passes, [vec![]]);
     assert!(!shelves.has_created);
 }
@@ -145,16 +131,8 @@ fn an_unknown_resource_is_answered_with_the_nearest_and_all() {
     let catalog = Catalog::embedded().unwrap();
     let error = catalog.resolve("charge").unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
-    assert_eq!(
-        error.to_string(),
-        "expected a resource, got \"charge\"; did you mean \"charges\"?"
-    );
-    assert!(
-        error
-            .hint_text()
-            .unwrap()
-            .contains("balance_transactions, charges, customers")
-    );
+    assert_eq!(error.to_string(), "expected a resource, got \"charge\"; did you mean \"charges\"?");
+    assert!(error.hint_text().unwrap().contains("balance_transactions, charges, customers"));
     let error = catalog.resolve("xyz").unwrap_err();
     assert_eq!(error.to_string(), "expected a resource, got \"xyz\"");
     assert_eq!(catalog.resolve("charges").unwrap().object, "charge");
@@ -181,46 +159,21 @@ fn an_unknown_type_is_found_with_its_line() {
 
 #[test]
 fn an_unknown_key_is_found_with_its_line() {
-    let error = parse(&SHOPS.replace("deletable", "deleteable"), SHELVES)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("shops.toml:4: unknown field `deleteable`"),
-        "{error}"
-    );
-    let error = parse(SHOPS, &SHELVES.replace("key =", "keys ="))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("shelves.toml:10: unknown field `keys`"),
-        "{error}"
-    );
+    let error = parse(&SHOPS.replace("deletable", "deleteable"), SHELVES).unwrap_err().to_string();
+    assert!(error.starts_with("shops.toml:4: unknown field `deleteable`"), "{error}");
+    let error = parse(SHOPS, &SHELVES.replace("key =", "keys =")).unwrap_err().to_string();
+    assert!(error.starts_with("shelves.toml:10: unknown field `keys`"), "{error}");
 }
 
 #[test]
 fn a_missing_key_is_found() {
-    check_shops_fault(
-        "object = \"shop\"\n",
-        "",
-        "shops.toml:1: missing field `object`",
-    );
-    check_shops_fault(
-        "[columns]",
-        "[legacy.columns]",
-        "shops.toml:15: invalid type: map, expected a string",
-    );
+    check_shops_fault("object = \"shop\"\n", "", "shops.toml:1: missing field `object`");
+    check_shops_fault("[columns]", "[legacy.columns]", "shops.toml:15: invalid type: map, expected a string");
     let passes = "passes = [{ open = \"true\" }, { open = \"false\" }]\n";
     check_shops_fault(passes, "", "shops.toml:1: missing field `passes`");
-    check_shops_fault(
-        passes,
-        "passes = []\n",
-        "shops.toml:1: expected at least one pass, got none",
-    );
+    check_shops_fault(passes, "passes = []\n", "shops.toml:1: expected at least one pass, got none");
     let error = Catalog::parse(("catalog.toml", ""), &[]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "catalog.toml:1: missing field `stripe_version`"
-    );
+    assert_eq!(error.to_string(), "catalog.toml:1: missing field `stripe_version`");
 }
 
 #[test]
@@ -231,12 +184,7 @@ fn a_path_that_stands_twice_is_found_with_its_line() {
         "shops.toml:22: expected each path once, got owner twice",
     );
     let error = parse(&SHOPS.replace("\"object\" =", "\"id\" ="), SHELVES).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("shops.toml:22: duplicate key"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("shops.toml:22: duplicate key"), "{error}");
 }
 
 #[test]
@@ -256,11 +204,7 @@ fn two_paths_with_one_column_name_are_found_with_their_line() {
         "{amount_:int64, amount.:",
         "shops.toml:20: expected names of a-z, 0-9 and _, got \"amount.\"",
     );
-    check_shops_fault(
-        "{tax.amount:",
-        "{amount:",
-        "shops.toml:20: expected each path once, got amount twice",
-    );
+    check_shops_fault("{tax.amount:", "{amount:", "shops.toml:20: expected each path once, got amount twice");
 }
 
 #[test]

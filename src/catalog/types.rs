@@ -9,10 +9,7 @@ use super::{Column, ColumnKind};
 
 /// Reads a type name. `Err` says what was expected and what came.
 pub(super) fn parse(text: &str) -> Result<ColumnKind, String> {
-    let Some(inner) = text
-        .strip_prefix("list<{")
-        .and_then(|t| t.strip_suffix("}>"))
-    else {
+    let Some(inner) = text.strip_prefix("list<{").and_then(|t| t.strip_suffix("}>")) else {
         return parse_simple(text);
     };
     let mut columns = Vec::new();
@@ -108,13 +105,9 @@ mod tests {
     }
 
     fn structs() -> impl Strategy<Value = ColumnKind> {
-        let members =
-            prop::collection::btree_map("[a-z_]{1,6}([.][a-z0-9_]{1,6}){0,2}", simple(), 1..8);
+        let members = prop::collection::btree_map("[a-z_]{1,6}([.][a-z0-9_]{1,6}){0,2}", simple(), 1..8);
         members.prop_map(|members| {
-            let mut columns: Vec<Column> = members
-                .into_iter()
-                .map(|(p, k)| Column::new(&p, k))
-                .collect();
+            let mut columns: Vec<Column> = members.into_iter().map(|(p, k)| Column::new(&p, k)).collect();
             columns.sort_by(|a, b| a.path.cmp(&b.path));
             ColumnKind::Structs(columns)
         })
@@ -143,12 +136,7 @@ mod tests {
 
     #[test]
     fn a_list_inside_a_struct_is_of_texts_or_references() {
-        for text in [
-            "list<{a: list<{b: text}>}>",
-            "list<{}>",
-            "list<int64>",
-            "list<{a text}>",
-        ] {
+        for text in ["list<{a: list<{b: text}>}>", "list<{}>", "list<int64>", "list<{a text}>"] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("list<{a: list<text>, b: map}>").is_ok());

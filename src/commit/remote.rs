@@ -10,8 +10,8 @@ use futures::StreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{
-    ClientOptions, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    RetryConfig, UpdateVersion,
+    ClientOptions, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+    UpdateVersion,
 };
 
 use crate::commit::{ReplaceError, Staged, Version};
@@ -43,11 +43,8 @@ impl RemoteLake {
         if bucket.is_empty() {
             return Err(Error::usage(format!("expected s3://bucket/prefix, got \"{location}\"")));
         }
-        let retry = RetryConfig {
-            max_retries: 8,
-            retry_timeout: Duration::from_secs(60),
-            ..RetryConfig::default()
-        };
+        let retry =
+            RetryConfig { max_retries: 8, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() };
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(bucket)
             .with_retry(retry)
@@ -118,7 +115,12 @@ impl RemoteLake {
         self.put(path, bytes.into(), seen).await
     }
 
-    async fn put(&self, path: &str, bytes: Bytes, seen: &Version) -> std::result::Result<Version, ReplaceError> {
+    async fn put(
+        &self,
+        path: &str,
+        bytes: Bytes,
+        seen: &Version,
+    ) -> std::result::Result<Version, ReplaceError> {
         let mode = match seen {
             Version::Etag(etag) => {
                 PutMode::Update(UpdateVersion { e_tag: Some(etag.clone()), version: None })

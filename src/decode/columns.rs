@@ -239,10 +239,9 @@ impl Column {
             DataType::Decimal128(_, _) => Column::Decimal(Fixed::default()),
             DataType::Map(_, _) => Column::TextMap(TextMap::default()),
             DataType::List(item) => match item.data_type() {
-                DataType::Struct(fields) => Column::StructList(StructList {
-                    spans: Spans::default(),
-                    items: Table::new(fields),
-                }),
+                DataType::Struct(fields) => {
+                    Column::StructList(StructList { spans: Spans::default(), items: Table::new(fields) })
+                }
                 _ => Column::TextList(TextList::default()),
             },
             other => unreachable!("the catalog has no column of type {other}"),
@@ -304,11 +303,7 @@ impl Column {
             Column::TextMap(c) => map_array(c, field, n_rows),
             Column::StructList(c) => {
                 let n_items = c.items.n_rows;
-                let items = StructArray::new(
-                    struct_fields(field),
-                    c.items.finish(),
-                    None,
-                );
+                let items = StructArray::new(struct_fields(field), c.items.finish(), None);
                 debug_assert_eq!(items.len(), n_items);
                 let (offsets, nulls) = c.spans.finish(n_rows);
                 Arc::new(ListArray::new(list_item(field), offsets, Arc::new(items), nulls))
@@ -356,11 +351,7 @@ pub struct Table {
 
 impl Table {
     pub fn new(fields: &Fields) -> Table {
-        Table {
-            fields: fields.clone(),
-            columns: fields.iter().map(|f| Column::new(f)).collect(),
-            n_rows: 0,
-        }
+        Table { fields: fields.clone(), columns: fields.iter().map(|f| Column::new(f)).collect(), n_rows: 0 }
     }
 
     /// Takes back every row from `row` on, the unfinished one included.

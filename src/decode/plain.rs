@@ -236,7 +236,8 @@ impl Walk<'_> {
     /// A list of plain objects. What an item's columns cannot take stands at the same index of an
     /// array in `_extra`.
     fn struct_list(&mut self, column: usize, key: &str, value: &str) -> Result<bool, Reject> {
-        let raw_items: Vec<&RawValue> = serde_json::from_str(value).map_err(|e| Reject::new(e.to_string()))?;
+        let raw_items: Vec<&RawValue> =
+            serde_json::from_str(value).map_err(|e| Reject::new(e.to_string()))?;
         let row = self.table.n_rows;
         let Column::StructList(StructList { spans, items }) = &mut self.table.columns[column] else {
             unreachable!("a struct list column has a struct list builder");

@@ -161,7 +161,10 @@ impl Rows {
             Arc::new(Int64Array::from(std::mem::take(&mut self.partition_at))),
         ];
         arrays.extend(system);
-        Some(RecordBatch::try_new(with_partition_at(&self.schema), arrays).expect("builders follow the schema"))
+        Some(
+            RecordBatch::try_new(with_partition_at(&self.schema), arrays)
+                .expect("builders follow the schema"),
+        )
     }
 }
 

@@ -71,9 +71,7 @@ fn data_type(kind: &ColumnKind) -> DataType {
         ColumnKind::Decimal => DataType::Decimal128(DECIMAL.0, DECIMAL.1),
         ColumnKind::Map => map(),
         ColumnKind::ListText | ColumnKind::ListRef => list(DataType::Utf8),
-        ColumnKind::Structs(columns) => {
-            list(DataType::Struct(columns.iter().map(field).collect::<Fields>()))
-        }
+        ColumnKind::Structs(columns) => list(DataType::Struct(columns.iter().map(field).collect::<Fields>())),
     }
 }
 

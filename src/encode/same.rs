@@ -1,9 +1,7 @@
 //! Tells whether two rows hold the same values.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType,
-};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 
 use crate::decode::schema::SYNCED_AT;
 
@@ -31,10 +29,8 @@ fn values_are_same(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> bool {
             a.value(i).to_bits() == b.value(j).to_bits()
         }
         DataType::Timestamp(_, _) => {
-            let (a, b) = (
-                a.as_primitive::<TimestampMicrosecondType>(),
-                b.as_primitive::<TimestampMicrosecondType>(),
-            );
+            let (a, b) =
+                (a.as_primitive::<TimestampMicrosecondType>(), b.as_primitive::<TimestampMicrosecondType>());
             a.value(i) == b.value(j)
         }
         DataType::Decimal128(_, _) => {

@@ -48,9 +48,10 @@ pub fn judge<T>(
     }
     if let Some(reason) = reason_to_retry(&response) {
         let said = stripe.message.unwrap_or_default();
-        let error = Error::stripe(format!("status {} {}", response.status, shown(&said, 200)).trim().to_owned())
-            .request_id(response.headers.request_id.as_deref())
-            .hint("Stripe or the network is in trouble; run the same command again later");
+        let error =
+            Error::stripe(format!("status {} {}", response.status, shown(&said, 200)).trim().to_owned())
+                .request_id(response.headers.request_id.as_deref())
+                .hint("Stripe or the network is in trouble; run the same command again later");
         return Answer::Retry(reason, error);
     }
     Answer::Refused(refusal(request, &response, stripe).request_id(response.headers.request_id.as_deref()))

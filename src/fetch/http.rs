@@ -70,7 +70,10 @@ impl Http {
         }
         let response = self.client.get(url).send().await.map_err(failed)?;
         let status = response.status().as_u16();
-        let is_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
+        let is_gzip = response
+            .headers()
+            .get(CONTENT_ENCODING)
+            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
         let headers = headers(response.headers());
         let mut raw = Vec::new();
         let mut stream = response.bytes_stream();
@@ -97,7 +100,9 @@ impl Transport for Http {
 /// Accepts https, and http only where the key cannot leave the machine.
 pub fn parse_base(base: &str) -> Result<Url> {
     let wrong = |why: &str| {
-        Error::usage(format!("expected --api-base with https, or http on a loopback address, got \"{base}\" ({why})"))
+        Error::usage(format!(
+            "expected --api-base with https, or http on a loopback address, got \"{base}\" ({why})"
+        ))
     };
     let url = Url::parse(base).map_err(|e| wrong(&e.to_string()))?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -168,7 +173,8 @@ mod tests {
 
     #[test]
     fn n14_the_key_goes_only_to_https_or_this_machine() {
-        for base in ["https://api.stripe.com", "http://127.0.0.1:80", "http://localhost:1", "http://[::1]:1"] {
+        for base in ["https://api.stripe.com", "http://127.0.0.1:80", "http://localhost:1", "http://[::1]:1"]
+        {
             assert!(parse_base(base).is_ok(), "{base}");
         }
         for base in [

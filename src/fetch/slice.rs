@@ -184,8 +184,11 @@ impl SliceReader {
         }
         self.restarts += 1;
         if self.restarts > RESTARTS {
-            return Err(Error::stripe(format!("{}: objects vanish faster than they are listed", self.resource.path))
-                .hint("run the same command again later"));
+            return Err(Error::stripe(format!(
+                "{}: objects vanish faster than they are listed",
+                self.resource.path
+            ))
+            .hint("run the same command again later"));
         }
         self.steps_back = 0;
         self.history.clear();

@@ -35,7 +35,10 @@ pub async fn follow(
                 continue;
             }
             Err(FetchError::CursorGone) => {
-                return Err(Error::stripe(format!("{}: objects vanish faster than they are listed", child.path)));
+                return Err(Error::stripe(format!(
+                    "{}: objects vanish faster than they are listed",
+                    child.path
+                )));
             }
             Err(FetchError::Failed(error)) => return Err(error),
         };
@@ -68,7 +71,8 @@ fn request(child: &Resource, open: &OpenList) -> Result<Request> {
             Ok(request)
         }
         None => {
-            let parent = child.parent.as_ref().ok_or_else(|| Error::bug("only a child's list is followed"))?;
+            let parent =
+                child.parent.as_ref().ok_or_else(|| Error::bug("only a child's list is followed"))?;
             Ok(Request::new(&child.path).with(&parent.key, open.parent.id.clone()))
         }
     }

@@ -117,9 +117,16 @@ impl Gatherer {
             table.reload(&self.setup).await?;
         }
         let stored = self.tables[0].state.grain;
-        if self.grain.is_some() && stored.is_some() && stored != self.grain && self.tables[0].resource.has_created {
-            return Err(Error::new(Kind::Locked, "another run chose the partitions of this resource meanwhile")
-                .hint("run the same command again"));
+        if self.grain.is_some()
+            && stored.is_some()
+            && stored != self.grain
+            && self.tables[0].resource.has_created
+        {
+            return Err(Error::new(
+                Kind::Locked,
+                "another run chose the partitions of this resource meanwhile",
+            )
+            .hint("run the same command again"));
         }
         Ok(())
     }
@@ -143,7 +150,10 @@ impl Gatherer {
         }
         if self.n_rejected_bytes > MAX_REJECTED {
             let reason = &self.rejected[0].reason;
-            return Err(Error::new(Kind::Partial, format!("too many objects cannot be rows, the first because: {reason}")));
+            return Err(Error::new(
+                Kind::Partial,
+                format!("too many objects cannot be rows, the first because: {reason}"),
+            ));
         }
         Ok(())
     }

@@ -131,7 +131,8 @@ impl Reading {
                 Chunk::Page { body, .. } => self.decoder.push_page(body, observed_at),
                 Chunk::Objects { body, .. } => self.decoder.push_objects(body, observed_at),
             };
-            let Pushed { n_rows: rows, rejected, open_lists } = pushed.map_err(|e| self.refused(e, chunk.line()))?;
+            let Pushed { n_rows: rows, rejected, open_lists } =
+                pushed.map_err(|e| self.refused(e, chunk.line()))?;
             *n_rows += rows;
             if let Some(open) = open_lists.first() {
                 let message = format!(
@@ -140,7 +141,11 @@ impl Reading {
                 );
                 (self.setup.on_event)(Event::Warning { message });
             }
-            (self.setup.on_event)(Event::Rows { resource: self.resource.name.clone(), rows: rows as u64, share: None });
+            (self.setup.on_event)(Event::Rows {
+                resource: self.resource.name.clone(),
+                rows: rows as u64,
+                share: None,
+            });
             if let Some(object) = rejected.first() {
                 first_reject.get_or_insert(object.reason.clone());
                 let _ = self.sender.blocking_send(Message::Rejected(rejected));

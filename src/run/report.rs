@@ -57,7 +57,8 @@ impl Report {
     pub fn kind(&self, n_selected: usize) -> Option<Kind> {
         let rejected = self.tables.iter().any(|table| table.rejected > 0);
         let first = self.failures.first().map(|(_, error)| error.kind());
-        let decisive = self.failures.iter().find(|(_, error)| error.is_fatal()).map(|(_, error)| error.kind());
+        let decisive =
+            self.failures.iter().find(|(_, error)| error.is_fatal()).map(|(_, error)| error.kind());
         match (decisive, first) {
             (Some(kind), _) => Some(kind),
             (None, Some(kind)) if self.failures.len() >= n_selected => Some(kind),
@@ -88,7 +89,12 @@ pub struct RunRecord<'a> {
 }
 
 impl<'a> RunRecord<'a> {
-    pub fn new(report: &'a Report, command: &'a str, started_at: jiff::Timestamp, kind: Option<Kind>) -> RunRecord<'a> {
+    pub fn new(
+        report: &'a Report,
+        command: &'a str,
+        started_at: jiff::Timestamp,
+        kind: Option<Kind>,
+    ) -> RunRecord<'a> {
         RunRecord {
             run_id: &report.run_id,
             command,
@@ -99,7 +105,11 @@ impl<'a> RunRecord<'a> {
             requests: report.requests,
             retries: report.retries,
             tables: &report.tables,
-            failures: report.failures.iter().map(|(resource, error)| format!("{resource}: {error}")).collect(),
+            failures: report
+                .failures
+                .iter()
+                .map(|(resource, error)| format!("{resource}: {error}"))
+                .collect(),
         }
     }
 }

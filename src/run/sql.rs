@@ -23,7 +23,9 @@ pub async fn views(lake: &Lake, catalog: &Catalog) -> Result<String> {
     };
     let mut script = String::new();
     if matches!(lake, Lake::Remote(_)) {
-        script.push_str("-- Needs: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);\n");
+        script.push_str(
+            "-- Needs: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);\n",
+        );
     }
     for resource in &catalog.resources {
         let state = lake.read_json::<ResourceState>(&state_path(&resource.name)).await?;

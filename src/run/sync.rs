@@ -18,11 +18,11 @@ use crate::fetch::limit::{Limits, Rate};
 use crate::fetch::retry::Policy;
 use crate::fetch::{Fetcher, Notice, Request, Transport};
 use crate::plan::Slices;
-use crate::run::{Setup, sql};
 use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Message};
 use crate::run::report::{Report, RunRecord, TableReport};
 use crate::run::slices::{List, Shared};
+use crate::run::{Setup, sql};
 use crate::spool::Budget;
 
 /// Messages that wait for a gatherer; a slow destination holds the readers back.
@@ -163,12 +163,11 @@ fn check_mode(known: Option<&(LakeInfo, Version)>, livemode: bool) -> Result<()>
 fn check_account(known: Option<&(LakeInfo, Version)>, account: Option<&str>) -> Result<()> {
     let expected = known.and_then(|(info, _)| info.account.as_deref());
     match (expected, account) {
-        (Some(expected), Some(got)) if expected != got => Err(Error::new(
-            Kind::Auth,
-            format!("the lake belongs to account {expected}, got a key of {got}"),
-        )
-        .lake("unchanged")
-        .hint("use another --lake for each mode and account")),
+        (Some(expected), Some(got)) if expected != got => {
+            Err(Error::new(Kind::Auth, format!("the lake belongs to account {expected}, got a key of {got}"))
+                .lake("unchanged")
+                .hint("use another --lake for each mode and account"))
+        }
         _ => Ok(()),
     }
 }

@@ -1,1 +1,58 @@
-fn main(){}
+//! Turns arguments into one call of the library, and its outcome into an exit code.
+
+#![forbid(unsafe_code)]
+
+mod catalog;
+mod cli;
+#[cfg(feature = "fake")]
+mod demo;
+#[cfg(feature = "fake")]
+mod fake_stripe;
+mod import;
+mod output;
+mod progress;
+mod resources;
+mod schema;
+mod setup;
+mod sql;
+mod sync;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use stripelake::config::refuse_keys_in_arguments;
+use stripelake::error::{Kind, Result};
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let code = match run() {
+        Ok(None) => 0,
+        Ok(Some(kind)) => kind.exit_code(),
+        Err(error) => {
+            output::error(&error);
+            error.kind().exit_code()
+        }
+    };
+    ExitCode::from(code as u8)
+}
+
+/// `Some(kind)` when the outcome has been shown and is not success.
+fn run() -> Result<Option<Kind>> {
+    let arguments: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    refuse_keys_in_arguments(arguments.iter().skip(1).map(String::as_str))?;
+    let cli = Cli::parse();
+    let Cli { global, command } = cli;
+    match command {
+        #[cfg(feature = "fake")]
+        Command::Demo(flags) => demo::run(&global, flags),
+        Command::Sync(flags) => sync::run(&global, flags),
+        Command::Import(flags) => import::run(&global, flags),
+        Command::Resources(flags) => resources::run(&flags),
+        Command::Schema(flags) => schema::run(&flags),
+        Command::Sql(flags) => sql::run(&global, &flags),
+        #[cfg(feature = "fake")]
+        Command::FakeStripe(flags) => fake_stripe::run(flags),
+        Command::Catalog(flags) => catalog::run(&flags),
+    }
+}

@@ -102,10 +102,7 @@ partition_by = "created"
 
 fn check_usage_error(existing: Option<&str>, name: &str, expected: &str) {
     let error = regenerate(existing, SPEC, name).unwrap_err();
-    assert_eq!(
-        (error.kind(), error.to_string()),
-        (Kind::Usage, expected.to_owned())
-    );
+    assert_eq!((error.kind(), error.to_string()), (Kind::Usage, expected.to_owned()));
 }
 
 #[test]
@@ -118,7 +115,8 @@ fn a_resource_without_a_file_gets_one_that_loads() {
 
 #[test]
 fn an_existing_head_stays_byte_for_byte_and_a_second_run_changes_nothing() {
-    let head = "# by hand  \n\npath   = '/v1/mall/shops'\nunknown = 1\n\n[legacy]\n\"x\" = \"ref\" # why\n\n\n";
+    let head =
+        "# by hand  \n\npath   = '/v1/mall/shops'\nunknown = 1\n\n[legacy]\n\"x\" = \"ref\" # why\n\n\n";
     let old = format!("{head}[columns]\n\"gone\" = \"text\"\n");
     let once = regenerate(Some(&old), SPEC, "shops").unwrap();
     assert_eq!(once, format!("{head}{COLUMNS_LINE}{COLUMNS}"));
@@ -128,30 +126,20 @@ fn an_existing_head_stays_byte_for_byte_and_a_second_run_changes_nothing() {
 #[test]
 fn a_union_is_cut_to_its_chosen_variants() {
     let union = |variants: &str| {
-        let old =
-            format!("path = \"/v1/mall/shops\"\n[unions]\n\"details\" = {variants}\n[columns]\n");
+        let old = format!("path = \"/v1/mall/shops\"\n[unions]\n\"details\" = {variants}\n[columns]\n");
         let text = regenerate(Some(&old), SPEC, "shops").unwrap();
-        let of_union = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("\"details."));
-        of_union
-            .map(|line| line.split('"').next().unwrap().to_owned())
-            .collect::<Vec<_>>()
+        let of_union = text.lines().filter_map(|line| line.strip_prefix("\"details."));
+        of_union.map(|line| line.split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(
-        union("[\"card\", \"coin\"]"),
-        ["*", "card.brand", "coin", "type"]
-    );
+    assert_eq!(union("[\"card\", \"coin\"]"), ["*", "card.brand", "coin", "type"]);
     assert_eq!(union("[]"), ["*", "type"]);
-    assert_eq!(
-        union("[\"*\"]"),
-        ["*", "card.brand", "cash.drawer", "coin", "type"]
-    );
+    assert_eq!(union("[\"*\"]"), ["*", "card.brand", "cash.drawer", "coin", "type"]);
 }
 
 #[test]
 fn a_legacy_member_wins_over_the_specification() {
-    let old = "path = \"/v1/mall/shops\"\n[legacy]\n\"owner\" = \"json\"\n\"address\" = \"json\"\n[columns]\n";
+    let old =
+        "path = \"/v1/mall/shops\"\n[legacy]\n\"owner\" = \"json\"\n\"address\" = \"json\"\n[columns]\n";
     let text = regenerate(Some(old), SPEC, "shops").unwrap();
     let columns = text.split(COLUMNS_LINE).nth(1).unwrap();
     assert!(!columns.contains("\"owner\"") && !columns.contains("address"));
@@ -160,48 +148,22 @@ fn a_legacy_member_wins_over_the_specification() {
 
 #[test]
 fn what_the_specification_lacks_is_a_usage_error() {
-    check_usage_error(
-        None,
-        "malls",
-        "expected a list endpoint for malls in the specification, got none",
-    );
-    check_usage_error(
-        None,
-        "shelves",
-        "expected /v1/shelves to list everything, got one list per shop",
-    );
+    check_usage_error(None, "malls", "expected a list endpoint for malls in the specification, got none");
+    check_usage_error(None, "shelves", "expected /v1/shelves to list everything, got one list per shop");
     let shop = |rest: &str| format!("path = \"/v1/mall/shops\"\n{rest}\n[columns]\n");
     let old = shop("[unions]\n\"detail\" = []");
-    check_usage_error(
-        Some(&old),
-        "shops",
-        "expected the union detail in the specification, got none",
-    );
+    check_usage_error(Some(&old), "shops", "expected the union detail in the specification, got none");
     let old = shop("[unions]\n\"details\" = [\"crad\"]");
-    check_usage_error(
-        Some(&old),
-        "shops",
-        "expected a member of details, got variant \"crad\"",
-    );
+    check_usage_error(Some(&old), "shops", "expected a member of details, got variant \"crad\"");
     let old = "path = \"/v1/malls\"\n[columns]\n";
-    check_usage_error(
-        Some(old),
-        "shops",
-        "expected a list at /v1/malls in the specification, got none",
-    );
+    check_usage_error(Some(old), "shops", "expected a list at /v1/malls in the specification, got none");
 }
 
 #[test]
 fn a_file_that_would_lose_a_table_is_refused() {
     let old = "path = \"/v1/mall/shops\"\n[columns]\n[legacy]\n";
     let error = regenerate(Some(old), SPEC, "shops").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "shops.toml:3: expected [columns] to be the last table, got [legacy]"
-    );
+    assert_eq!(error.to_string(), "shops.toml:3: expected [columns] to be the last table, got [legacy]");
     let error = regenerate(Some("path = \"\"\n"), SPEC, "shops").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "shops.toml:1: expected a table [columns], got none"
-    );
+    assert_eq!(error.to_string(), "shops.toml:1: expected a table [columns], got none");
 }

@@ -1,0 +1,50 @@
+# Turns a checkout with Rust, Python 3.11 and make into a demo, a test verdict or a benchmark.
+
+PYTHON ?= python3
+CARGO ?= cargo
+DEMO_LAKE ?= demo-lake
+STRIPELAKE_BIN ?= target/debug/stripelake
+
+REQUIREMENTS := tests/acceptance/requirements.txt
+TOOLS := .venv/.installed
+
+.PHONY: help demo test test-fast acceptance check bench clean
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@sed -n 's/^\([a-z.][a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(TOOLS) ## build, fill demo-lake from a fake account, show a first DuckDB query
+	$(CARGO) build --release --locked
+	target/release/stripelake demo $(DEMO_LAKE)
+	.venv/bin/python tests/acceptance/first_query.py $(DEMO_LAKE)
+
+test: test-fast acceptance ## every test: cargo's, then the real binary against DuckDB and S3
+
+test-fast: ## cargo's tests only
+	$(CARGO) test --locked
+
+# Building bins together with tests gives them the same features as `cargo test` does,
+# so no dependency is compiled twice.
+acceptance: $(TOOLS) ## the real binary against DuckDB, pyarrow, Polars and SeaweedFS
+	$(CARGO) build --locked --bins --tests
+	STRIPELAKE_BIN=$(abspath $(STRIPELAKE_BIN)) .venv/bin/python -B -m pytest tests/acceptance $(PYTEST_ARGS)
+
+check: ## what must hold before a commit: format, lints, all tests
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(MAKE) test
+
+bench: ## the benchmarks
+	$(CARGO) bench --locked
+
+.venv: $(TOOLS) ## the Python tools of the acceptance tests, at pinned versions
+
+$(TOOLS): $(REQUIREMENTS)
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(REQUIREMENTS)
+	@touch $@
+
+clean: ## remove everything that these targets made
+	$(CARGO) clean
+	rm -rf .venv $(DEMO_LAKE)

@@ -1,0 +1,236 @@
+//! Turns arguments and `STRIPELAKE_*` into one typed command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use stripelake::config::Settings;
+
+/// Keeps a Parquet lake equal to a Stripe account.
+#[derive(Debug, Parser)]
+#[command(name = "stripelake", version, about, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 complete, 1 bug, 2 usage or config, 3 partial (the rest is committed), 4 auth, \
+5 Stripe or network, 6 destination, 7 schema contract, 8 integrity, 9 a budget was reached, 11 locked, \
+130/143 signals. Any other code is a failure too.";
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Read settings from this file instead of ./stripelake.toml
+    #[arg(short = 'C', long, value_name = "FILE", global = true, env = "STRIPELAKE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Use [profile.NAME] of the settings file
+    #[arg(long, value_name = "NAME", global = true, env = "STRIPELAKE_PROFILE")]
+    pub profile: Option<String>,
+    /// Talk to this server: https, or http on a loopback address
+    #[arg(long, value_name = "URL", global = true, env = "STRIPELAKE_API_BASE")]
+    pub api_base: Option<String>,
+    /// Read the API key from this file instead of STRIPE_API_KEY
+    #[arg(long, value_name = "PATH", global = true, env = "STRIPELAKE_API_KEY_FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// Print no progress and no result, only warnings and errors
+    #[arg(short, long, global = true, env = "STRIPELAKE_QUIET")]
+    pub quiet: bool,
+    /// Also print retries and every file written
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fill a lake from a fake account on this machine; needs no Stripe account
+    #[cfg(feature = "fake")]
+    Demo(Demo),
+    /// Bring the lake up to date with the account
+    Sync(Sync),
+    /// Read list pages or NDJSON from disk into the lake
+    Import(Import),
+    /// List the resources, their tables and the permissions they need
+    Resources(Resources),
+    /// Show the columns of a table
+    Schema(Schema),
+    /// Print DuckDB views over the lake
+    Sql(Sql),
+    /// Serve a fake Stripe account on a loopback address, for tests
+    #[cfg(feature = "fake")]
+    FakeStripe(FakeStripe),
+    /// Write the columns of a resource file from an OpenAPI document
+    #[command(hide = true)]
+    Catalog(Catalog),
+}
+
+/// Flags of every command that writes a lake.
+#[derive(Debug, Args)]
+pub struct Writing {
+    #[command(flatten)]
+    pub lake: LakeFlag,
+    /// How long to wait for another run to end, like 10m [default: not at all]
+    #[arg(long, value_name = "TIME", env = "STRIPELAKE_WAIT_LOCK")]
+    pub wait_lock: Option<String>,
+    /// zstd level of the Parquet files, 1 to 22
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, env = "STRIPELAKE_ZSTD_LEVEL", value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub zstd_level: i32,
+    /// Megabytes of rows to gather in memory; the rest waits in TMPDIR
+    #[arg(long, value_name = "MB", default_value_t = 128, env = "STRIPELAKE_MEMORY", value_parser = clap::value_parser!(u32).range(8..))]
+    pub memory: u32,
+    /// Print events as NDJSON on stdout instead of a table
+    #[arg(long, env = "STRIPELAKE_JSON")]
+    pub json: bool,
+    /// How to show progress on stderr
+    #[arg(long, value_name = "HOW", default_value = "auto", env = "STRIPELAKE_PROGRESS")]
+    pub progress: Progress,
+}
+
+#[derive(Debug, Args)]
+pub struct LakeFlag {
+    /// A folder, or s3://bucket/prefix with AWS_* [default: ./lake]
+    #[arg(long, value_name = "URL", env = "STRIPELAKE_LAKE")]
+    pub lake: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// Bars on a terminal, plain lines otherwise
+    Auto,
+    Bars,
+    Plain,
+    None,
+}
+
+#[derive(Debug, Args)]
+pub struct Sync {
+    /// Only these resources [default: all]
+    #[arg(value_name = "RESOURCE")]
+    pub resources: Vec<String>,
+    /// Leave these out
+    #[arg(long, value_name = "RESOURCE", value_delimiter = ',', env = "STRIPELAKE_EXCLUDE")]
+    pub exclude: Vec<String>,
+    /// List everything again, also what is known
+    #[arg(long, env = "STRIPELAKE_FULL")]
+    pub full: bool,
+    /// Only objects created at or after this time (2026-11-23, 2026-11-23T02:00:00Z, unix seconds)
+    #[arg(long, value_name = "TIME", env = "STRIPELAKE_SINCE")]
+    pub since: Option<String>,
+    /// Only objects created before this time
+    #[arg(long, value_name = "TIME", env = "STRIPELAKE_UNTIL")]
+    pub until: Option<String>,
+    /// Share of Stripe's documented limits (80%), requests per second, or unlimited [default: 80%]
+    #[arg(long, value_name = "RATE", env = "STRIPELAKE_RATE")]
+    pub rate: Option<String>,
+    /// Parts of lists to read at once [default: 16]
+    #[arg(long, value_name = "N", env = "STRIPELAKE_CONCURRENCY")]
+    pub concurrency: Option<usize>,
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The resource that the files hold
+    pub resource: String,
+    /// Files of list pages or NDJSON, plain or gzip; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// When the objects were read from Stripe [default: when each file was last changed]
+    #[arg(long, value_name = "TIME", env = "STRIPELAKE_OBSERVED_AT")]
+    pub observed_at: Option<String>,
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+#[derive(Debug, Args)]
+pub struct Resources {
+    /// As JSON
+    #[arg(long, env = "STRIPELAKE_JSON")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// The table [default: all]
+    pub resource: Option<String>,
+    /// As JSON, with the path of every column
+    #[arg(long, env = "STRIPELAKE_JSON")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Sql {
+    #[command(flatten)]
+    pub lake: LakeFlag,
+}
+
+#[cfg(feature = "fake")]
+#[derive(Debug, Args)]
+pub struct Account {
+    /// Charges of the account; other objects follow from them
+    #[arg(long, value_name = "N", default_value_t = 12_400, env = "STRIPELAKE_CHARGES")]
+    pub charges: u64,
+    /// The same seed makes the same account
+    #[arg(long, value_name = "N", default_value_t = 7, env = "STRIPELAKE_SEED")]
+    pub seed: u64,
+}
+
+#[cfg(feature = "fake")]
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where to put the lake
+    #[arg(default_value = "./demo-lake")]
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub account: Account,
+    /// How to show progress on stderr
+    #[arg(long, value_name = "HOW", default_value = "auto", env = "STRIPELAKE_PROGRESS")]
+    pub progress: Progress,
+}
+
+#[cfg(feature = "fake")]
+#[derive(Debug, Args)]
+pub struct FakeStripe {
+    #[command(flatten)]
+    pub account: Account,
+    /// Loopback port; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0, env = "STRIPELAKE_PORT")]
+    pub port: u16,
+    /// An account of live mode
+    #[arg(long, env = "STRIPELAKE_LIVEMODE")]
+    pub livemode: bool,
+    /// Accept only this key, named by a file that holds it
+    #[arg(long, value_name = "PATH", env = "STRIPELAKE_ACCEPT_KEY_FILE")]
+    pub accept_key_file: Option<PathBuf>,
+    /// Answer 403 for these resources
+    #[arg(long, value_name = "RESOURCE", value_delimiter = ',', env = "STRIPELAKE_DENY")]
+    pub deny: Vec<String>,
+    /// Print url, key and account as one line of JSON
+    #[arg(long, env = "STRIPELAKE_JSON")]
+    pub json: bool,
+    /// End when stdin is closed, so that the server never outlives its parent
+    #[arg(long, env = "STRIPELAKE_UNTIL_STDIN_CLOSES")]
+    pub until_stdin_closes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Catalog {
+    /// An OpenAPI document of Stripe's (spec3.json)
+    #[arg(long, value_name = "FILE")]
+    pub spec: PathBuf,
+    /// The table's name
+    pub resource: String,
+    /// The resource file to keep the facts of [default: data/resources/RESOURCE.toml]
+    #[arg(long, value_name = "FILE")]
+    pub existing: Option<PathBuf>,
+}
+
+impl Global {
+    /// Flags and environment over profile and file.
+    pub fn settings(&self, over: Settings) -> stripelake::error::Result<Settings> {
+        let below = Settings::read(self.config.as_deref(), self.profile.as_deref())?;
+        let flags = Settings { api_base: self.api_base.clone(), ..over };
+        Ok(flags.over(below))
+    }
+}

@@ -1,0 +1,97 @@
+//! `stripelake demo`: a fake account on loopback into a lake, and a first query to paste.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use stripelake::catalog::Catalog;
+use stripelake::commit::Lake;
+use stripelake::encode;
+use stripelake::error::{Error, Kind, Result};
+use stripelake::fake::{self, Spec};
+use stripelake::fetch::http::Http;
+use stripelake::fetch::limit::Rate;
+use stripelake::run::Setup;
+use stripelake::run::sync::{Options, sync};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::cli::{Demo, Global};
+use crate::progress::receiver;
+use crate::{fake_stripe, output, setup};
+
+/// The demo's present: the same account every day, so that a second demo changes nothing.
+const NOW: i64 = 1_795_392_000;
+
+pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
+    let Demo { dir, account, progress } = flags;
+    let catalog = Arc::new(Catalog::embedded()?);
+    let resources: Vec<_> = catalog.listed().cloned().collect();
+    let n_selected = resources.len();
+    let started_at = Timestamp::now();
+    let location = dir.display().to_string();
+    let setup = Setup {
+        lake: Arc::new(Lake::open(&location, &[])?),
+        run_id: setup::run_id(started_at),
+        started_at,
+        encode: encode::Options::default(),
+        memory: 128 << 20,
+        temporary: std::env::temp_dir(),
+        grains: Default::default(),
+        wait_lock: Duration::ZERO,
+        on_event: receiver(progress, false, global),
+        catalog: catalog.clone(),
+    };
+    let report = setup::runtime()?.block_on(async {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+        let listener = listener.map_err(|e| Error::bug(format!("loopback: {e}")))?;
+        let address = listener.local_addr().map_err(|e| Error::bug(e.to_string()))?;
+        let spec = Spec { now: NOW, ..fake_stripe::spec(&account, false) };
+        let account = Arc::new(fake::Account::new(spec));
+        if !global.quiet {
+            output::out(&format!(
+                "Fake Stripe account \"{}\" on {address} (seed {}) -> {location}\n",
+                account.id(),
+                account.spec.seed
+            ));
+        }
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move {
+            let _ = stopped.await;
+        };
+        let server = tokio::spawn(fake::serve(listener, account, shutdown));
+        let key = SecretString::from(fake_stripe::key(false));
+        let http = Http::new(&format!("http://{address}"), &key, &catalog.stripe_version)?;
+        let options = Options {
+            resources,
+            livemode: false,
+            since: None,
+            until: None,
+            rate: Rate::Unlimited,
+            concurrency: 8,
+            jitter_seed: 0,
+            interrupted: setup::interruption(),
+        };
+        let report = sync(&setup, options, Arc::new(http)).await;
+        let _ = stop.send(());
+        server.abort();
+        report
+    })?;
+    let kind = output::report(&report, n_selected, false, global.quiet)?;
+    if kind.is_none() && !global.quiet {
+        output::out(&next_steps(&location));
+    }
+    Ok(kind)
+}
+
+fn next_steps(location: &str) -> String {
+    format!(
+        "Try:
+  duckdb -init {location}/_stripelake/views.sql
+  select payment_method_details_type as method, currency, count(*) as charges
+    from charges where status = 'succeeded'
+    group by all order by charges desc;      -- which buy-now-pay-later methods do customers use?
+"
+    )
+}

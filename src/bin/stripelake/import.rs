@@ -1,0 +1,45 @@
+//! `stripelake import`: files into the lake.
+
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use jiff::Timestamp;
+use stripelake::config::{Settings, parse_time};
+use stripelake::error::{Error, Kind, Result};
+use stripelake::run::import::{Content, Input, import};
+
+use crate::cli::{Global, Import};
+use crate::{output, setup};
+
+pub fn run(global: &Global, flags: Import) -> Result<Option<Kind>> {
+    let Import { resource, files, observed_at, writing } = flags;
+    let settings = global.settings(Settings { lake: writing.lake.lake.clone(), ..Settings::default() })?;
+    let setup = setup::setup(global, &settings, &writing)?;
+    let resource = setup.catalog.resolve(&resource)?.clone();
+    if let Some(parent) = &resource.parent {
+        return Err(Error::usage(format!("{} come with their {}", resource.name, parent.resource))
+            .hint(format!("import {}", parent.resource)));
+    }
+    let observed_at = observed_at.as_deref().map(parse_time).transpose()?.map(|secs| secs * 1_000_000);
+    let inputs = files.into_iter().map(|file| input(file, observed_at)).collect::<Result<Vec<_>>>()?;
+    let report = setup::runtime()?.block_on(import(&setup, &resource, inputs))?;
+    output::report(&report, 1, writing.json, global.quiet)
+}
+
+/// A file's own time is the best guess of when its objects were read, so that importing an archive
+/// never takes a row back in time.
+fn input(file: PathBuf, observed_at: Option<i64>) -> Result<Input> {
+    let name = file.display().to_string();
+    if file == Path::new("-") {
+        let observed_at = observed_at.unwrap_or_else(|| Timestamp::now().as_microsecond());
+        return Ok(Input { name: "stdin".to_owned(), content: Content::Stdin, observed_at });
+    }
+    let metadata = std::fs::metadata(&file).map_err(|e| Error::usage(format!("{name}: {e}")))?;
+    if metadata.is_dir() {
+        return Err(Error::usage(format!("{name}: expected a file, got a folder")));
+    }
+    let changed = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    let changed = changed.map(|d| d.as_micros() as i64);
+    let observed_at = observed_at.or(changed).unwrap_or_else(|| Timestamp::now().as_microsecond());
+    Ok(Input { name, content: Content::File(file), observed_at })
+}

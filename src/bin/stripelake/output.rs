@@ -1,0 +1,118 @@
+//! Turns results and errors into what a person or a program reads.
+
+use std::io::Write;
+
+use indicatif::{HumanBytes, HumanCount};
+use stripelake::error::{Error, Kind, Result};
+use stripelake::redact::shown;
+use stripelake::run::report::{Report, TableReport};
+
+/// Prints to stdout. A reader that has gone away is no failure of ours.
+pub fn out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Prints an error with everything the reader needs for the next step.
+pub fn error(error: &Error) {
+    eprintln!("error: {}", shown(&error.to_string(), 1000));
+    if let Some(lake) = error.lake_text() {
+        eprintln!("  your lake:   {lake}");
+    }
+    if let Some(hint) = error.hint_text() {
+        eprintln!("  fix:         {}", shown(hint, 500));
+    }
+}
+
+/// One line per table.
+pub fn tables(tables: &[TableReport]) -> String {
+    let mut text = String::new();
+    for table in tables {
+        let TableReport { table: name, rows, files, bytes, new, changed, deleted, .. } = table;
+        let mut line = format!(
+            "  {name:<22} {:>12} rows {:>6} files {:>12}",
+            HumanCount(*rows).to_string(),
+            HumanCount(*files).to_string(),
+            HumanBytes(*bytes).to_string()
+        );
+        for (n, what) in [(new, "new"), (changed, "changed"), (deleted, "deleted")] {
+            if *n > 0 {
+                line.push_str(&format!("  {} {what}", HumanCount(*n)));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The last line of a run that went well.
+pub fn complete(report: &Report) -> String {
+    format!(
+        "Complete in {:.1} s: {} rows, {} tables, {} requests.",
+        report.secs,
+        HumanCount(report.rows()),
+        report.tables.len(),
+        HumanCount(report.requests)
+    )
+}
+
+/// Shows the outcome of a run that writes a lake, and says what its exit code is.
+pub fn report(report: &Report, n_selected: usize, is_json: bool, is_quiet: bool) -> Result<Option<Kind>> {
+    let kind = report.kind(n_selected);
+    for table in &report.tables {
+        for (path, n) in &table.mistyped {
+            let path = shown(path, 100);
+            eprintln!("warning: {}.{path}: {n} values of another type; they are in _extra", table.table);
+        }
+        if table.rejected > 0 {
+            eprintln!(
+                "error: {}: {} objects could not be rows; they are kept in _stripelake/rejected/{}",
+                table.table, table.rejected, report.run_id
+            );
+        }
+    }
+    if is_json {
+        out(&format!("{}\n", summary(report, kind)));
+    } else if !is_quiet {
+        out(&tables(&report.tables));
+        if kind.is_none() {
+            out(&format!("{}\n", complete(report)));
+        }
+    }
+    let failed: Vec<&str> = report.failures.iter().map(|(name, _)| name.as_str()).collect();
+    for (name, failure) in &report.failures {
+        eprintln!("error: {name}: {}", shown(&failure.to_string(), 1000));
+        if let Some(hint) = failure.hint_text() {
+            eprintln!("  fix:         {}", shown(hint, 500));
+        }
+    }
+    if let Some(kind) = kind.filter(|_| !failed.is_empty()) {
+        let n_complete = n_selected.saturating_sub(failed.len());
+        let lake = match n_complete {
+            0 => "as it was, but for partitions that were finished".to_owned(),
+            n => format!("complete for the other {n} of {n_selected} resources"),
+        };
+        eprintln!("  your lake:   {lake}");
+        eprintln!("  exit:        {}", kind.exit_code());
+    }
+    Ok(kind)
+}
+
+fn summary(report: &Report, kind: Option<Kind>) -> serde_json::Value {
+    serde_json::json!({
+        "event": "end",
+        "run_id": report.run_id,
+        "exit_code": kind.map_or(0, Kind::exit_code),
+        "secs": report.secs,
+        "requests": report.requests,
+        "retries": report.retries,
+        "tables": report.tables,
+        "failures": report.failures.iter().map(|(name, error)| serde_json::json!({
+            "resource": name,
+            "error": shown(&error.to_string(), 1000),
+            "fix": error.hint_text(),
+            "request_id": error.request_id_text(),
+        })).collect::<Vec<_>>(),
+    })
+}

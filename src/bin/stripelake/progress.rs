@@ -1,0 +1,147 @@
+//! Turns events into bars, plain lines or JSON.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use stripelake::redact::shown;
+use stripelake::run::event::{Event, OnEvent};
+
+use crate::cli::{Global, Progress};
+use crate::output::out;
+
+/// Without a terminal: a line at least this often, so that a log shows a run is alive.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// The receiver of a run's events.
+pub fn receiver(how: Progress, is_json: bool, global: &Global) -> OnEvent {
+    let how = match how {
+        Progress::Auto if std::io::stderr().is_terminal() => Progress::Bars,
+        Progress::Auto => Progress::Plain,
+        chosen => chosen,
+    };
+    let how = if global.quiet { Progress::None } else { how };
+    let bars = (how == Progress::Bars).then(Bars::default);
+    let lines = (how == Progress::Plain).then(|| Lines { verbose: global.verbose, ..Lines::default() });
+    let verbose = global.verbose;
+    Arc::new(move |event: Event| {
+        if is_json {
+            out(&format!("{}\n", serde_json::to_string(&event).expect("events are JSON")));
+        }
+        if let Some(bars) = &bars {
+            bars.show(&event, verbose);
+        } else if let Some(lines) = &lines {
+            lines.show(&event);
+        } else if let Event::Warning { message } = &event {
+            eprintln!("warning: {}", shown(message, 500));
+        }
+    })
+}
+
+/// One bar per resource.
+#[derive(Default)]
+struct Bars {
+    all: MultiProgress,
+    by_resource: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl Bars {
+    fn show(&self, event: &Event, verbose: u8) {
+        match event {
+            Event::Rows { resource, rows, .. } => self.bar(resource).inc(*rows),
+            Event::Done { resource, rows, .. } => {
+                let bar = self.bar(resource);
+                bar.set_position(*rows);
+                bar.finish_with_message("done");
+            }
+            Event::Failed { resource, .. } => self.bar(resource).abandon_with_message("failed"),
+            other => {
+                if let Some(line) = line(other, verbose) {
+                    let _ = self.all.println(line);
+                }
+            }
+        }
+    }
+
+    fn bar(&self, resource: &str) -> ProgressBar {
+        let mut bars = self.by_resource.lock().expect("no panic while drawing");
+        let new = || {
+            let style = ProgressStyle::with_template(
+                "{prefix:22} {spinner} {human_pos:>12} rows {per_sec:>14} {msg}",
+            );
+            let bar = ProgressBar::new_spinner().with_style(style.expect("a constant template"));
+            self.all.add(bar.with_prefix(resource.to_owned()))
+        };
+        let bar = bars.entry(resource.to_owned()).or_insert_with(new).clone();
+        bar.tick();
+        bar
+    }
+}
+
+/// One line per resource, and a heartbeat.
+#[derive(Default)]
+struct Lines {
+    verbose: u8,
+    state: Mutex<LinesState>,
+}
+
+struct LinesState {
+    rows: HashMap<String, u64>,
+    last: Instant,
+}
+
+impl Default for LinesState {
+    fn default() -> LinesState {
+        LinesState { rows: HashMap::new(), last: Instant::now() }
+    }
+}
+
+impl Lines {
+    fn show(&self, event: &Event) {
+        let mut state = self.state.lock().expect("no panic while printing");
+        if let Event::Rows { resource, rows, .. } = event {
+            *state.rows.entry(resource.clone()).or_default() += rows;
+            if state.last.elapsed() < HEARTBEAT {
+                return;
+            }
+            let mut counts: Vec<String> = state.rows.iter().map(|(name, n)| format!("{name}={n}")).collect();
+            counts.sort();
+            print(&format!("read {}", counts.join(" ")));
+            state.last = Instant::now();
+        } else if let Some(line) = line(event, self.verbose) {
+            print(&line);
+            state.last = Instant::now();
+        }
+    }
+}
+
+fn print(line: &str) {
+    eprintln!("{} {line}", jiff::Timestamp::now().round(jiff::Unit::Second).expect("seconds are a unit"));
+}
+
+/// An event in words; `None` where it is not asked for.
+fn line(event: &Event, verbose: u8) -> Option<String> {
+    match event {
+        Event::Start { lake, account, livemode, resources } => Some(format!(
+            "sync start lake={} account={} livemode={} resources={}",
+            shown(lake, 200),
+            shown(account.as_deref().unwrap_or("unknown"), 60),
+            livemode.map_or("unknown".to_owned(), |l| l.to_string()),
+            resources.len()
+        )),
+        Event::Done { resource, rows, new, changed, deleted, files_written } => Some(format!(
+            "{resource} done rows={rows} new={new} changed={changed} deleted={deleted} files={files_written}"
+        )),
+        Event::Failed { resource, error } => Some(format!("{resource} failed: {}", shown(error, 500))),
+        Event::Warning { message } => Some(format!("warning: {}", shown(message, 500))),
+        Event::Retry { path, reason, attempt, wait_secs } if verbose > 0 => {
+            Some(format!("retry {path} after {wait_secs:.1} s: {reason} (attempt {attempt})"))
+        }
+        Event::File { path, rows, bytes, .. } if verbose > 0 => {
+            Some(format!("wrote {path} rows={rows} bytes={bytes}"))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,98 @@
+//! Turns resolved settings into what a run of the library needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use stripelake::catalog::Catalog;
+use stripelake::commit::Lake;
+use stripelake::config::Settings;
+use stripelake::encode;
+use stripelake::error::{Error, Kind, Result};
+use stripelake::run::Setup;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::cli::{Global, Writing};
+use crate::progress::receiver;
+
+/// The lake that the settings name, with `AWS_*` of the environment.
+pub fn lake(settings: &Settings) -> Result<Lake> {
+    let aws: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect();
+    Lake::open(settings.lake(), &aws)
+}
+
+/// A run that begins now.
+pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<Setup> {
+    let Writing { lake: _, wait_lock, zstd_level, memory, json, progress } = writing;
+    let started_at = Timestamp::now();
+    Ok(Setup {
+        catalog: Arc::new(Catalog::embedded()?),
+        lake: Arc::new(lake(settings)?),
+        run_id: run_id(started_at),
+        started_at,
+        encode: encode::Options { zstd_level: *zstd_level, ..encode::Options::default() },
+        memory: (*memory as usize) << 20,
+        temporary: std::env::temp_dir(),
+        grains: settings.grains()?,
+        wait_lock: wait_lock.as_deref().map(duration).transpose()?.unwrap_or(Duration::ZERO),
+        on_event: receiver(*progress, *json, global),
+    })
+}
+
+/// Sorts by time and differs between runs of one second.
+pub fn run_id(now: Timestamp) -> String {
+    let time = now.strftime("%Y%m%dT%H%M%SZ");
+    format!("{time}-{:08x}", now.subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16))
+}
+
+fn duration(text: &str) -> Result<Duration> {
+    let wrong = || Error::usage(format!("expected a time like 90s or 10m, got \"{text}\""));
+    if let Ok(secs) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(secs));
+    }
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(span).map_err(|_| wrong())
+}
+
+/// The asynchronous side of the process.
+pub fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::bug(format!("runtime: {e}")))
+}
+
+/// Becomes the kind of the first SIGINT or SIGTERM; the second one ends the process at once.
+pub fn interruption() -> watch::Receiver<Option<Kind>> {
+    let (sender, receiver) = watch::channel(None);
+    tokio::spawn(async move {
+        let mut is_second = false;
+        loop {
+            let kind = signal().await;
+            if is_second {
+                std::process::exit(kind.exit_code());
+            }
+            is_second = true;
+            eprintln!("stopping: finishing what is being written; press again to stop at once");
+            sender.send_replace(Some(kind));
+        }
+    });
+    receiver
+}
+
+#[cfg(unix)]
+async fn signal() -> Kind {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => Kind::Interrupted,
+        _ = terminate.recv() => Kind::Terminated,
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() -> Kind {
+    let _ = tokio::signal::ctrl_c().await;
+    Kind::Interrupted
+}

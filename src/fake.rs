@@ -1,0 +1,46 @@
+//! Turns a seed into a consistent Stripe account, and that into an HTTP server.
+//!
+//! The account is a model of the API of version [`API_VERSION`]: six resources, their lists with windows and cursors,
+//! single objects, the account itself, and the errors that the API answers. No object is stored. Each is a function of
+//! the seed and its index, and its id holds the index, so a million charges cost nothing until somebody reads them.
+//!
+//! From the inside out: `timeline` says when each object was created and `id` what it is called; `customer`, `charge`,
+//! `refund`, `balance`, `price`, `subscription` and `item` make one object each and write it; `query` and `list` find the
+//! rows of a page; `respond` puts it together and `serve` listens.
+
+// What everything is made of.
+mod chance;
+mod id;
+mod json;
+mod money;
+mod timeline;
+mod words;
+
+// The account and its objects.
+mod account;
+mod balance;
+mod card;
+mod charge;
+mod customer;
+mod item;
+mod method;
+mod outcome;
+mod price;
+mod profile;
+mod refund;
+mod subscription;
+
+// From a request to a response.
+mod list;
+mod query;
+mod request;
+mod respond;
+mod serve;
+
+#[cfg(test)]
+mod tests;
+
+pub use account::{Account, Requests, Resource, Spec};
+pub use request::{Request, Response, parse_authorization, parse_query};
+pub use respond::API_VERSION;
+pub use serve::serve;

@@ -1,0 +1,131 @@
+"""Turns mistakes on the command line into messages that a newcomer can act on. Rows of the fault list in brackets."""
+
+import pytest
+
+import harness
+import objects
+import stub as stubs
+
+PUBLISHABLE = "pk_" + "test_" + "canary0123456789AbCdEfGh"
+IN_ARGV = "sk_" + "live_" + "canary0123456789AbCdEfGh"
+
+
+@pytest.fixture(scope="module")
+def stub():
+    """A server that should hear nothing from most of these commands."""
+    with stubs.Stub({name: objects.generate(name, 5, hostile=False) for name in harness.LISTED}) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "key, word",
+    [
+        (None, "STRIPE_API_KEY"),
+        ("", "STRIPE_API_KEY"),
+        ("   ", "key"),
+        (f'"{harness.KEY}"', "quot"),
+        (f"'{harness.KEY}'", "quot"),
+        (PUBLISHABLE, "publishable"),
+        ("hunter2", "key"),
+        (harness.KEY[:12] + "\n" + harness.KEY[12:], "key"),
+    ],
+    ids=["none", "empty", "blank", "double-quoted", "single-quoted", "publishable", "no-key", "two-lines"],
+)
+def test_a_key_that_cannot_be_one_is_refused_before_any_request(stub, home, key, word):
+    """[A4]"""
+    n_before = len(stub.log)
+    outcome = harness.sync(stub, home / "no-key", key=key).expect(2).expect_said(word)
+    assert len(stub.log) == n_before, f"a request was sent\n{outcome}"
+    assert not (home / "no-key").exists(), "a refused key left a lake behind"
+    if key and key.strip():
+        assert key.strip("\"'") not in outcome.said, f"the refused key is shown\n{outcome}"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--api-key", IN_ARGV], [f"--api-key={IN_ARGV}"], [IN_ARGV], ["charges", IN_ARGV], ["--lake", IN_ARGV]],
+    ids=["flag", "flag-equals", "argument", "second-argument", "lake"],
+)
+def test_a_key_on_the_command_line_is_refused_explained_and_not_repeated(home, args):
+    outcome = harness.run("sync", *args, cwd=home).expect(2)
+    outcome.expect_said("command line", "STRIPE_API_KEY")
+    assert IN_ARGV not in outcome.said, f"the key on the command line is repeated\n{outcome}"
+
+
+@pytest.mark.parametrize(
+    "typo, meant", [("charge", "charges"), ("custmers", "customers"), ("balance-transactions", "balance_transactions")]
+)
+def test_an_unknown_resource_suggests_the_near_one(stub, home, typo, meant):
+    outcome = harness.sync(stub, home / "typo", typo).expect(2)
+    assert meant in outcome.err and typo in outcome.err, f"expected {meant!r} to be suggested for {typo!r}\n{outcome}"
+    assert not (home / "typo").exists()
+
+
+def test_since_after_until_is_refused(stub, home):
+    n_before = len(stub.log)
+    window = ["--since", "2026-05-02", "--until", "2026-05-01"]
+    harness.sync(stub, home / "window", *window).expect(2).expect_said("since", "until")
+    assert len(stub.log) == n_before
+
+
+def test_a_date_that_is_none_is_refused(stub, home):
+    harness.sync(stub, home / "window", "--since", "yesterdayish").expect(2).expect_said("yesterdayish")
+
+
+@pytest.mark.parametrize("url", ["http://api.example.com", "http://192.0.2.7:12111", "ftp://127.0.0.1", "nonsense"])
+def test_a_base_url_that_would_send_the_key_in_the_clear_is_refused(home, url):
+    """[N14]"""
+    outcome = harness.run("sync", "--lake", home / "clear", "--api-base", url).expect(2)
+    outcome.expect_said("api-base")
+    assert not (home / "clear").exists()
+
+
+def test_a_server_that_is_not_there_exits_5(home):
+    """[N5]"""
+    with stubs.Stub({}) as gone:
+        pass
+    harness.sync(gone, home / "gone", timeout=330).expect(5).expect_said(gone.url.removeprefix("http://"))
+
+
+@pytest.mark.parametrize("place", ["file", "below-file", "proc"])
+def test_a_lake_that_cannot_be_written_exits_6_before_anything_is_read(stub, home, place):
+    """[S3]"""
+    file = home / "a-file"
+    file.write_text("not a folder")
+    path = {"file": file, "below-file": file / "lake", "proc": "/proc/stripelake/lake"}[place]
+    n_before = len(stub.log)
+    outcome = harness.sync(stub, path).expect(6).expect_said(str(path))
+    lists = [r["path"] for r in stub.log[n_before:] if r["path"] != "/v1/account"]
+    assert not lists, f"read {lists[:3]} for a lake that cannot be written\n{outcome}"
+    assert file.read_text() == "not a folder"
+
+
+@pytest.mark.parametrize("args", [["--no-such-flag"], ["no-such-command"], ["sync", "--rate", "fast"], ["import"]])
+def test_a_wrong_command_line_exits_2_and_points_to_help(args):
+    outcome = harness.run(*args).expect(2)
+    assert "--help" in outcome.err, f"expected a pointer to --help on stderr\n{outcome}"
+    assert outcome.out == "", f"stdout is for results\n{outcome}"
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["sync", "--help"], ["import", "--help"]])
+def test_help_and_version_go_to_stdout_and_exit_0(args):
+    outcome = harness.run(*args, key=None).expect(0)
+    assert outcome.out.strip() and not outcome.err.strip(), outcome
+
+
+def test_a_key_file_works_and_a_missing_one_is_named(stub, home):
+    file = home / "key"
+    file.write_text(harness.KEY + "\n")
+    file.chmod(0o600)
+    harness.sync(stub, home / "key-file", "--api-key-file", file, key=None).expect(0)
+    assert stub.log[-1]["headers"]["authorization"] == f"Bearer {harness.KEY}"
+    assert harness.in_every_file(home / "key-file", harness.KEY) == []
+    missing = home / "no-such-key"
+    harness.sync(stub, home / "key-file-2", "--api-key-file", missing, key=None).expect(2).expect_said("no-such-key")
+
+
+def test_an_error_says_what_state_the_lake_is_in(stub, home):
+    """[I11]"""
+    file = home / "another-file"
+    file.write_text("")
+    harness.sync(stub, file).expect(6).expect_said("error", "lake")

@@ -1,0 +1,81 @@
+"""Turns `stripelake demo` into what a newcomer sees in the first minute."""
+
+import json
+
+import pytest
+
+import duck
+import fake as fakes
+import harness
+
+
+@pytest.fixture(scope="module")
+def demo(home):
+    """One demo run: its outcome and its lake."""
+    path = home / "demo"
+    return harness.run("demo", path, key=None).expect(0), path
+
+
+def test_demo_needs_no_key_and_prints_a_table_of_what_it_made(demo):
+    outcome, path = demo
+    con = duck.views(duck.connect(), path)
+    for table in harness.TABLES:
+        n_rows = con.execute(f"select count(*) from {table}").fetchone()[0]
+        assert n_rows > 0, f"the demo lake has no {table}"
+        lines = [line for line in outcome.out.splitlines() if line.split()[:1] == [table]]
+        assert lines, f"expected a line that starts with {table} on stdout\n{outcome}"
+        shown = lines[0].replace(",", "")
+        assert str(n_rows) in shown.split(), f"{table} has {n_rows} rows, stdout says {lines[0]!r}"
+
+
+def test_demo_is_brief_and_says_what_to_type_next(demo):
+    outcome, path = demo
+    assert len(outcome.out.splitlines()) <= 24, f"expected a page that fits a terminal\n{outcome}"
+    outcome.expect_said("duckdb", "views.sql")
+
+
+def test_demo_writes_views_that_duckdb_runs(demo):
+    _, path = demo
+    script = path / "_stripelake" / "views.sql"
+    assert script.is_file(), f"expected {script.relative_to(path)} in the demo lake"
+    with duck.connect() as con:
+        con.execute(script.read_text())
+        for table in harness.TABLES:
+            assert con.execute(f"select count(*) from {table}").fetchone()[0] > 0
+        methods = con.execute(
+            "select payment_method_details_type, count(*), sum(amount) from charges where paid group by 1"
+        ).fetchall()
+    assert len(methods) > 3, f"expected several payment methods in the demo account, got {methods}"
+
+
+def test_a_second_demo_into_the_same_folder_changes_no_file(demo):
+    _, path = demo
+    before = harness.tree(path, "**/*.parquet")
+    harness.run("demo", path, key=None).expect(0)
+    assert not harness.changes(before, harness.tree(path, "**/*.parquet"))
+
+
+def test_a_second_sync_changes_no_file_and_takes_fewer_requests(home):
+    path = home / "twice"
+    with fakes.Fake(charges=800, seed=3) as fake:
+        first = harness.sync(fake, path, "--json", key=fake.key).expect(0)
+        before = harness.tree(path, "**/*.parquet")
+        second = harness.sync(fake, path, "--json", key=fake.key).expect(0)
+    assert before, "the first sync wrote no Parquet file"
+    assert not harness.changes(before, harness.tree(path, "**/*.parquet"))
+    for outcome in (first, second):
+        events = [json.loads(line) for line in outcome.out.splitlines()]
+        assert events, f"expected NDJSON events on stdout\n{outcome}"
+
+
+@pytest.mark.parametrize("charges", [0, 1])
+def test_an_empty_account_and_a_tiny_one_make_a_lake_that_can_be_queried(home, charges):
+    path = home / f"tiny-{charges}"
+    with fakes.Fake(charges=charges, seed=1) as fake:
+        harness.sync(fake, path, key=fake.key).expect(0)
+        assert len(fake.all("charges")) == charges
+    script = harness.run("sql", "--lake", path, key=None).expect(0).out
+    with duck.connect() as con:
+        con.execute(script)
+        if charges:
+            assert con.execute("select count(*) from charges").fetchone() == (charges,)

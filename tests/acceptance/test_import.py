@@ -1,0 +1,160 @@
+"""Turns files of list pages and NDJSON into a lake without any network, leaf by leaf."""
+
+import gzip
+import json
+
+import pytest
+
+import duck
+import harness
+import leaves
+import objects
+
+COUNTS = {name: 500 for name in harness.LISTED} | {"charges": 2_000}
+
+
+def ndjson(values):
+    """One object a line; every other line in pure ASCII."""
+    return "".join(objects.encode(o, ascii_only=i % 2 == 0) + "\n" for i, o in enumerate(values))
+
+
+def pages(values, size=100):
+    """Pretty-printed list pages, one document after another, as saved answers are."""
+    cuts = range(0, len(values), size)
+    page = lambda at: {"object": "list", "data": values[at : at + size], "has_more": at + size < len(values)}
+    return "\n".join(objects.encode(page(at) | {"url": "/v1/x"}, indent=2) for at in cuts)
+
+
+def imported(resource, lake, *files, **options):
+    return harness.run("import", resource, *files, "--lake", lake, key=None, **options)
+
+
+def table_rows(lake, table):
+    columns = harness.schema(table)
+    with duck.connect() as con:
+        return duck.rows(con, f"read_parquet({duck.quoted(duck.glob(lake, table))})", columns), columns
+
+
+def expect_equal(lake, table, expected):
+    rows, columns = table_rows(lake, table)
+    added = {"livemode"} if "livemode" not in expected[0] else set()
+    leaves.compare([objects.exact(o) for o in expected], rows, columns, ignore=added | {"items"})
+
+
+@pytest.fixture(scope="module")
+def held():
+    return {name: objects.generate(name, n, seed=11) for name, n in COUNTS.items()}
+
+
+@pytest.fixture(scope="module")
+def lake(held, home):
+    """One lake, filled from one NDJSON file per resource."""
+    path = home / "imported"
+    for resource, values in held.items():
+        file = home / f"{resource}.ndjson"
+        file.write_text(ndjson(values))
+        imported(resource, path, file).expect(0)
+    return path
+
+
+@pytest.mark.parametrize("table", harness.TABLES)
+def test_every_leaf_of_an_imported_file_can_be_queried(lake, held, table):
+    items = table == "subscription_items"
+    expect_equal(lake, table, objects.items_of(held["subscriptions"]) if items else held[table])
+
+
+@pytest.mark.parametrize("resource", harness.LISTED)
+def test_the_same_file_again_changes_no_file(lake, home, resource):
+    before = harness.tree(lake, "**/*.parquet")
+    imported(resource, lake, home / f"{resource}.ndjson").expect(0)
+    assert before and not harness.changes(before, harness.tree(lake, "**/*.parquet"))
+
+
+@pytest.mark.parametrize("form", ["ndjson", "ndjson.gz", "pages", "pages.gz", "stdin", "two files"])
+def test_each_form_of_input_gives_the_same_rows(home, form):
+    values = objects.generate("refunds", 230, seed=9)
+    path, file = home / f"form-{form.replace(' ', '-')}", home / f"form.{form.replace(' ', '-')}"
+    text = (pages(values) if form.startswith("pages") else ndjson(values)).encode()
+    file.write_bytes(gzip.compress(text) if form.endswith(".gz") else text)
+    if form == "stdin":
+        imported("refunds", path, "-", stdin=text).expect(0)
+    elif form == "two files":
+        more = home / "form.more"
+        file.write_text(ndjson(values[:100]))
+        more.write_text(pages(values[100:], size=30))
+        imported("refunds", path, file, more).expect(0)
+    else:
+        imported("refunds", path, file).expect(0)
+    expect_equal(path, "refunds", values)
+
+
+def test_a_single_object_is_a_file_too(home):
+    value = objects.generate("customers", 1, seed=4, hostile=False)
+    (home / "one.json").write_text(objects.encode(value[0], indent=2))
+    imported("customers", home / "one", home / "one.json").expect(0)
+    expect_equal(home / "one", "customers", value)
+
+
+def test_the_published_samples_leave_nothing_in_extra(samples, home):
+    lake = home / "samples"
+    for resource in harness.LISTED:
+        file = samples / f"{objects.SINGULAR[resource]}.json"
+        imported(resource, lake, file).expect(0)
+        expect_equal(lake, resource, [json.loads(file.read_text())])
+    for table in harness.TABLES:
+        rows, _ = table_rows(lake, table)
+        assert len(rows) == 1, f"{table}: expected one row, got {len(rows)}"
+        assert rows[0]["_extra"] is None, f"{table}: members without a column: {rows[0]['_extra']}"
+
+
+def test_a_newer_form_of_an_object_replaces_the_older_one(home):
+    lake = home / "newer"
+    old = objects.generate("customers", 50, seed=6, hostile=False)
+    new = [o | {"name": "renamed"} for o in old[:10]]
+    for name, values in (("old", old), ("new", new)):
+        (home / f"{name}.ndjson").write_text(ndjson(values))
+        imported("customers", lake, home / f"{name}.ndjson").expect(0)
+    expect_equal(lake, "customers", new + old[10:])
+
+
+def broken_files(home):
+    """Name -> (file, words that the message should hold)."""
+    good = ndjson(objects.generate("charges", 60, seed=8, hostile=False))
+    texts = {
+        "not-json": ("this is a letter, not JSON\n", "not-json"),
+        "html": ("<!DOCTYPE html><html></html>", "html"),
+        "another-resource": (ndjson(objects.generate("refunds", 5, hostile=False)), "refund"),
+        "truncated": (good[: len(good) - 300], "truncated"),
+        "truncated-page": (pages(objects.generate("charges", 60, hostile=False))[:-200], "truncated-page"),
+        "broken-line": (good + "{broken\n" + good, "61"),
+        "scalar": ("42\n", "scalar"),
+        "error-answer": ('{"error": {"type": "invalid_request_error", "message": "no"}}', "error"),
+    }
+    for name, (text, word) in texts.items():
+        file = home / f"{name}.json"
+        file.write_text(text)
+        yield name, (file, word)
+    cut = home / "cut.ndjson.gz"
+    cut.write_bytes(gzip.compress(good.encode())[:-20])
+    yield "cut-gzip", (cut, "cut.ndjson.gz")
+    yield "missing", (home / "no-such-file.ndjson", "no-such-file")
+
+
+@pytest.mark.parametrize("name", [*"not-json html another-resource truncated truncated-page".split()]
+    + ["broken-line", "scalar", "error-answer", "cut-gzip", "missing"])  # fmt: skip
+def test_a_file_that_cannot_be_read_whole_changes_nothing(home, name):
+    file, word = dict(broken_files(home))[name]
+    lake, fresh = home / f"kept-{name}", home / f"fresh-{name}"
+    (home / "kept.ndjson").write_text(ndjson(objects.generate("charges", 30, seed=1, hostile=False)))
+    imported("charges", lake, home / "kept.ndjson").expect(0)
+    before = harness.tree(lake)
+    outcome = imported("charges", lake, file).expect(2).expect_said(word, file.name)
+    assert not harness.changes(before, harness.tree(lake)), f"the lake changed\n{outcome}"
+    imported("charges", fresh, file).expect(2)
+    assert harness.tree(fresh) == {}, f"a refused import left files behind: {sorted(harness.tree(fresh))}"
+
+
+def test_an_unknown_resource_is_refused_with_the_near_one(home):
+    (home / "x.ndjson").write_text("{}\n")
+    imported("charge", home / "unknown", home / "x.ndjson").expect(2).expect_said("charges")
+    assert not (home / "unknown").exists()

@@ -1,0 +1,69 @@
+"""Turns the fake account into a lake behind a real S3 server."""
+
+import json
+
+import pytest
+
+import duck
+import harness
+import seaweed as seaweeds
+
+PREFIX = "stripe/test/"
+
+
+@pytest.fixture
+def con(s3_lake, seaweed):
+    with duck.connect(seaweed) as connection:
+        yield duck.views(connection, s3_lake)
+
+
+@pytest.mark.parametrize("table", harness.TABLES)
+def test_a_table_behind_s3_holds_every_object_once(fake, con, table):
+    expected = sorted(row["id"] for row in fake.all(table))
+    assert [row[0] for row in con.execute(f"select id from {table} order by id").fetchall()] == expected
+
+
+def test_a_table_behind_s3_has_the_types_and_sums_of_the_one_on_disk(con, lake):
+    with duck.connect() as local:
+        duck.views(local, lake)
+        for table in harness.TABLES:
+            assert duck.types(con, table) == duck.types(local, table)
+        query = "select currency, count(*), sum(amount), min(created), max(created) from charges group by 1 order by 1"
+        query = query.replace("min(created), max(created)", "min(epoch(created)), max(epoch(created))")
+        assert con.execute(query).fetchall() == local.execute(query).fetchall()
+
+
+def test_objects_lie_where_the_files_of_a_local_lake_lie(s3_lake, seaweed, lake):
+    keys = {key.removeprefix(PREFIX) for key in seaweed.list(PREFIX) if key.endswith(".parquet")}
+    assert keys == set(harness.tree(lake, "**/*.parquet"))
+
+
+def test_the_state_behind_s3_parses(s3_lake, seaweed, fake):
+    keys = [key for key in seaweed.list(PREFIX + "_stripelake/") if key.endswith(".json")]
+    assert PREFIX + "_stripelake/lake.json" in keys, f"expected lake.json, found {keys}"
+    for key in keys:
+        body = seaweed.get(f"/{seaweeds.BUCKET}/{key}")
+        json.loads(body)
+        assert fake.key.encode() not in body, f"the API key stands in {key}"
+    for resource in harness.LISTED:
+        assert f"{PREFIX}_stripelake/state/{resource}.json" in keys
+
+
+def test_a_second_sync_replaces_no_object(s3_lake, seaweed, fake):
+    parquet = lambda: {k: v for k, v in seaweed.list(PREFIX).items() if k.endswith(".parquet")}
+    before = parquet()
+    harness.sync(fake, s3_lake, key=fake.key, env=seaweed.env).expect(0)
+    assert before and parquet() == before
+
+
+def test_a_missing_bucket_is_named_and_exits_6(seaweed, fake):
+    outcome = harness.sync(fake, "s3://no-such-bucket/x", key=fake.key, env=seaweed.env).expect(6)
+    outcome.expect_said("no-such-bucket")
+
+
+def test_a_wrong_secret_exits_6_and_is_not_shown(seaweed, fake):
+    env = seaweed.env | {"AWS_SECRET_ACCESS_KEY": "wrong-secret-canary-5309"}
+    outcome = harness.sync(fake, "s3://lake/wrong", key=fake.key, env=env).expect(6)
+    assert "wrong-secret-canary-5309" not in outcome.said, f"the AWS secret stands in the output\n{outcome}"
+    assert "error" in outcome.err.lower() and "s3://lake/wrong" in outcome.said, f"expected the lake by name\n{outcome}"
+    assert seaweed.list("wrong") == {}
