@@ -131,7 +131,8 @@ fn broken(response: &Response, what: &str) -> Error {
     let is_html = response.body.trim_ascii_start().starts_with(b"<");
     let id = response.headers.request_id.as_deref();
     if is_html {
-        return Error::stripe(format!("expected JSON, got HTML: {}", first_words(response)))
+        let kind = shown(response.headers.content_type.as_deref().unwrap_or("no content type"), 40);
+        return Error::stripe(format!("expected JSON, got HTML ({kind}): {}", first_words(response)))
             .request_id(id)
             .hint("a proxy or login page may stand between this machine and Stripe");
     }

@@ -68,6 +68,7 @@ impl Http {
         if request.query.is_empty() {
             url.set_query(None);
         }
+        let failed = |error| self.failed(error);
         let response = self.client.get(url).send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let is_gzip = response
@@ -85,6 +86,24 @@ impl Http {
         }
         let body = if is_gzip { inflate(&raw)? } else { Bytes::from(raw) };
         Ok(Response { status, headers, body })
+    }
+
+    /// The whole chain of causes, since the first level only says that sending failed. Of the URL only
+    /// the origin is named: a cursor is noise.
+    fn failed(&self, error: reqwest::Error) -> TransportError {
+        let error = error.without_url();
+        let mut text = format!("{}: {error}", self.base.origin().ascii_serialization());
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        if text.contains("certificate") || text.contains("UnknownIssuer") {
+            TransportError::Certificate(text)
+        } else {
+            TransportError::Network(text)
+        }
     }
 }
 
@@ -147,24 +166,6 @@ fn inflate(raw: &[u8]) -> std::result::Result<Bytes, TransportError> {
         return Err(TransportError::TooLarge(MAX_BODY));
     }
     Ok(Bytes::from(body))
-}
-
-/// The whole chain of causes, since the first level only says that sending failed. The URL is left
-/// out: its cursor is noise.
-fn failed(error: reqwest::Error) -> TransportError {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    if text.contains("certificate") || text.contains("UnknownIssuer") {
-        TransportError::Certificate(text)
-    } else {
-        TransportError::Network(text)
-    }
 }
 
 #[cfg(test)]

@@ -58,22 +58,23 @@ pub async fn follow(
     }
 }
 
-/// The list's own URL, as long as it stays within the API; else the child's list by its parent.
+/// The list's own URL, as long as it stays within the API; else the child's list. Either way with the
+/// parent's id.
 fn request(child: &Resource, open: &OpenList) -> Result<Request> {
+    let parent = child.parent.as_ref().ok_or_else(|| Error::bug("only a child's list is followed"))?;
     let base = url::Url::parse("https://list.invalid").expect("a constant URL");
     let url = base.join(&open.url).ok().filter(|url| url.origin() == base.origin());
-    match url.filter(|url| url.path().starts_with("/v1/")) {
+    let mut request = match url.filter(|url| url.path().starts_with("/v1/")) {
         Some(url) => {
-            let mut request = Request::new(url.path());
             let paging = ["limit", "starting_after", "ending_before"];
             let query = url.query_pairs().filter(|(name, _)| !paging.contains(&name.as_ref()));
-            request.query = query.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
-            Ok(request)
+            let query = query.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+            Request { path: url.path().to_owned(), query }
         }
-        None => {
-            let parent =
-                child.parent.as_ref().ok_or_else(|| Error::bug("only a child's list is followed"))?;
-            Ok(Request::new(&child.path).with(&parent.key, open.parent.id.clone()))
-        }
+        None => Request::new(&child.path),
+    };
+    if request.path == child.path && request.query.iter().all(|(name, _)| *name != parent.key) {
+        request = request.with(&parent.key, open.parent.id.clone());
     }
+    Ok(request)
 }

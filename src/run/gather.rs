@@ -59,6 +59,8 @@ pub struct Gatherer {
     /// Batches that came before the grain was chosen.
     undecided: Vec<Decoded>,
     n_undecided: u64,
+    /// Partitions that this run has committed. Absence from a second commit of one means nothing.
+    committed: HashSet<Partition>,
     /// Parents observed, for replacing their children.
     parents: HashMap<Partition, HashSet<String>>,
     findings: Findings,
@@ -89,6 +91,7 @@ impl Gatherer {
             coverage: Coverage::default(),
             undecided: Vec::new(),
             n_undecided: 0,
+            committed: HashSet::new(),
             parents: HashMap::new(),
             findings: Findings::default(),
             rejected: Vec::new(),
@@ -235,7 +238,10 @@ impl Gatherer {
         let parents = Arc::new(self.parents.remove(&partition).unwrap_or_default());
         let listed = self.listed_part(&partition);
         // An object that could not be a row is absent too, and yet not deleted.
-        let may_mark = self.marks_vanished && self.rejected.is_empty() && self.coverage.contains(&listed);
+        let may_mark = self.committed.insert(partition)
+            && self.marks_vanished
+            && self.rejected.is_empty()
+            && self.coverage.contains(&listed);
         for index in 0..self.tables.len() {
             let table = &mut self.tables[index];
             let gathered = table.spool.take(&partition);
@@ -323,7 +329,9 @@ impl Gatherer {
                 let Some(partition) = Partition::parse(folder) else { continue };
                 let listed = self.listed_part(&partition);
                 let may_have_vanished = self.marks_vanished && !listed.is_empty();
-                let is_done = file.rows == 0 || Some(partition.grain) != self.grain;
+                let is_done = file.rows == 0
+                    || Some(partition.grain) != self.grain
+                    || self.committed.contains(&partition);
                 if !is_done && (may_have_vanished || file.schema_version != version) {
                     touch.push(partition);
                 }

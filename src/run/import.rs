@@ -96,29 +96,17 @@ struct Reading {
 
 impl Reading {
     fn all(mut self, inputs: Vec<Input>) -> Result<()> {
-        let (mut n_rows, mut first_reject) = (0, None);
         for input in inputs {
             let Input { name, content, observed_at } = input;
-            let read = self.one(content, observed_at, &mut n_rows, &mut first_reject);
-            read.map_err(|error| error.context(name))?;
+            self.one(content, observed_at).map_err(|error| error.context(name))?;
         }
         self.flush();
-        match first_reject {
-            Some(reason) if n_rows == 0 => Err(Error::usage(format!(
-                "expected objects of {}, got none that can be a row: {reason}",
-                self.resource.name
-            ))),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
-    fn one(
-        &mut self,
-        content: Content,
-        observed_at: i64,
-        n_rows: &mut usize,
-        first_reject: &mut Option<String>,
-    ) -> Result<()> {
+    /// A file without a single row is not what it was taken for; one with some odd objects is.
+    fn one(&mut self, content: Content, observed_at: i64) -> Result<()> {
+        let (mut n_rows, mut first_reject) = (0, None);
         let reader: Box<dyn Read> = match content {
             Content::File(path) => {
                 Box::new(std::fs::File::open(path).map_err(|e| Error::usage(e.to_string()))?)
@@ -133,7 +121,7 @@ impl Reading {
             };
             let Pushed { n_rows: rows, rejected, open_lists } =
                 pushed.map_err(|e| self.refused(e, chunk.line()))?;
-            *n_rows += rows;
+            n_rows += rows;
             if let Some(open) = open_lists.first() {
                 let message = format!(
                     "{}: the file holds only the first part of its {}; the rest is not in the lake",
@@ -154,7 +142,14 @@ impl Reading {
                 self.flush();
             }
         }
-        Ok(())
+        match first_reject {
+            Some(reason) if n_rows == 0 => Err(Error::usage(format!(
+                "expected objects of {}, got none that can be a row: {reason}",
+                self.resource.name
+            ))
+            .hint("nothing was imported")),
+            _ => Ok(()),
+        }
     }
 
     /// A gatherer that has failed is gone; its own error is the one to report.

@@ -21,6 +21,8 @@ pub fn error(error: &Error) {
     }
     if let Some(hint) = error.hint_text() {
         eprintln!("  fix:         {}", shown(hint, 500));
+    } else if error.kind() == Kind::Usage {
+        eprintln!("  fix:         see stripelake --help");
     }
 }
 

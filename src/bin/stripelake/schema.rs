@@ -66,7 +66,7 @@ fn describe(column: &Column) -> Value {
     let mut description = json!({
         "name": column.name,
         "path": column.path.join("."),
-        "type": column.kind.to_string(),
+        "type": if column.kind == ColumnKind::Rest { "rest".to_owned() } else { column.kind.to_string() },
         "duckdb": duckdb(&column.kind),
     });
     if let ColumnKind::Structs(fields) = &column.kind {
