@@ -69,21 +69,33 @@ impl Default for Text {
 impl Text {
     #[inline]
     pub fn put(&mut self, row: usize, value: &str) -> bool {
-        if self.offsets.len() > row + 1 {
-            return false;
+        self.put_bytes(row, value.as_bytes())
+    }
+
+    /// Bytes that are UTF-8; [`Text::finish`] makes sure of it.
+    #[inline]
+    pub fn put_bytes(&mut self, row: usize, value: &[u8]) -> bool {
+        if self.offsets.len() != row + 1 {
+            if self.offsets.len() > row + 1 {
+                return false;
+            }
+            self.offsets.resize(row + 1, self.bytes.len() as i32);
         }
-        self.offsets.resize(row + 1, self.bytes.len() as i32);
-        self.bytes.extend_from_slice(value.as_bytes());
+        self.bytes.extend_from_slice(value);
         self.offsets.push(self.bytes.len() as i32);
         self.valid.set(row);
         true
     }
 
+    /// The bytes of `row`, if a value was put.
+    pub fn get_bytes(&self, row: usize) -> Option<&[u8]> {
+        let (start, end) = (*self.offsets.get(row)?, *self.offsets.get(row + 1)?);
+        self.valid.is_set(row).then(|| &self.bytes[start as usize..end as usize])
+    }
+
     /// The value of `row`, if one was put.
     pub fn get(&self, row: usize) -> Option<&str> {
-        let (start, end) = (*self.offsets.get(row)?, *self.offsets.get(row + 1)?);
-        let bytes = &self.bytes[start as usize..end as usize];
-        self.valid.is_set(row).then(|| std::str::from_utf8(bytes).expect("put takes text"))
+        self.get_bytes(row).map(|bytes| std::str::from_utf8(bytes).expect("put takes text"))
     }
 
     pub(super) fn truncate(&mut self, row: usize) {
@@ -119,10 +131,12 @@ pub struct Fixed<T> {
 impl<T: Copy + Default> Fixed<T> {
     #[inline]
     pub fn put(&mut self, row: usize, value: T) -> bool {
-        if self.values.len() > row {
-            return false;
+        if self.values.len() != row {
+            if self.values.len() > row {
+                return false;
+            }
+            self.values.resize(row, T::default());
         }
-        self.values.resize(row, T::default());
         self.values.push(value);
         self.valid.set(row);
         true

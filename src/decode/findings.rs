@@ -14,11 +14,20 @@ pub struct Findings {
 
 impl Findings {
     pub fn unknown(&mut self, path: &[String], key: &str) {
-        count(&mut self.unknown, path, key);
+        count(&mut self.unknown, path, key, 1);
     }
 
     pub fn mistyped(&mut self, path: &[String], key: &str) {
-        count(&mut self.mistyped, path, key);
+        count(&mut self.mistyped, path, key, 1);
+    }
+
+    /// Adds `n` members of one path.
+    pub fn add(&mut self, path: &[String], key: &str, is_mistyped: bool, n: u64) {
+        count(if is_mistyped { &mut self.mistyped } else { &mut self.unknown }, path, key, n);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.unknown.is_empty() && self.mistyped.is_empty()
     }
 
     /// Adds what another decoder found.
@@ -33,13 +42,13 @@ impl Findings {
     }
 }
 
-fn count(counts: &mut BTreeMap<String, u64>, path: &[String], key: &str) {
+fn count(counts: &mut BTreeMap<String, u64>, path: &[String], key: &str, n: u64) {
     let mut full = path.join(".");
     if !full.is_empty() {
         full.push('.');
     }
     full.push_str(key);
     if counts.len() < MAX_PATHS || counts.contains_key(&full) {
-        *counts.entry(full).or_default() += 1;
+        *counts.entry(full).or_default() += n;
     }
 }

@@ -29,7 +29,7 @@ pub fn append_stored(raw: &str, out: &mut String) -> Result<(), Reject> {
 }
 
 /// Appends `"key":` to an object that is open in `out`, with the comma that it may need.
-fn append_key(key: &str, out: &mut String) {
+pub fn append_key(key: &str, out: &mut String) {
     if !out.ends_with('{') {
         out.push(',');
     }

@@ -21,6 +21,7 @@ struct Required {
     id: usize,
     created: Option<usize>,
     livemode: usize,
+    object: Option<usize>,
     /// For a child, the column that names its parent.
     parent_key: Option<usize>,
 }
@@ -58,6 +59,7 @@ impl Rows {
                 id: position("id").expect("the catalog checks that id is a column"),
                 created: position("created").filter(|_| resource.has_created),
                 livemode: position("livemode").expect("the catalog adds livemode"),
+                object: position("object"),
                 parent_key: resource.parent.as_ref().and_then(|p| position(&p.key)),
             },
             schema,
@@ -67,7 +69,7 @@ impl Rows {
         }
     }
 
-    /// Completes the row under construction and returns `(id, created)`, `created` in seconds.
+    /// Completes the row under construction and returns its `created`, in seconds (0 without one).
     ///
     /// Fails where the object has no proper `id` or `created`; the caller then takes the row back
     /// with [`Rows::truncate`].
@@ -77,10 +79,12 @@ impl Rows {
         synced_at: i64,
         is_deleted: bool,
         parent: Option<&ParentRow>,
-    ) -> Result<(String, i64), Reject> {
+    ) -> Result<i64, Reject> {
         let row = self.table.n_rows;
-        let id = self.text_at(self.required.id, row).filter(|id| !id.is_empty() && id.len() <= 255);
-        let id = id.ok_or_else(|| Reject::new("expected an id of 1 to 255 bytes"))?;
+        let id = self.text_at(self.required.id, row).map_or(0, <[u8]>::len);
+        if !(1..=255).contains(&id) {
+            return Err(Reject::new("expected an id of 1 to 255 bytes"));
+        }
         let created = self.created_at(row)?;
         let partition_at = match (parent, created) {
             (Some(parent), _) => parent.created,
@@ -101,14 +105,28 @@ impl Rows {
         self.deleted.push(is_deleted);
         self.partition_at.push(partition_at);
         self.table.n_rows += 1;
-        Ok((id, created.unwrap_or(0)))
+        Ok(created.unwrap_or(0))
     }
 
-    fn text_at(&self, column: usize, row: usize) -> Option<String> {
+    fn text_at(&self, column: usize, row: usize) -> Option<&[u8]> {
         match &self.table.columns[column] {
-            Column::Text(text) => text.get(row).map(str::to_owned),
+            Column::Text(text) => text.get_bytes(row),
             _ => None,
         }
+    }
+
+    /// The id of the row that was completed last.
+    pub fn last_id(&self) -> &str {
+        let row = self.table.n_rows.checked_sub(1).expect("a row was completed");
+        match &self.table.columns[self.required.id] {
+            Column::Text(text) => text.get(row).expect("end_row checks the id"),
+            _ => unreachable!("the id is a text column"),
+        }
+    }
+
+    /// What the object of the row under construction says it is.
+    pub fn stated_object(&self) -> Option<&[u8]> {
+        self.text_at(self.required.object?, self.table.n_rows)
     }
 
     /// The livemode that the object of the row under construction stated itself.

@@ -53,7 +53,8 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
     let mut gatherer = Gatherer::open(setup, resource, None, &budget).await?;
     let (sender, mut messages) = mpsc::channel(2);
     let reading = {
-        let options = decode::Options { livemode, refuse_other_mode: livemode.is_some() };
+        let options =
+            decode::Options { livemode, refuse_other_mode: livemode.is_some(), ..Default::default() };
         let decoder = Decoder::new(resource, &setup.children_of(resource), options);
         let setup = setup.clone();
         let resource = resource.clone();

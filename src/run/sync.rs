@@ -228,7 +228,11 @@ async fn read_all(
     let shared = Arc::new(Shared {
         lists: lists.clone(),
         fetcher: fetcher.clone(),
-        decode: decode::Options { livemode: Some(options.livemode), refuse_other_mode: true },
+        decode: decode::Options {
+            livemode: Some(options.livemode),
+            refuse_other_mode: true,
+            ..Default::default()
+        },
         on_event: setup.on_event.clone(),
         changed: Notify::new(),
         stop,

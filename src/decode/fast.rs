@@ -1,0 +1,548 @@
+//! Turns an object's bytes into a row in one pass, straight into the column builders.
+//!
+//! The next key of every object is predicted by its [`Template`]; values go from the page into their
+//! column without anything in between. Unknown members and values of another type are captured as text
+//! where they stand. What is rarer still (a duplicate key, an expanded reference, half a surrogate pair,
+//! an odd item inside a list or map) stops the row, and the plain decoder decides about that object.
+
+use crate::decode::columns::{Column, StructList, Table, Text, TextList, TextMap};
+use crate::decode::findings::Findings;
+use crate::decode::json_text::{append_key, append_stored, depth};
+use crate::decode::number;
+use crate::decode::scan::{
+    Broken, balanced_end, raw_value, short_int, skip_space, string_end, string_run_end,
+};
+use crate::decode::shape::{MAX_DEPTH, SECRET_SUFFIX};
+use crate::decode::template::{Goal, Kind, Next, Template};
+
+/// Why a row was not finished.
+#[derive(Debug)]
+pub enum Stop {
+    /// The object is unusual: let the plain decoder see to it.
+    Unusual,
+    /// The page is no JSON.
+    Broken(Broken),
+}
+
+impl From<Broken> for Stop {
+    fn from(broken: Broken) -> Stop {
+        Stop::Broken(broken)
+    }
+}
+
+type Step<T> = Result<T, Stop>;
+
+/// An embedded list that is a child table: where its value begins.
+#[derive(Debug, Clone, Copy)]
+pub struct ChildAt {
+    pub child: usize,
+    pub at: usize,
+}
+
+/// Members that no column named, while a row is under construction.
+#[derive(Debug, Default)]
+pub struct Unnamed {
+    /// The `_extra` object so far, without its last braces.
+    extra: String,
+    /// The nodes that are open in `extra`.
+    open: Vec<usize>,
+    /// Text of `.*` columns, by node.
+    rest: Vec<(usize, String)>,
+    /// What to count if the row is kept: node, key, and whether it was mistyped.
+    found: Vec<(usize, String, bool)>,
+}
+
+impl Unnamed {
+    /// Ready for another row; what was found is kept.
+    pub fn clear_row(&mut self) {
+        self.extra.clear();
+        self.open.clear();
+        self.rest.clear();
+    }
+
+    pub fn clear(&mut self) {
+        self.clear_row();
+        self.found.clear();
+    }
+
+    /// The finished `_extra` object, if there is anything in it.
+    pub fn take_extra(&mut self) -> Option<&str> {
+        if self.extra.is_empty() {
+            return None;
+        }
+        self.extra.push('}');
+        Some(&self.extra)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.extra.is_empty() && self.rest.is_empty()
+    }
+}
+
+/// Counts of unknown and mistyped members by node and key, folded into [`Findings`] at the end: paths
+/// are put together once per batch and not once per member.
+#[derive(Debug, Default)]
+pub struct Tally {
+    counts: Vec<(usize, String, bool, u64)>,
+}
+
+impl Tally {
+    pub fn add(&mut self, unnamed: &mut Unnamed) {
+        for (node, key, is_mistyped) in unnamed.found.drain(..) {
+            let same = |c: &(usize, String, bool, u64)| c.0 == node && c.2 == is_mistyped && c.1 == key;
+            match self.counts.iter().position(same) {
+                Some(at) => self.counts[at].3 += 1,
+                None if self.counts.len() < 1000 => self.counts.push((node, key, is_mistyped, 1)),
+                None => {}
+            }
+        }
+    }
+
+    pub fn fold(&mut self, template: &Template, findings: &mut Findings) {
+        for (node, key, is_mistyped, n) in self.counts.drain(..) {
+            let path: Vec<String> = template.nodes[node].path.iter().map(|(_, key)| key.clone()).collect();
+            findings.add(&path, &key, is_mistyped, n);
+        }
+    }
+}
+
+/// One object's way from bytes into a row of `table`.
+pub struct Reader<'a> {
+    pub page: &'a str,
+    pub template: &'a mut Template,
+    pub table: &'a mut Table,
+    pub unnamed: &'a mut Unnamed,
+    pub children: &'a mut Vec<ChildAt>,
+}
+
+impl Reader<'_> {
+    /// Reads the object whose members begin at `at`, behind the brace, and returns the index behind it.
+    pub fn object(&mut self, mut at: usize, node: usize) -> Step<usize> {
+        let bytes = self.page.as_bytes();
+        let start = self.template.nodes[node].start();
+        let mut previous = start;
+        loop {
+            let (next, behind) = match self.template.predict(bytes, at, node, previous) {
+                Some(hit) => hit,
+                None => self.read_key(at, node, previous, previous == start)?,
+            };
+            at = behind;
+            let Next::Entry(entry, goal) = next else { break };
+            previous = entry as usize;
+            at = match goal {
+                Goal::Column { column, kind } => self.value(at, node, entry, column as usize, kind)?,
+                Goal::Node(child) => match bytes.get(at) {
+                    Some(b'{') => self.object(at + 1, child as usize)?,
+                    _ => self.null_or_mistyped(at, node, entry)?,
+                },
+                Goal::Child(child) => self.child_list(at, node, entry, child as usize)?,
+            };
+        }
+        if !self.unnamed.is_empty() {
+            self.close(node)?;
+        }
+        Ok(at)
+    }
+
+    /// The general path: separator, key, colon; keeps unknown members on the way, and learns.
+    #[cold]
+    #[inline(never)]
+    fn read_key(&mut self, at: usize, node: usize, previous: usize, is_first: bool) -> Step<(Next, usize)> {
+        let bytes = self.page.as_bytes();
+        let (mut at, mut from, mut is_first) = (at, Some(at), is_first);
+        loop {
+            let mut key_at = skip_space(bytes, at);
+            if bytes.get(key_at) == Some(&b'}') {
+                let literal = from.map(|from| &bytes[from..=key_at]);
+                self.learn(node, previous, literal, Next::End);
+                return Ok((Next::End, key_at + 1));
+            }
+            if !is_first {
+                expect(bytes, key_at, b',', "expected , or }")?;
+                key_at = skip_space(bytes, key_at + 1);
+            }
+            is_first = false;
+            expect(bytes, key_at, b'"', "expected a key")?;
+            let (key_end, has_escapes) = string_end(bytes, key_at + 1)?;
+            let mut value_at = skip_space(bytes, key_end + 1);
+            expect(bytes, value_at, b':', "expected :")?;
+            value_at = skip_space(bytes, value_at + 1);
+            let unescaped;
+            let key = match has_escapes {
+                false => &self.page[key_at + 1..key_end],
+                true => {
+                    unescaped = unescape(&self.page[key_at..=key_end]).ok_or(Stop::Unusual)?;
+                    unescaped.as_str()
+                }
+            };
+            if let Some(entry) = self.template.nodes[node].find(key) {
+                let goal = self.template.nodes[node].entries[entry as usize].1;
+                let literal = from.map(|from| &bytes[from..value_at]);
+                self.learn(node, previous, literal, Next::Entry(entry, goal));
+                return Ok((Next::Entry(entry, goal), value_at));
+            }
+            let (raw, end) = raw_value(self.page, value_at)?;
+            self.keep_unknown(node, key, raw)?;
+            at = end;
+            // A literal over an unknown member would skip it the next time.
+            from = None;
+        }
+    }
+
+    fn learn(&mut self, node: usize, previous: usize, literal: Option<&[u8]>, next: Next) {
+        if let Some(literal) = literal {
+            self.template.learn(node, previous, literal, next);
+        }
+    }
+
+    #[inline(always)]
+    fn value(&mut self, at: usize, node: usize, entry: u16, column: usize, kind: Kind) -> Step<usize> {
+        let bytes = self.page.as_bytes();
+        let row = self.table.n_rows;
+        let Some(first) = bytes.get(at) else { return Err(Broken::new(at, "expected a value").into()) };
+        match (kind, first) {
+            (_, b'n') => literal(bytes, at, b"null"),
+            (Kind::Text | Kind::Ref, b'"') => self.text(at, column, row),
+            (Kind::Int64, b'-' | b'0'..=b'9') => match short_int(bytes, at) {
+                Some((value, end)) => put_int(&mut self.table.columns[column], row, value, end),
+                None => self.careful(at, node, entry, column),
+            },
+            (Kind::Timestamp, b'-' | b'0'..=b'9') => {
+                match short_int(bytes, at).and_then(|(v, end)| Some((v.checked_mul(1_000_000)?, end))) {
+                    Some((value, end)) => put_int(&mut self.table.columns[column], row, value, end),
+                    None => self.careful(at, node, entry, column),
+                }
+            }
+            (Kind::Bool, b't') => {
+                put_bool(&mut self.table.columns[column], row, true, literal(bytes, at, b"true")?)
+            }
+            (Kind::Bool, b'f') => {
+                put_bool(&mut self.table.columns[column], row, false, literal(bytes, at, b"false")?)
+            }
+            (Kind::Map, b'{') => self.map(at + 1, column),
+            (Kind::List, b'[') => self.text_list(at + 1, column),
+            (Kind::Structs, b'[') => self.struct_list(at + 1, column),
+            // An expanded reference, or a value of another type, or one that needs more care.
+            (Kind::Ref, b'{') => Err(Stop::Unusual),
+            _ => self.careful(at, node, entry, column),
+        }
+    }
+
+    #[inline(always)]
+    fn text(&mut self, at: usize, column: usize, row: usize) -> Step<usize> {
+        let Column::Text(text) = &mut self.table.columns[column] else {
+            unreachable!("a text column has a text builder")
+        };
+        put_string(self.page, at, text, row)
+    }
+
+    /// Numbers with fractions, decimals, JSON columns, and values of another type.
+    #[cold]
+    #[inline(never)]
+    fn careful(&mut self, at: usize, node: usize, entry: u16, column: usize) -> Step<usize> {
+        let (raw, end) = raw_value(self.page, at)?;
+        let row = self.table.n_rows;
+        let is_text = raw.starts_with('"');
+        let is_json = matches!(self.goal_kind(node, entry), Some(Kind::Json));
+        let is_put = match &mut self.table.columns[column] {
+            Column::Text(text) if is_json => {
+                let mut stored = String::new();
+                append_stored(raw, &mut stored).map_err(|_| Stop::Unusual)?;
+                must(text.put(row, &stored))?
+            }
+            Column::Int64(builder) => put_if(number::int64(raw), |v| builder.put(row, v))?,
+            Column::Float64(builder) => put_if(number::float(raw), |v| builder.put(row, v))?,
+            Column::Timestamp(builder) => put_if(number::micros(raw), |v| builder.put(row, v))?,
+            Column::Decimal(builder) if is_text => {
+                let text = unescape(raw).ok_or(Stop::Unusual)?;
+                put_if(number::decimal(&text), |v| builder.put(row, v))?
+            }
+            _ => false,
+        };
+        if !is_put {
+            self.keep_mistyped(node, entry, raw)?;
+        }
+        if is_json {
+            self.check_depth(node, raw)?;
+        }
+        Ok(end)
+    }
+
+    fn goal_kind(&self, node: usize, entry: u16) -> Option<Kind> {
+        match self.template.nodes[node].entries[entry as usize].1 {
+            Goal::Column { kind, .. } => Some(kind),
+            _ => None,
+        }
+    }
+
+    fn null_or_mistyped(&mut self, at: usize, node: usize, entry: u16) -> Step<usize> {
+        let bytes = self.page.as_bytes();
+        if bytes.get(at) == Some(&b'n') {
+            return literal(bytes, at, b"null");
+        }
+        let (raw, end) = raw_value(self.page, at)?;
+        self.keep_mistyped(node, entry, raw)?;
+        Ok(end)
+    }
+
+    fn child_list(&mut self, at: usize, node: usize, entry: u16, child: usize) -> Step<usize> {
+        if self.page.as_bytes().get(at) != Some(&b'{') {
+            return self.null_or_mistyped(at, node, entry);
+        }
+        // Only skipped here: its text is checked when its items are read.
+        let end = balanced_end(self.page.as_bytes(), at)?;
+        self.children.push(ChildAt { child, at });
+        Ok(end)
+    }
+
+    fn map(&mut self, at: usize, column: usize) -> Step<usize> {
+        let page = self.page;
+        let bytes = page.as_bytes();
+        let row = self.table.n_rows;
+        let Column::TextMap(TextMap { spans, keys, values, n_entries }) = &mut self.table.columns[column]
+        else {
+            unreachable!("a map column has a map builder")
+        };
+        must(spans.is_free(row))?;
+        let first = *n_entries;
+        let mut at = skip_space(bytes, at);
+        if bytes.get(at) != Some(&b'}') {
+            loop {
+                expect(bytes, at, b'"', "expected a key")?;
+                at = skip_space(bytes, put_string(page, at, keys, *n_entries)?);
+                must((first..*n_entries).all(|other| keys.get_bytes(other) != keys.get_bytes(*n_entries)))?;
+                expect(bytes, at, b':', "expected :")?;
+                at = skip_space(bytes, at + 1);
+                at = match bytes.get(at) {
+                    Some(b'"') => put_string(page, at, values, *n_entries)?,
+                    Some(b'n') => literal(bytes, at, b"null")?,
+                    _ => return Err(Stop::Unusual),
+                };
+                *n_entries += 1;
+                at = skip_space(bytes, at);
+                match bytes.get(at) {
+                    Some(b',') => at = skip_space(bytes, at + 1),
+                    Some(b'}') => break,
+                    _ => return Err(Broken::new(at, "expected , or }").into()),
+                }
+            }
+        }
+        spans.close(row, *n_entries);
+        Ok(at + 1)
+    }
+
+    fn text_list(&mut self, at: usize, column: usize) -> Step<usize> {
+        let page = self.page;
+        let bytes = page.as_bytes();
+        let row = self.table.n_rows;
+        let Column::TextList(TextList { spans, items, n_items }) = &mut self.table.columns[column] else {
+            unreachable!("a list column has a list builder")
+        };
+        must(spans.is_free(row))?;
+        let mut at = skip_space(bytes, at);
+        if bytes.get(at) != Some(&b']') {
+            loop {
+                at = match bytes.get(at) {
+                    Some(b'"') => put_string(page, at, items, *n_items)?,
+                    Some(b'n') => literal(bytes, at, b"null")?,
+                    _ => return Err(Stop::Unusual),
+                };
+                *n_items += 1;
+                match next_item(bytes, at)? {
+                    (more_at, true) => at = more_at,
+                    (end, false) => {
+                        at = end;
+                        break;
+                    }
+                }
+            }
+        }
+        spans.close(row, *n_items);
+        Ok(at + 1)
+    }
+
+    fn struct_list(&mut self, at: usize, column: usize) -> Step<usize> {
+        let bytes = self.page.as_bytes();
+        let row = self.table.n_rows;
+        let Column::StructList(StructList { spans, items }) = &mut self.table.columns[column] else {
+            unreachable!("a struct list column has a struct list builder")
+        };
+        must(spans.is_free(row))?;
+        let mut at = skip_space(bytes, at);
+        if bytes.get(at) != Some(&b']') {
+            let mut unnamed = Unnamed::default();
+            loop {
+                must(bytes.get(at) == Some(&b'{'))?;
+                let mut reader = Reader {
+                    page: self.page,
+                    template: self.template.items[column]
+                        .as_deref_mut()
+                        .expect("a struct list has a template"),
+                    table: items,
+                    unnamed: &mut unnamed,
+                    children: &mut Vec::new(),
+                };
+                at = reader.object(at + 1, 0)?;
+                must(unnamed.is_empty())?;
+                items.n_rows += 1;
+                match next_item(bytes, at)? {
+                    (more_at, true) => at = more_at,
+                    (end, false) => {
+                        at = end;
+                        break;
+                    }
+                }
+            }
+        }
+        spans.close(row, items.n_rows);
+        Ok(at + 1)
+    }
+
+    #[cold]
+    fn keep_unknown(&mut self, node: usize, key: &str, raw: &str) -> Step<()> {
+        if key.ends_with(SECRET_SUFFIX) {
+            return Ok(());
+        }
+        self.check_depth(node, raw)?;
+        if self.template.nodes[node].rest.is_none() {
+            // What is left of a deleted object says so at its root.
+            must(node != 0 || key != "deleted" || raw != "true")?;
+            self.unnamed.found.push((node, key.to_owned(), false));
+            return self.keep(node, key, raw);
+        }
+        if self.unnamed.rest.last().is_none_or(|(last, _)| *last != node) {
+            self.unnamed.rest.push((node, "{".to_owned()));
+        }
+        let (_, text) = self.unnamed.rest.last_mut().expect("just pushed");
+        append_key(key, text);
+        append_stored(raw, text).map_err(|_| Stop::Unusual)
+    }
+
+    #[cold]
+    fn keep_mistyped(&mut self, node: usize, entry: u16, raw: &str) -> Step<()> {
+        self.check_depth(node, raw)?;
+        let key = self.template.nodes[node].entries[entry as usize].0.clone();
+        self.unnamed.found.push((node, key.to_string(), true));
+        self.keep(node, &key, raw)
+    }
+
+    /// Puts a member into `_extra`, in its place.
+    fn keep(&mut self, node: usize, key: &str, raw: &str) -> Step<()> {
+        let Unnamed { extra, open, .. } = &mut *self.unnamed;
+        if extra.is_empty() {
+            extra.push('{');
+        }
+        for (level, level_key) in &self.template.nodes[node].path[open.len()..] {
+            append_key(level_key, extra);
+            extra.push('{');
+            open.push(*level);
+        }
+        append_key(key, extra);
+        append_stored(raw, extra).map_err(|_| Stop::Unusual)
+    }
+
+    fn check_depth(&self, node: usize, raw: &str) -> Step<()> {
+        let levels = self.template.levels_above + self.template.nodes[node].path.len() + 1;
+        must(raw.len() < MAX_DEPTH - levels || levels + depth(raw) <= MAX_DEPTH).map(drop)
+    }
+
+    /// At the end of an object that may have had members without a column.
+    #[cold]
+    fn close(&mut self, node: usize) -> Step<()> {
+        if self.unnamed.open.last() == Some(&node) {
+            self.unnamed.extra.push('}');
+            self.unnamed.open.pop();
+        }
+        if self.unnamed.rest.last().is_some_and(|(last, _)| *last == node) {
+            let (_, mut text) = self.unnamed.rest.pop().expect("just seen");
+            text.push('}');
+            let column = self.template.nodes[node].rest.expect("only such nodes gather the rest");
+            let Column::Text(builder) = &mut self.table.columns[column] else {
+                unreachable!("a JSON column has a text builder")
+            };
+            must(builder.put(self.table.n_rows, &text))?;
+        }
+        Ok(())
+    }
+}
+
+/// A claim that holds for all but unusual objects.
+#[inline(always)]
+fn must(holds: bool) -> Step<bool> {
+    if holds { Ok(true) } else { Err(Stop::Unusual) }
+}
+
+/// `Ok(false)` when there is no value of the column's type; a second value for one row is unusual.
+fn put_if<T>(value: Option<T>, put: impl FnOnce(T) -> bool) -> Step<bool> {
+    value.map_or(Ok(false), |value| must(put(value)))
+}
+
+#[inline(always)]
+fn put_int(column: &mut Column, row: usize, value: i64, end: usize) -> Step<usize> {
+    match column {
+        Column::Int64(builder) | Column::Timestamp(builder) => must(builder.put(row, value)).map(|_| end),
+        _ => unreachable!("an integer column has an integer builder"),
+    }
+}
+
+#[inline(always)]
+fn put_bool(column: &mut Column, row: usize, value: bool, end: usize) -> Step<usize> {
+    match column {
+        Column::Bool(builder) => must(builder.put(row, value)).map(|_| end),
+        _ => unreachable!("a flag column has a flag builder"),
+    }
+}
+
+/// Puts the string that opens at `at`, and returns the index behind it.
+#[inline(always)]
+fn put_string(page: &str, at: usize, text: &mut Text, row: usize) -> Step<usize> {
+    let bytes = page.as_bytes();
+    let Some(end) = string_run_end(bytes, at + 1) else {
+        return Err(Broken::new(bytes.len(), "expected the end of a string").into());
+    };
+    if bytes[end] == b'"' {
+        must(text.put_bytes(row, &bytes[at + 1..end]))?;
+        return Ok(end + 1);
+    }
+    put_escaped(page, at, text, row)
+}
+
+#[cold]
+#[inline(never)]
+fn put_escaped(page: &str, at: usize, text: &mut Text, row: usize) -> Step<usize> {
+    let (end, _) = string_end(page.as_bytes(), at + 1)?;
+    match unescape(&page[at..=end]) {
+        Some(value) => must(text.put(row, &value)).map(|_| end + 1),
+        // Half a surrogate pair, or an escape that JSON does not have: serde_json tells them apart.
+        None => {
+            raw_value(page, at)?;
+            Err(Stop::Unusual)
+        }
+    }
+}
+
+fn unescape(quoted: &str) -> Option<String> {
+    serde_json::from_str(quoted).ok()
+}
+
+#[inline(always)]
+fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Step<usize> {
+    match bytes.get(at..at + word.len()) {
+        Some(found) if found == word => Ok(at + word.len()),
+        _ => Err(Broken::new(at, "expected a value").into()),
+    }
+}
+
+fn expect(bytes: &[u8], at: usize, byte: u8, what: &str) -> Step<()> {
+    if bytes.get(at) == Some(&byte) { Ok(()) } else { Err(Broken::new(at, what).into()) }
+}
+
+/// Behind an item of an array: where the next one begins, or where the array ends.
+fn next_item(bytes: &[u8], at: usize) -> Step<(usize, bool)> {
+    let at = skip_space(bytes, at);
+    match bytes.get(at) {
+        Some(b',') => Ok((skip_space(bytes, at + 1), true)),
+        Some(b']') => Ok((at, false)),
+        _ => Err(Broken::new(at, "expected , or ]").into()),
+    }
+}

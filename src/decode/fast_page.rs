@@ -1,0 +1,396 @@
+//! Turns a page into rows in one pass; objects that are unusual take the plain way.
+
+use crate::decode::fast::{ChildAt, Reader, Stop, Tally, Unnamed};
+use crate::decode::plain_object::{Object, Refused};
+use crate::decode::plain_page::Source;
+use crate::decode::rows::{ParentRow, Rows};
+use crate::decode::scan::{Broken, raw_value, skip_space, string_end};
+use crate::decode::tables::Tables;
+use crate::decode::template::Template;
+use crate::decode::{OpenList, Options, PageError, Pushed, Rejected};
+
+/// What has been learnt about the text of one resource and its children.
+pub struct Fast {
+    template: Template,
+    children: Vec<Template>,
+    tally: Tally,
+    child_tallies: Vec<Tally>,
+    unnamed: Unnamed,
+    /// What the embedded items of one parent had without a column; counted when the parent is kept.
+    child_unnamed: Vec<Unnamed>,
+    lists: Vec<ChildAt>,
+}
+
+impl Fast {
+    pub fn new(tables: &Tables) -> Fast {
+        Fast {
+            template: Template::new(&tables.shape, 0),
+            children: tables.children.iter().map(|(rows, shape)| Template::new(shape, above(rows))).collect(),
+            tally: Tally::default(),
+            child_tallies: tables.children.iter().map(|_| Tally::default()).collect(),
+            unnamed: Unnamed::default(),
+            child_unnamed: tables.children.iter().map(|_| Unnamed::default()).collect(),
+            lists: Vec::new(),
+        }
+    }
+
+    /// Adds what was found since the last call to the findings of `tables`.
+    pub fn fold_findings(&mut self, tables: &mut Tables) {
+        self.tally.fold(&self.template, &mut tables.findings);
+        for (tally, template) in self.child_tallies.iter_mut().zip(&self.children) {
+            tally.fold(template, &mut tables.findings);
+        }
+    }
+
+    /// Decodes every object of `page`. On an error nothing of it is kept.
+    pub fn push(
+        &mut self,
+        tables: &mut Tables,
+        page: &str,
+        observed_at: i64,
+        source: &Source,
+    ) -> Result<Pushed, PageError> {
+        self.fold_findings(tables);
+        let mark = tables.mark();
+        let findings = (!tables.findings.is_empty()).then(|| tables.findings.clone());
+        let mut run = Run { fast: self, tables, page, observed_at, source, pushed: Pushed::default() };
+        let result = match source {
+            Source::Page | Source::ChildPage(..) => run.list_page(),
+            Source::Objects => run.objects(),
+        };
+        let pushed = std::mem::take(&mut run.pushed);
+        match result {
+            Ok(()) => Ok(pushed),
+            Err(error) => {
+                tables.reset(&mark);
+                tables.findings = findings.unwrap_or_default();
+                self.tally = Tally::default();
+                self.child_tallies.iter_mut().for_each(|tally| *tally = Tally::default());
+                Err(error.at_line(page))
+            }
+        }
+    }
+}
+
+/// Objects and arrays around an item of an embedded list.
+fn above(rows: &Rows) -> usize {
+    rows.resource.parent.as_ref().map_or(0, |parent| parent.path.len() + 2)
+}
+
+enum PageStop {
+    Broken(Broken),
+    Refused(PageError),
+}
+
+impl From<Broken> for PageStop {
+    fn from(broken: Broken) -> PageStop {
+        PageStop::Broken(broken)
+    }
+}
+
+impl PageStop {
+    fn at_line(self, page: &str) -> PageError {
+        match self {
+            PageStop::Refused(error) => error,
+            PageStop::Broken(Broken { at, what }) => {
+                let before = &page.as_bytes()[..at.min(page.len())];
+                let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+                PageError::Malformed { what, line }
+            }
+        }
+    }
+}
+
+/// One page being read.
+struct Run<'a> {
+    fast: &'a mut Fast,
+    tables: &'a mut Tables,
+    page: &'a str,
+    observed_at: i64,
+    source: &'a Source<'a>,
+    pushed: Pushed,
+}
+
+impl Run<'_> {
+    /// `{"object": "list", "data": [...], ...}`: what is not `data` is only checked to be JSON.
+    fn list_page(&mut self) -> Result<(), PageStop> {
+        let bytes = self.page.as_bytes();
+        let mut at = expect(bytes, skip_space(bytes, 0), b'{', "expected a list page")?;
+        let mut has_data = false;
+        let mut is_first = true;
+        loop {
+            at = skip_space(bytes, at);
+            if bytes.get(at) == Some(&b'}') {
+                break;
+            }
+            if !is_first {
+                at = skip_space(bytes, expect(bytes, at, b',', "expected , or }")?);
+            }
+            is_first = false;
+            let key_at = expect(bytes, at, b'"', "expected a key")?;
+            let (key_end, _) = string_end(bytes, key_at)?;
+            let (key, _) = raw_value(self.page, at)?;
+            at = skip_space(bytes, key_end + 1);
+            at = skip_space(bytes, expect(bytes, at, b':', "expected :")?);
+            if serde_json::from_str::<String>(key).is_ok_and(|key| key == "data") {
+                if has_data {
+                    return Err(Broken::new(key_at, "expected data once").into());
+                }
+                has_data = true;
+                at = self.array(at)?;
+            } else {
+                at = raw_value(self.page, at)?.1;
+            }
+        }
+        if !has_data {
+            return Err(Broken::new(at, "expected data in a list page").into());
+        }
+        let end = skip_space(bytes, at + 1);
+        if end < bytes.len() {
+            return Err(Broken::new(end, "expected nothing behind the page").into());
+        }
+        Ok(())
+    }
+
+    fn array(&mut self, at: usize) -> Result<usize, PageStop> {
+        let bytes = self.page.as_bytes();
+        let mut at = skip_space(bytes, expect(bytes, at, b'[', "expected data to be an array")?);
+        if bytes.get(at) == Some(&b']') {
+            return Ok(at + 1);
+        }
+        for row in 0.. {
+            at = skip_space(bytes, self.item(at, row)?);
+            match bytes.get(at) {
+                Some(b',') => at = skip_space(bytes, at + 1),
+                Some(b']') => break,
+                _ => return Err(Broken::new(at, "expected , or ]").into()),
+            }
+        }
+        Ok(at + 1)
+    }
+
+    fn objects(&mut self) -> Result<(), PageStop> {
+        let bytes = self.page.as_bytes();
+        let mut at = skip_space(bytes, 0);
+        let mut row = 0;
+        while at < bytes.len() {
+            at = skip_space(bytes, self.item(at, row)?);
+            row += 1;
+        }
+        Ok(())
+    }
+
+    /// One object, the fast way if it is usual; returns the index behind it.
+    fn item(&mut self, at: usize, row: usize) -> Result<usize, PageStop> {
+        let mark = self.tables.mark();
+        let stopped = match self.page.as_bytes().get(at) {
+            Some(b'{') => self.fast_item(at),
+            _ => Err(Stop::Unusual),
+        };
+        match stopped {
+            Ok(end) => {
+                self.pushed.n_rows += 1;
+                Ok(end)
+            }
+            Err(Stop::Unusual) => {
+                self.tables.reset(&mark);
+                self.plain_item(at, row)
+            }
+            Err(Stop::Broken(broken)) => Err(broken.into()),
+        }
+    }
+
+    fn fast_item(&mut self, at: usize) -> Result<usize, Stop> {
+        let Fast { template, children, tally, child_tallies, unnamed, child_unnamed, lists } =
+            &mut *self.fast;
+        let Tables { options, rows, children: child_rows, .. } = &mut *self.tables;
+        unnamed.clear();
+        child_unnamed.iter_mut().for_each(Unnamed::clear);
+        lists.clear();
+        if let Source::ChildPage(child, parent) = self.source {
+            let (rows, template) = (&mut child_rows[*child].0, &mut children[*child]);
+            let mut reader =
+                Reader { page: self.page, template, table: &mut rows.table, unnamed, children: lists };
+            let end = reader.object(at + 1, 0)?;
+            end_row(rows, unnamed, *options, self.observed_at, Some(*parent))?;
+            child_tallies[*child].add(unnamed);
+            return Ok(end);
+        }
+        let mut reader =
+            Reader { page: self.page, template, table: &mut rows.table, unnamed, children: lists };
+        let end = reader.object(at + 1, 0)?;
+        let created = end_row(rows, unnamed, *options, self.observed_at, None)?;
+        let n_open = self.pushed.open_lists.len();
+        if !lists.is_empty() {
+            let parent = ParentRow { id: rows.last_id().to_owned(), created };
+            for list in lists.iter() {
+                let child = list.child;
+                let mut embedded = Embedded {
+                    page: self.page,
+                    rows: &mut child_rows[child].0,
+                    template: &mut children[child],
+                    unnamed: &mut child_unnamed[child],
+                    options: *options,
+                    observed_at: self.observed_at,
+                };
+                match embedded.list(list, &parent) {
+                    Ok(open) => self.pushed.open_lists.extend(open),
+                    Err(stop) => {
+                        self.pushed.open_lists.truncate(n_open);
+                        return Err(stop);
+                    }
+                }
+            }
+        }
+        tally.add(unnamed);
+        for (tally, unnamed) in child_tallies.iter_mut().zip(child_unnamed) {
+            tally.add(unnamed);
+        }
+        Ok(end)
+    }
+
+    /// The plain decoder decides about an object.
+    fn plain_item(&mut self, at: usize, row: usize) -> Result<usize, PageStop> {
+        let (text, end) = raw_value(self.page, at)?;
+        let object = Object { row, text, original: text.as_bytes(), observed_at: self.observed_at };
+        let (added, resource) = match self.source {
+            Source::ChildPage(child, parent) => {
+                let added = self.tables.add_child(*child, parent, &object);
+                (added.map(|()| Vec::new()), &self.tables.children[*child].0.resource)
+            }
+            _ => (self.tables.add(&object), &self.tables.rows.resource),
+        };
+        match added {
+            Ok(open_lists) => {
+                self.pushed.n_rows += 1;
+                self.pushed.open_lists.extend(open_lists);
+            }
+            Err(Refused::Object(reason)) => self.pushed.rejected.push(Rejected {
+                resource: resource.name.clone(),
+                reason: reason.0,
+                raw: text.as_bytes().to_vec(),
+            }),
+            Err(Refused::Page(error)) => return Err(PageStop::Refused(error)),
+        }
+        Ok(end)
+    }
+}
+
+/// Completes a row that was read the fast way; anything odd about it is for the plain decoder.
+fn end_row(
+    rows: &mut Rows,
+    unnamed: &mut Unnamed,
+    options: Options,
+    observed_at: i64,
+    parent: Option<&ParentRow>,
+) -> Result<i64, Stop> {
+    let row = rows.table.n_rows;
+    if let Some(extra) = unnamed.take_extra() {
+        rows.extra.put(row, extra);
+    }
+    let is_other_object =
+        rows.stated_object().is_some_and(|object| object != rows.resource.object.as_bytes());
+    let stated = rows.stated_livemode();
+    let is_other_mode = options.refuse_other_mode && stated.is_some() && stated != options.livemode;
+    if is_other_object || (is_other_mode && options.livemode.is_some()) {
+        return Err(Stop::Unusual);
+    }
+    rows.end_row(options.livemode, observed_at, false, parent).map_err(|_| Stop::Unusual)
+}
+
+/// An embedded list on its way into the rows of a child table.
+struct Embedded<'a> {
+    page: &'a str,
+    rows: &'a mut Rows,
+    template: &'a mut Template,
+    unnamed: &'a mut Unnamed,
+    options: Options,
+    observed_at: i64,
+}
+
+impl Embedded<'_> {
+    fn list(&mut self, list: &ChildAt, parent: &ParentRow) -> Result<Option<OpenList>, Stop> {
+        let bytes = self.page.as_bytes();
+        let mut at = skip_space(bytes, list.at + 1);
+        let (mut has_more, mut url, mut after, mut has_data) = (None, String::new(), None, false);
+        while bytes.get(at) != Some(&b'}') {
+            let key_at = expect(bytes, at, b'"', "expected a key")?;
+            let (key_end, _) = string_end(bytes, key_at)?;
+            at = skip_space(bytes, key_end + 1);
+            at = skip_space(bytes, expect(bytes, at, b':', "expected :")?);
+            at = match &self.page[key_at..key_end] {
+                "data" if !has_data => {
+                    has_data = true;
+                    let (last, end) = self.items(at, parent)?;
+                    after = last;
+                    end
+                }
+                "has_more" if has_more.is_none() => {
+                    let (raw, end) = raw_value(self.page, at)?;
+                    has_more = Some(match raw {
+                        "true" => true,
+                        "false" => false,
+                        _ => return Err(Stop::Unusual),
+                    });
+                    end
+                }
+                "url" if url.is_empty() => {
+                    let (raw, end) = raw_value(self.page, at)?;
+                    url = serde_json::from_str(raw).map_err(|_| Stop::Unusual)?;
+                    end
+                }
+                "object" | "total_count" => raw_value(self.page, at)?.1,
+                _ => return Err(Stop::Unusual),
+            };
+            at = skip_space(bytes, at);
+            match bytes.get(at) {
+                Some(b',') => at = skip_space(bytes, at + 1),
+                Some(b'}') => break,
+                _ => return Err(Broken::new(at, "expected , or }").into()),
+            }
+        }
+        match (has_more, has_data) {
+            (Some(true), true) => {
+                Ok(Some(OpenList { child: list.child, parent: parent.clone(), url, after }))
+            }
+            (Some(false), true) => Ok(None),
+            _ => Err(Stop::Unusual),
+        }
+    }
+
+    /// The id of the last item, and the index behind the array.
+    fn items(&mut self, at: usize, parent: &ParentRow) -> Result<(Option<String>, usize), Stop> {
+        let bytes = self.page.as_bytes();
+        if bytes.get(at) != Some(&b'[') {
+            return Err(Stop::Unusual);
+        }
+        let mut at = skip_space(bytes, at + 1);
+        if bytes.get(at) == Some(&b']') {
+            return Ok((None, at + 1));
+        }
+        loop {
+            if bytes.get(at) != Some(&b'{') {
+                return Err(Stop::Unusual);
+            }
+            self.unnamed.clear_row();
+            let mut reader = Reader {
+                page: self.page,
+                template: self.template,
+                table: &mut self.rows.table,
+                unnamed: self.unnamed,
+                children: &mut Vec::new(),
+            };
+            at = skip_space(bytes, reader.object(at + 1, 0)?);
+            end_row(self.rows, self.unnamed, self.options, self.observed_at, Some(parent))?;
+            match bytes.get(at) {
+                Some(b',') => at = skip_space(bytes, at + 1),
+                Some(b']') => return Ok((Some(self.rows.last_id().to_owned()), at + 1)),
+                _ => return Err(Broken::new(at, "expected , or ]").into()),
+            }
+        }
+    }
+}
+
+fn expect(bytes: &[u8], at: usize, byte: u8, what: &str) -> Result<usize, Broken> {
+    if bytes.get(at) == Some(&byte) { Ok(at + 1) } else { Err(Broken::new(at, what)) }
+}

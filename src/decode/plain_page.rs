@@ -1,0 +1,88 @@
+//! Turns a page into its objects' text, the plain way, and those into rows.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::decode::plain_object::{Object, Refused};
+use crate::decode::rows::ParentRow;
+use crate::decode::tables::Tables;
+use crate::decode::{PageError, Pushed, Rejected, malformed};
+use crate::utf8::same_length_text;
+
+/// What the objects of a text are.
+pub enum Source<'a> {
+    /// The `data` of a list page.
+    Page,
+    /// Objects, one after the other.
+    Objects,
+    /// The `data` of a page of a child's own list.
+    ChildPage(usize, &'a ParentRow),
+}
+
+/// Decodes every object of `body`. On an error nothing of it is kept.
+pub fn push(
+    tables: &mut Tables,
+    body: &[u8],
+    observed_at: i64,
+    source: &Source,
+) -> Result<Pushed, PageError> {
+    let mark = tables.mark();
+    let findings = tables.findings.clone();
+    push_all(tables, body, observed_at, source).inspect_err(|_| {
+        tables.reset(&mark);
+        tables.findings = findings;
+    })
+}
+
+fn push_all(
+    tables: &mut Tables,
+    body: &[u8],
+    observed_at: i64,
+    source: &Source,
+) -> Result<Pushed, PageError> {
+    let text = same_length_text(body);
+    let mut pushed = Pushed::default();
+    for (row, raw) in objects(&text, source)?.into_iter().enumerate() {
+        let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
+        let original = &body[start..start + raw.get().len()];
+        let text = std::str::from_utf8(original).unwrap_or(raw.get());
+        let object = Object { row, text, original, observed_at };
+        let (added, resource) = match source {
+            Source::Page | Source::Objects => (tables.add(&object), &tables.rows.resource),
+            Source::ChildPage(child, parent) => {
+                let added = tables.add_child(*child, parent, &object);
+                (added.map(|()| Vec::new()), &tables.children[*child].0.resource)
+            }
+        };
+        match added {
+            Ok(open_lists) => {
+                pushed.n_rows += 1;
+                pushed.open_lists.extend(open_lists);
+            }
+            Err(Refused::Object(reason)) => pushed.rejected.push(Rejected {
+                resource: resource.name.clone(),
+                reason: reason.0,
+                raw: original.to_vec(),
+            }),
+            Err(Refused::Page(error)) => return Err(error),
+        }
+    }
+    Ok(pushed)
+}
+
+fn objects<'a>(text: &'a str, source: &Source) -> Result<Vec<&'a RawValue>, PageError> {
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow)]
+        data: Vec<&'a RawValue>,
+    }
+    match source {
+        Source::Page | Source::ChildPage(..) => {
+            serde_json::from_str::<Page>(text).map(|page| page.data).map_err(malformed)
+        }
+        Source::Objects => {
+            let values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+            values.collect::<Result<_, _>>().map_err(malformed)
+        }
+    }
+}
