@@ -4,6 +4,7 @@
 //! rows with statistics where a filter can use them, a page index, and a bloom filter on `id`. Files
 //! made of the same rows are the same bytes.
 
+mod columns;
 pub mod merge;
 pub mod old;
 pub mod same;
@@ -13,13 +14,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use crate::decode::schema::{EXTRA, schema_version};
+use crate::encode::columns::Groups;
 use crate::error::{Error, Result};
 
 /// A file of up to this many rows is one row group, which a reader holds consistent when the file is
@@ -68,16 +69,16 @@ pub fn write<W: Write + Send>(
     let version = schema_version(schema);
     let properties = properties(schema, &version, n_rows_at_most, options)?;
     let mut sink = Summed { sink, n_bytes: 0, crc32: crc32fast::Hasher::new() };
-    let mut writer = ArrowWriter::try_new(&mut sink, schema.clone(), Some(properties)).map_err(failed)?;
+    let mut groups = Groups::new(&mut sink, schema, properties).map_err(failed)?;
     let mut n_rows = 0;
     let mut created: Option<(i64, i64)> = None;
     for batch in batches {
         let batch = batch?;
         n_rows += batch.num_rows() as u64;
         created = widen(created, &batch);
-        writer.write(&batch).map_err(failed)?;
+        groups.write(&batch).map_err(failed)?;
     }
-    writer.close().map_err(failed)?;
+    groups.close().map_err(failed)?;
     sink.flush().map_err(|e| Error::destination(e.to_string()))?;
     let (n_bytes, crc32) = (sink.n_bytes, sink.crc32.finalize());
     Ok(Written { n_rows, n_bytes, crc32, created, schema_version: version })

@@ -16,7 +16,11 @@ impl Both {
         let resource = catalog.get(name).unwrap().clone();
         let children: Vec<Arc<Resource>> = catalog.children_of(name).cloned().collect();
         let decoder = |path| {
-            Decoder::new(&resource, &children, Options { livemode: Some(false), refuse_other_mode: true, path })
+            Decoder::new(
+                &resource,
+                &children,
+                Options { livemode: Some(false), refuse_other_mode: true, path },
+            )
         };
         Both { fast: decoder(Path::Fast), plain: decoder(Path::Plain) }
     }
@@ -138,11 +142,20 @@ fn the_fakes_pages_are_decoded_alike() {
 #[test]
 fn embedded_lists_are_decoded_alike() {
     let mut both = Both::new("subscriptions");
-    let item = |id: &str, more: &str| format!(r#"{{"id":"{id}","object":"subscription_item","created":7,"price":{{"id":"p"}}{more}}}"#);
+    let item = |id: &str, more: &str| {
+        format!(r#"{{"id":"{id}","object":"subscription_item","created":7,"price":{{"id":"p"}}{more}}}"#)
+    };
     for (items, has_more) in [
         (String::new(), "false"),
         (item("si_1", ""), "true"),
-        (format!("{},{}", item("si_1", r#","new":1"#), item("si_2", r#","tax_rates":[{"id":"t","odd":1}]"#)), "false"),
+        (
+            format!(
+                "{},{}",
+                item("si_1", r#","new":1"#),
+                item("si_2", r#","tax_rates":[{"id":"t","odd":1}]"#)
+            ),
+            "false",
+        ),
         (format!("{},{}", item("si_1", r#","new":1"#), item("", "")), "false"),
         (item("si_1", ""), "1"),
     ] {
@@ -153,7 +166,9 @@ fn embedded_lists_are_decoded_alike() {
             let _ = both.check_page(format!(r#"{{"data":[{object},{object}]}}"#).as_bytes());
         }
     }
-    for items in ["null", "3", "{}", "[]", r#"{"data":3,"has_more":false}"#, r#"{"data":[3],"has_more":false}"#] {
+    for items in
+        ["null", "3", "{}", "[]", r#"{"data":3,"has_more":false}"#, r#"{"data":[3],"has_more":false}"#]
+    {
         let object = format!(r#"{{"id":"sub_1","object":"subscription","created":5,"items":{items}}}"#);
         let _ = both.check_page(format!(r#"{{"data":[{object},{object}]}}"#).as_bytes());
     }

@@ -2,7 +2,12 @@
 //!
 //! A missing or mistyped `has_more` must never look like the last page.
 
-use serde::Deserialize;
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::utf8::same_length_text;
@@ -23,20 +28,78 @@ pub struct Envelope {
 struct List<'a> {
     object: String,
     #[serde(borrow)]
-    data: Vec<&'a RawValue>,
+    data: Vec<Item<'a>>,
     has_more: bool,
 }
 
-#[derive(Default, Deserialize)]
-struct Member<'a> {
-    #[serde(borrow, default)]
+/// What paging needs of one object; anything but an object is for the decoder to refuse.
+#[derive(Default)]
+struct Item<'a> {
     id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     created: Option<&'a RawValue>,
 }
 
+impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Item<'a>, D::Error> {
+        deserializer.deserialize_any(ItemVisitor(PhantomData))
+    }
+}
+
+struct ItemVisitor<'a>(PhantomData<&'a ()>);
+
+impl<'de: 'a, 'a> Visitor<'de> for ItemVisitor<'a> {
+    type Value = Item<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item<'a>, A::Error> {
+        let mut item = Item::default();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match key.as_ref() {
+                "id" => item.id = Some(map.next_value()?),
+                "created" => item.created = Some(map.next_value()?),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(item)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Item<'a>, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Item::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Item<'a>, E> {
+        Ok(Item::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Item<'a>, E> {
+        Ok(Item::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Item<'a>, E> {
+        Ok(Item::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Item<'a>, E> {
+        Ok(Item::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Item<'a>, E> {
+        Ok(Item::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<Item<'a>, E> {
+        Ok(Item::default())
+    }
+}
+
 impl Envelope {
-    /// Fails with what is wrong with the page.
+    /// Checks every byte of the page in one pass. Fails with what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Envelope, String> {
         let text = same_length_text(body);
         let list: List = serde_json::from_str(&text).map_err(|e| e.to_string())?;
@@ -46,11 +109,9 @@ impl Envelope {
         let mut envelope =
             Envelope { has_more: list.has_more, n_objects: list.data.len(), ..Envelope::default() };
         for item in &list.data {
-            // Anything but an object is for the decoder to refuse, one by one.
-            let member: Member = serde_json::from_str(item.get()).unwrap_or_default();
-            let id = member.id.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+            let id = item.id.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
             envelope.ids.extend(id.filter(|id| !id.is_empty()));
-            let created = member.created.and_then(|raw| raw.get().parse::<i64>().ok());
+            let created = item.created.and_then(|raw| raw.get().parse::<i64>().ok());
             if let Some(created) = created {
                 envelope.newest = Some(envelope.newest.map_or(created, |n| n.max(created)));
                 envelope.oldest = Some(envelope.oldest.map_or(created, |o| o.min(created)));

@@ -3,6 +3,7 @@
 //! Everything is decoded before anything is committed: a file that is not what it should be leaves the
 //! lake as it was.
 
+mod decoding;
 mod source;
 
 use std::io::Read;
@@ -20,14 +21,12 @@ use crate::decode::{self, Decoder, PageError, Pushed};
 use crate::error::{Error, Kind, Result};
 use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Message};
-use crate::run::import::source::{Chunk, Chunks};
+use crate::run::import::decoding::{Part, RefusedChunk, decode_all};
+use crate::run::import::source::Chunks;
 use crate::run::report::Report;
 use crate::run::sync::{finish, read_lake};
 use crate::run::{Setup, sql};
 use crate::spool::Budget;
-
-/// Decoded JSON that is handed on at once.
-const FLUSH_BYTES: usize = 8 << 20;
 
 /// One input of an import.
 pub struct Input {
@@ -55,10 +54,12 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
     let reading = {
         let options =
             decode::Options { livemode, refuse_other_mode: livemode.is_some(), ..Default::default() };
-        let decoder = Decoder::new(resource, &setup.children_of(resource), options);
+        let children = setup.children_of(resource);
+        let n = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let decoders = (0..n).map(|_| Decoder::new(resource, &children, options)).collect();
         let setup = setup.clone();
         let resource = resource.clone();
-        spawn_blocking(move || Reading { setup, resource, decoder, sender }.all(inputs))
+        spawn_blocking(move || Reading { setup, resource, decoders, sender }.all(inputs))
     };
     while let Some(message) = messages.recv().await {
         gatherer.take(message).await?;
@@ -91,7 +92,7 @@ async fn commit(setup: &Setup, gatherer: &mut Gatherer) -> Result<()> {
 struct Reading {
     setup: Setup,
     resource: Arc<Resource>,
-    decoder: Decoder,
+    decoders: Vec<Decoder>,
     sender: mpsc::Sender<Message>,
 }
 
@@ -101,48 +102,24 @@ impl Reading {
             let Input { name, content, observed_at } = input;
             self.one(content, observed_at).map_err(|error| error.context(name))?;
         }
-        self.flush();
         Ok(())
     }
 
     /// A file without a single row is not what it was taken for; one with some odd objects is.
     fn one(&mut self, content: Content, observed_at: i64) -> Result<()> {
-        let (mut n_rows, mut first_reject) = (0, None);
-        let reader: Box<dyn Read> = match content {
+        let reader: Box<dyn Read + Send> = match content {
             Content::File(path) => {
                 Box::new(std::fs::File::open(path).map_err(|e| Error::usage(e.to_string()))?)
             }
-            Content::Stdin => Box::new(std::io::stdin().lock()),
+            Content::Stdin => Box::new(std::io::stdin()),
         };
         let mut chunks = Chunks::new(source::plain(reader)?);
-        while let Some(chunk) = chunks.next()? {
-            let pushed = match &chunk {
-                Chunk::Page { body, .. } => self.decoder.push_page(body, observed_at),
-                Chunk::Objects { body, .. } => self.decoder.push_objects(body, observed_at),
-            };
-            let Pushed { n_rows: rows, rejected, open_lists } =
-                pushed.map_err(|e| self.refused(e, chunk.line()))?;
-            n_rows += rows;
-            if let Some(open) = open_lists.first() {
-                let message = format!(
-                    "{}: the file holds only the first part of its {}; the rest is not in the lake",
-                    open.parent.id, open.url
-                );
-                (self.setup.on_event)(Event::Warning { message });
-            }
-            (self.setup.on_event)(Event::Rows {
-                resource: self.resource.name.clone(),
-                rows: rows as u64,
-                share: None,
-            });
-            if let Some(object) = rejected.first() {
-                first_reject.get_or_insert(object.reason.clone());
-                let _ = self.sender.blocking_send(Message::Rejected(rejected));
-            }
-            if self.decoder.n_bytes() >= FLUSH_BYTES {
-                self.flush();
-            }
-        }
+        let decoders = std::mem::take(&mut self.decoders);
+        let (mut n_rows, mut first_reject) = (0, None);
+        let refused = |chunk: RefusedChunk| self.refused(chunk);
+        let take = |part: Part| self.take(part, &mut n_rows, &mut first_reject);
+        let decoders = decode_all(decoders, observed_at, || chunks.next(), refused, take)?;
+        self.decoders = decoders;
         match first_reject {
             Some(reason) if n_rows == 0 => Err(Error::usage(format!(
                 "expected objects of {}, got none that can be a row: {reason}",
@@ -153,12 +130,33 @@ impl Reading {
         }
     }
 
-    /// A gatherer that has failed is gone; its own error is the one to report.
-    fn flush(&mut self) {
-        let _ = self.sender.blocking_send(Message::Rows(self.decoder.flush()));
+    fn take(&self, part: Part, n_rows: &mut usize, first_reject: &mut Option<String>) -> Result<()> {
+        for Pushed { n_rows: rows, rejected, open_lists } in part.pushed {
+            *n_rows += rows;
+            if let Some(open) = open_lists.first() {
+                let message = format!(
+                    "{}: the file holds only the first part of its {}; the rest is not in the lake",
+                    open.parent.id, open.url
+                );
+                (self.setup.on_event)(Event::Warning { message });
+            }
+            let resource = self.resource.name.clone();
+            (self.setup.on_event)(Event::Rows { resource, rows: rows as u64, share: None });
+            if let Some(object) = rejected.first() {
+                first_reject.get_or_insert(object.reason.clone());
+                self.send(Message::Rejected(rejected))?;
+            }
+        }
+        self.send(Message::Rows(part.decoded))
     }
 
-    fn refused(&self, error: PageError, line: usize) -> Error {
+    /// A gatherer that has failed is gone; its own error is the one to report.
+    fn send(&self, message: Message) -> Result<()> {
+        let gone = |_| Error::new(Kind::Destination, "the import was stopped by a failure elsewhere");
+        self.sender.blocking_send(message).map_err(gone)
+    }
+
+    fn refused(&self, RefusedChunk { error, line }: RefusedChunk) -> Error {
         match error {
             PageError::Malformed { what, line: within } => {
                 Error::usage(format!("line {}: {what}", line + within.saturating_sub(1)))

@@ -22,6 +22,12 @@ pub enum Chunk {
 }
 
 impl Chunk {
+    pub fn body(&self) -> &[u8] {
+        match self {
+            Chunk::Page { body, .. } | Chunk::Objects { body, .. } => body,
+        }
+    }
+
     pub fn line(&self) -> usize {
         match self {
             Chunk::Page { line, .. } | Chunk::Objects { line, .. } => *line,
@@ -29,10 +35,10 @@ impl Chunk {
     }
 }
 
-type Start = Chain<Cursor<Vec<u8>>, Box<dyn Read>>;
+type Start = Chain<Cursor<Vec<u8>>, Box<dyn Read + Send>>;
 
 /// Inflates what begins like gzip.
-pub fn plain(mut reader: Box<dyn Read>) -> Result<Box<dyn Read>> {
+pub fn plain(mut reader: Box<dyn Read + Send>) -> Result<Box<dyn Read + Send>> {
     let mut magic = Vec::new();
     reader.by_ref().take(2).read_to_end(&mut magic).map_err(unreadable)?;
     let is_gzip = magic == [0x1f, 0x8b];
@@ -46,7 +52,7 @@ fn unreadable(error: std::io::Error) -> Error {
 
 /// Reads a file value by value; memory is bounded by the largest value.
 pub struct Chunks {
-    reader: Box<dyn Read>,
+    reader: Box<dyn Read + Send>,
     buffer: Vec<u8>,
     /// What has been handed out already.
     taken: usize,
@@ -57,7 +63,7 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    pub fn new(reader: Box<dyn Read>) -> Chunks {
+    pub fn new(reader: Box<dyn Read + Send>) -> Chunks {
         Chunks { reader, buffer: Vec::new(), taken: 0, line: 1, is_at_end: false, page: None }
     }
 
