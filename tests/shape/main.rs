@@ -12,6 +12,11 @@ mod objects;
 mod lake;
 mod rebuild;
 
+mod agreement;
 mod decoders;
-
+mod files;
+mod merging;
+mod rejects;
 mod round_trip;
+mod samples;
+mod writing_styles;
