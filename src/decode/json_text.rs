@@ -21,7 +21,8 @@ pub fn append_stored(raw: &str, out: &mut String) -> Result<(), Reject> {
     if raw.contains("\\u") && has_lone_surrogate(raw) {
         return Err(Reject::new("half of a surrogate pair in a string"));
     }
-    if raw.contains(SECRET_SUFFIX) {
+    // A name may be spelled with escapes.
+    if raw.contains(SECRET_SUFFIX) || raw.contains("\\u") {
         return without_secrets(raw, out);
     }
     minify(raw, out);
@@ -60,8 +61,11 @@ impl ObjectText {
         }
     }
 
-    /// Keeps the member `key` with the value `raw`.
+    /// Keeps the member `key` with the value `raw`, unless it is a credential.
     pub fn put(&mut self, key: &str, raw: &str) -> Result<(), Reject> {
+        if key.ends_with(SECRET_SUFFIX) {
+            return Ok(());
+        }
         if self.text.is_empty() {
             self.text.push('{');
         }

@@ -163,6 +163,9 @@ impl Walk<'_> {
         let mut seen: Vec<String> = Vec::new();
         let mut left_over = Vec::new();
         for (name, value) in members(value)? {
+            if name.ends_with(SECRET_SUFFIX) {
+                continue;
+            }
             let is_text = value.get().starts_with('"');
             if seen.contains(&name) || !(is_text || value.get() == "null") {
                 left_over.push((name, value));

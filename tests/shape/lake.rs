@@ -1,0 +1,72 @@
+//! Turns batches into Parquet files in memory by the way that a run takes, and reads them back.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::concat_batches;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use stripelake::catalog::Resource;
+use stripelake::decode::schema::arrow_schema;
+use stripelake::encode::merge::{Absent, Changes, Merge, Run};
+use stripelake::encode::{self, old};
+use stripelake::partition::{Grain, Partition, split};
+use stripelake::spool::{Budget, Spool};
+
+/// The files of one table, by partition.
+pub type Files = BTreeMap<Partition, Bytes>;
+
+/// Partitions, gathers, merges with the old files and encodes.
+///
+/// `budget` is what may wait in memory, in bytes.
+pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budget: usize) -> Changes {
+    let schema = arrow_schema(resource);
+    let mut spool = Spool::new(schema.clone(), Budget::new(budget), std::env::temp_dir());
+    for batch in batches {
+        for (partition, rows) in split(batch, Grain::Year) {
+            spool.push(partition, rows).unwrap();
+        }
+    }
+    let mut changes = Changes::default();
+    for partition in spool.partitions() {
+        let gathered = spool.take(&partition);
+        let old: Option<Run> =
+            files.get(&partition).map(|bytes| old::open(file(bytes), &schema).unwrap().run);
+        let mut merge = Merge::new(old, gathered.runs().unwrap(), Absent::default()).unwrap();
+        let mut bytes = Vec::new();
+        encode::write(&mut bytes, &schema, &mut merge, gathered.n_rows, encode::Options::default()).unwrap();
+        changes.add(merge.changes());
+        files.insert(partition, bytes.into());
+    }
+    changes
+}
+
+fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+/// All rows of a file.
+pub fn read(bytes: &Bytes) -> RecordBatch {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).unwrap();
+    let schema = builder.schema().clone();
+    let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
+    concat_batches(&schema, &batches).unwrap()
+}
+
+/// All rows of all files, by id.
+pub fn rows(files: &Files) -> BTreeMap<String, (RecordBatch, usize)> {
+    let mut rows = BTreeMap::new();
+    for bytes in files.values() {
+        let batch = read(bytes);
+        let ids = batch.column_by_name("id").unwrap().as_string::<i32>().clone();
+        for (row, id) in ids.iter().enumerate() {
+            let twice = rows.insert(id.unwrap().to_owned(), (batch.clone(), row));
+            assert!(twice.is_none(), "an id stands in the lake twice");
+        }
+    }
+    rows
+}

@@ -1,0 +1,207 @@
+//! Turns observations in any order and any portions into files, and expects what a map by id would hold.
+
+use std::collections::HashMap;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use proptest::prelude::*;
+use stripelake::catalog::Resource;
+use stripelake::decode::{Decoder, Options};
+use stripelake::encode::merge::Changes;
+use stripelake::partition::{Grain, partition_at, split};
+
+use crate::lake::{self, Files};
+use crate::objects::{cases, catalog};
+
+/// One object seen at one time. Its form follows from both, and an earlier form never comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Observation {
+    id: u8,
+    at: i64,
+}
+
+impl Observation {
+    /// The amount changes every fourth microsecond; in between, an observation brings nothing new.
+    fn amount(self) -> i64 {
+        self.at / 4
+    }
+
+    /// Several objects share a second, and some lie in other years.
+    fn created(self) -> i64 {
+        1_577_836_800 + i64::from(self.id / 3) * 9_000_000
+    }
+}
+
+fn observations(at_most: usize) -> impl Strategy<Value = Vec<Observation>> {
+    let observation = (0u8..24, 0i64..40).prop_map(|(id, at)| Observation { id, at });
+    prop::collection::vec(observation, 1..at_most)
+}
+
+fn refunds() -> std::sync::Arc<Resource> {
+    catalog().get("refunds").unwrap().clone()
+}
+
+/// Decodes each observation, as a page of its own kind, into a batch of `n` rows at most.
+fn batches(observations: &[Observation], n: usize) -> Vec<RecordBatch> {
+    let mut decoder = Decoder::new(&refunds(), &[], Options::default());
+    let mut batches = Vec::new();
+    for chunk in observations.chunks(n) {
+        for o in chunk {
+            let (id, created, amount) = (o.id, o.created(), o.amount());
+            let metadata = format!("{{\"amount\":\"{amount}\"}}");
+            let body = format!(
+                r#"{{"id":"re_{id}","object":"refund","created":{created},"amount":{amount},"metadata":{metadata},"~new":{amount}}}"#
+            );
+            assert_eq!(decoder.push_objects(body.as_bytes(), o.at).unwrap().n_rows, 1);
+        }
+        batches.extend(decoder.flush().parent);
+    }
+    batches
+}
+
+/// What the files hold: the amount and the time of observation by id.
+fn held(files: &Files) -> HashMap<String, (i64, i64)> {
+    let rows = lake::rows(files).into_iter();
+    let held = rows.map(|(id, (batch, row))| {
+        let amount = batch.column_by_name("amount").unwrap().as_primitive::<Int64Type>().value(row);
+        let extra = batch.column_by_name("_extra").unwrap().as_string::<i32>().value(row).to_owned();
+        assert_eq!(extra, format!("{{\"~new\":{amount}}}"), "a row is of one observation");
+        let synced_at = batch.column_by_name("_synced_at").unwrap();
+        (id, (amount, synced_at.as_primitive::<TimestampMicrosecondType>().value(row)))
+    });
+    held.collect()
+}
+
+/// The newest observation of each id, the obvious way.
+fn newest(observations: &[Observation]) -> HashMap<String, Observation> {
+    let mut newest: HashMap<String, Observation> = HashMap::new();
+    for o in observations {
+        let entry = newest.entry(format!("re_{}", o.id)).or_insert(*o);
+        *entry = (*entry).max(*o);
+    }
+    newest
+}
+
+/// Expects the newest form of each id, with the time of one of its observations.
+fn check_newest(files: &Files, observations: &[Observation]) {
+    let (held, newest) = (held(files), newest(observations));
+    assert_eq!(held.len(), newest.len());
+    for (id, expected) in newest {
+        let (amount, synced_at) = held[&id];
+        assert_eq!(amount, expected.amount(), "{id}");
+        assert!(observations.contains(&Observation { id: expected.id, at: synced_at }), "{id}");
+        assert_eq!(synced_at / 4, expected.amount(), "{id} was observed in this form");
+    }
+}
+
+/// Memory that forces most batches to disk, some, or none.
+fn budgets() -> impl Strategy<Value = usize> {
+    prop::sample::select(vec![1usize, 60_000, usize::MAX >> 1])
+}
+
+fn merged(observations: &[Observation], rows_per_batch: usize, budget: usize) -> Files {
+    let mut files = Files::new();
+    lake::add(&mut files, &refunds(), &batches(observations, rows_per_batch), budget);
+    files
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn the_newest_observation_of_each_id_wins(
+        observations in observations(60),
+        rows_per_batch in 1usize..20,
+        budget in budgets(),
+    ) {
+        check_newest(&merged(&observations, rows_per_batch, budget), &observations);
+    }
+
+    #[test]
+    fn the_order_and_the_split_of_pages_do_not_matter(
+        (observations, shuffled) in observations(60).prop_flat_map(|o| (Just(o.clone()), Just(o).prop_shuffle())),
+        split in (1usize..20, 1usize..20),
+        budget in (budgets(), budgets()),
+    ) {
+        prop_assert_eq!(
+            merged(&observations, split.0, budget.0),
+            merged(&shuffled, split.1, budget.1)
+        );
+    }
+
+    #[test]
+    fn merging_in_portions_is_merging_at_once(
+        observations in observations(60),
+        cut in 0usize..60,
+        budget in budgets(),
+    ) {
+        let refunds = refunds();
+        let (first, second) = observations.split_at(cut.min(observations.len()));
+        let mut files = Files::new();
+        for portion in [first, second] {
+            lake::add(&mut files, &refunds, &batches(portion, 7), budget);
+        }
+        check_newest(&files, &observations);
+        // The second portion first: a row does not go back in time.
+        let mut backwards = Files::new();
+        for portion in [second, first] {
+            lake::add(&mut backwards, &refunds, &batches(portion, 7), budget);
+        }
+        check_newest(&backwards, &observations);
+    }
+
+    #[test]
+    fn merging_the_same_again_changes_nothing(observations in observations(60), budget in budgets()) {
+        let mut files = merged(&observations, 7, budget);
+        let before = files.clone();
+        let n_rows = newest(&observations).len() as u64;
+        let changes = lake::add(&mut files, &refunds(), &batches(&observations, 5), budget);
+        prop_assert_eq!(changes, Changes { unchanged: n_rows, ..Changes::default() });
+        prop_assert!(changes.is_none());
+        prop_assert_eq!(before, files, "unchanged files are the same bytes");
+    }
+
+    #[test]
+    fn changes_are_counted_by_row(
+        old in observations(40),
+        new in observations(40),
+    ) {
+        let mut files = merged(&old, 7, 1);
+        let changes = lake::add(&mut files, &refunds(), &batches(&new, 7), 1);
+        let (old, new) = (newest(&old), newest(&new));
+        // Only files that are touched are read.
+        let is_touched = |id: &String| {
+            let year = |o: &Observation| Grain::Year.partition_of(o.created());
+            new.values().any(|n| year(n) == year(&old[id]))
+        };
+        let expected = Changes {
+            new: new.keys().filter(|id| !old.contains_key(*id)).count() as u64,
+            changed: new.iter().filter(|(id, o)| old.get(*id).is_some_and(|was| was.amount() < o.amount())).count() as u64,
+            unchanged: old.iter().filter(|(id, was)| is_touched(id) && new.get(*id).is_none_or(|o| was.amount() >= o.amount())).count() as u64,
+            deleted: 0,
+        };
+        prop_assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn splitting_loses_no_row(
+        observations in observations(60),
+        grain in prop::sample::select(vec![Grain::Whole, Grain::Year, Grain::Month, Grain::Day]),
+    ) {
+        for batch in batches(&observations, 100) {
+            let parts = split(&batch, grain);
+            prop_assert_eq!(parts.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>(), batch.num_rows());
+            for (partition, rows) in &parts {
+                prop_assert!(rows.num_rows() > 0);
+                prop_assert_eq!(rows.num_columns(), batch.num_columns() - 1);
+                // The rows are those of the batch that belong here, in the batch's order.
+                let at = partition_at(&batch);
+                let here: arrow::array::UInt32Array = (0..batch.num_rows() as u32)
+                    .filter(|row| partition.span().contains(&at.value(*row as usize)))
+                    .collect();
+                let expected = arrow::compute::take_record_batch(&batch, &here).unwrap();
+                prop_assert_eq!(rows, &expected.project(&(0..rows.num_columns()).collect::<Vec<_>>()).unwrap());
+            }
+        }
+    }
+}
