@@ -122,7 +122,7 @@ fn only_the_binary_prints() {
         if path.starts_with("src/bin/") || path == "src/embed.rs" {
             continue;
         }
-        for word in ["print!(", "println!(", "io::stdout(", "io::stderr("] {
+        for word in ["print!(", "println!(", "eprint!(", "eprintln!(", "io::stdout(", "io::stderr("] {
             for line in rust.lines_with(word) {
                 findings.push(format!("{path}:{line}: {word}"));
             }
@@ -195,7 +195,10 @@ fn no_money_is_a_float() {
             let name = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"_.".contains(c)).next();
             let name = name.unwrap_or_default();
             if !["rate", "percent", "percentage"].iter().any(|end| name.ends_with(end)) {
-                findings.push(format!("{}: {name} is a float", path.display()));
+                findings.push(format!(
+                    "data/resources: {}: {name} is a float",
+                    path.file_name().unwrap().display()
+                ));
             }
         }
     }
