@@ -1,16 +1,58 @@
+//! Keeps a Parquet lake equal to a Stripe account.
+//!
+//! # Layout
+//!
+//! In the order in which data flows; each stage is one file and a folder of the same name.
+//!
+//! * [`config`]: flags, environment and file into one configuration; finds the key.
+//! * [`catalog`]: `data/resources/*.toml` into resources and their columns. No other code knows a
+//!   resource by name.
+//! * [`plan`]: the span of a resource into slices over `created`, cut again where a worker is idle.
+//! * [`fetch`]: a slice into pages: limits, retries, cursor, and the envelope that every page must have.
+//! * [`decode`]: the bytes of pages into Arrow batches; every JSON leaf ends in exactly one column.
+//! * [`partition`]: creation times into partitions, and a batch into one batch for each.
+//! * [`spool`]: batches in any order into sorted runs, in bounded memory.
+//! * [`encode`]: sorted runs and the old file into one new Parquet file, each id once.
+//! * [`commit`]: finished files into the lake, whole or not at all; state, lock.
+//! * [`run`]: the story. The only place that calls the stages, and starts their tasks.
+//!
+//! Beside them: [`error`] (one error, one kind for each exit code), [`redact`] (text that may be shown),
+//! [`utf8`], and [`fake`], a Stripe account on loopback for the demo and for tests.
+//!
+//! # The walk of one page
+//!
+//! 1. A worker (`run/slices.rs`) takes a [`plan::Slice`], say the charges created in March.
+//! 2. [`fetch::slice::SliceReader`] asks for its next page. [`fetch::Fetcher`] waits for the limiter, sends
+//!    one GET through [`fetch::Transport`], repeats it where that helps, and lets
+//!    [`fetch::envelope::Envelope`] refuse what is no proper list.
+//! 3. The worker tells the plan how far it got, and asks for the page behind while
+//!    [`decode::Decoder`] turns this one into rows.
+//! 4. A [`decode::Decoded`] batch goes to the gatherer of its resource (`run/gather.rs`), which lets
+//!    [`partition::split`] cut it and puts the parts into its [`spool::Spool`].
+//! 5. When all seconds of a partition have been read ([`plan::Coverage`]), the gatherer commits it:
+//!    [`encode::merge::Merge`] walks the old file and the new runs and keeps the newest row of each id,
+//!    [`encode::write`] makes the file, [`commit::Lake::replace`] puts it in the place of the old one.
+//!    If no row differs, nothing is written.
+//! 6. The resource's [`commit::state::ResourceState`] follows, always after the files it speaks of.
+//!
+//! `ARCHITECTURE.md` says who may name whom and why things are as they are.
+
 #![forbid(unsafe_code)]
-pub mod catalog;
-pub mod commit;
+
 pub mod config;
+pub mod catalog;
+pub mod plan;
+pub mod fetch;
 pub mod decode;
+pub mod partition;
+pub mod spool;
 pub mod encode;
+pub mod commit;
+pub mod run;
+
 pub mod error;
+pub mod redact;
+pub mod utf8;
+
 #[cfg(feature = "fake")]
 pub mod fake;
-pub mod fetch;
-pub mod partition;
-pub mod plan;
-pub mod redact;
-pub mod run;
-pub mod spool;
-pub mod utf8;
