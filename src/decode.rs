@@ -18,10 +18,12 @@ pub mod rows;
 pub mod scan;
 pub mod schema;
 pub mod shape;
+mod step;
 mod tables;
 mod template;
 #[cfg(all(test, feature = "fake"))]
 mod tests;
+mod unnamed;
 
 use std::sync::Arc;
 

@@ -5,105 +5,22 @@
 //! where they stand. What is rarer still (a duplicate key, an expanded reference, half a surrogate pair,
 //! an odd item inside a list or map) stops the row, and the plain decoder decides about that object.
 
-use crate::decode::columns::{Column, StructList, Table, Text, TextList, TextMap};
-use crate::decode::findings::Findings;
+use crate::decode::columns::{Column, StructList, Table, TextList, TextMap};
 use crate::decode::json_text::{append_key, append_stored, depth};
 use crate::decode::number;
-use crate::decode::scan::{
-    Broken, balanced_end, raw_value, short_int, skip_space, string_end, string_run_end,
-};
+use crate::decode::scan::{Broken, balanced_end, raw_value, short_int, skip_space, string_end};
 use crate::decode::shape::{MAX_DEPTH, SECRET_SUFFIX};
+use crate::decode::step::{
+    Step, Stop, expect, literal, must, next_item, put_bool, put_if, put_int, put_string, unescape,
+};
 use crate::decode::template::{Goal, Kind, Next, Template};
-
-/// Why a row was not finished.
-#[derive(Debug)]
-pub enum Stop {
-    /// The object is unusual: let the plain decoder see to it.
-    Unusual,
-    /// The page is no JSON.
-    Broken(Broken),
-}
-
-impl From<Broken> for Stop {
-    fn from(broken: Broken) -> Stop {
-        Stop::Broken(broken)
-    }
-}
-
-type Step<T> = Result<T, Stop>;
+use crate::decode::unnamed::Unnamed;
 
 /// An embedded list that is a child table: where its value begins.
 #[derive(Debug, Clone, Copy)]
 pub struct ChildAt {
     pub child: usize,
     pub at: usize,
-}
-
-/// Members that no column named, while a row is under construction.
-#[derive(Debug, Default)]
-pub struct Unnamed {
-    /// The `_extra` object so far, without its last braces.
-    extra: String,
-    /// The nodes that are open in `extra`.
-    open: Vec<usize>,
-    /// Text of `.*` columns, by node.
-    rest: Vec<(usize, String)>,
-    /// What to count if the row is kept: node, key, and whether it was mistyped.
-    found: Vec<(usize, String, bool)>,
-}
-
-impl Unnamed {
-    /// Ready for another row; what was found is kept.
-    pub fn clear_row(&mut self) {
-        self.extra.clear();
-        self.open.clear();
-        self.rest.clear();
-    }
-
-    pub fn clear(&mut self) {
-        self.clear_row();
-        self.found.clear();
-    }
-
-    /// The finished `_extra` object, if there is anything in it.
-    pub fn take_extra(&mut self) -> Option<&str> {
-        if self.extra.is_empty() {
-            return None;
-        }
-        self.extra.push('}');
-        Some(&self.extra)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.extra.is_empty() && self.rest.is_empty()
-    }
-}
-
-/// Counts of unknown and mistyped members by node and key, folded into [`Findings`] at the end: paths
-/// are put together once per batch and not once per member.
-#[derive(Debug, Default)]
-pub struct Tally {
-    counts: Vec<(usize, String, bool, u64)>,
-}
-
-impl Tally {
-    pub fn add(&mut self, unnamed: &mut Unnamed) {
-        for (node, key, is_mistyped) in unnamed.found.drain(..) {
-            let same = |c: &(usize, String, bool, u64)| c.0 == node && c.2 == is_mistyped && c.1 == key;
-            match self.counts.iter().position(same) {
-                Some(at) => self.counts[at].3 += 1,
-                None if self.counts.len() < 1000 => self.counts.push((node, key, is_mistyped, 1)),
-                None => {}
-            }
-        }
-    }
-
-    pub fn fold(&mut self, template: &Template, findings: &mut Findings) {
-        for (node, key, is_mistyped, n) in self.counts.drain(..) {
-            let path: Vec<String> = template.nodes[node].path.iter().map(|(_, key)| key.clone()).collect();
-            findings.add(&path, &key, is_mistyped, n);
-        }
-    }
 }
 
 /// One object's way from bytes into a row of `table`.
@@ -128,6 +45,10 @@ impl Reader<'_> {
             };
             at = behind;
             let Next::Entry(entry, goal) = next else { break };
+            if bytes.get(at).is_some_and(|byte| *byte <= b' ') {
+                // The literal was learnt where less white space stood behind the colon.
+                at = skip_space(bytes, at);
+            }
             previous = entry as usize;
             at = match goal {
                 Goal::Column { column, kind } => self.value(at, node, entry, column as usize, kind)?,
@@ -310,7 +231,9 @@ impl Reader<'_> {
             loop {
                 expect(bytes, at, b'"', "expected a key")?;
                 at = skip_space(bytes, put_string(page, at, keys, *n_entries)?);
-                must((first..*n_entries).all(|other| keys.get_bytes(other) != keys.get_bytes(*n_entries)))?;
+                let key = keys.get_bytes(*n_entries).unwrap_or_default();
+                must(!key.ends_with(SECRET_SUFFIX.as_bytes()))?;
+                must((first..*n_entries).all(|other| keys.get_bytes(other) != Some(key)))?;
                 expect(bytes, at, b':', "expected :")?;
                 at = skip_space(bytes, at + 1);
                 at = match bytes.get(at) {
@@ -463,86 +386,5 @@ impl Reader<'_> {
             must(builder.put(self.table.n_rows, &text))?;
         }
         Ok(())
-    }
-}
-
-/// A claim that holds for all but unusual objects.
-#[inline(always)]
-fn must(holds: bool) -> Step<bool> {
-    if holds { Ok(true) } else { Err(Stop::Unusual) }
-}
-
-/// `Ok(false)` when there is no value of the column's type; a second value for one row is unusual.
-fn put_if<T>(value: Option<T>, put: impl FnOnce(T) -> bool) -> Step<bool> {
-    value.map_or(Ok(false), |value| must(put(value)))
-}
-
-#[inline(always)]
-fn put_int(column: &mut Column, row: usize, value: i64, end: usize) -> Step<usize> {
-    match column {
-        Column::Int64(builder) | Column::Timestamp(builder) => must(builder.put(row, value)).map(|_| end),
-        _ => unreachable!("an integer column has an integer builder"),
-    }
-}
-
-#[inline(always)]
-fn put_bool(column: &mut Column, row: usize, value: bool, end: usize) -> Step<usize> {
-    match column {
-        Column::Bool(builder) => must(builder.put(row, value)).map(|_| end),
-        _ => unreachable!("a flag column has a flag builder"),
-    }
-}
-
-/// Puts the string that opens at `at`, and returns the index behind it.
-#[inline(always)]
-fn put_string(page: &str, at: usize, text: &mut Text, row: usize) -> Step<usize> {
-    let bytes = page.as_bytes();
-    let Some(end) = string_run_end(bytes, at + 1) else {
-        return Err(Broken::new(bytes.len(), "expected the end of a string").into());
-    };
-    if bytes[end] == b'"' {
-        must(text.put_bytes(row, &bytes[at + 1..end]))?;
-        return Ok(end + 1);
-    }
-    put_escaped(page, at, text, row)
-}
-
-#[cold]
-#[inline(never)]
-fn put_escaped(page: &str, at: usize, text: &mut Text, row: usize) -> Step<usize> {
-    let (end, _) = string_end(page.as_bytes(), at + 1)?;
-    match unescape(&page[at..=end]) {
-        Some(value) => must(text.put(row, &value)).map(|_| end + 1),
-        // Half a surrogate pair, or an escape that JSON does not have: serde_json tells them apart.
-        None => {
-            raw_value(page, at)?;
-            Err(Stop::Unusual)
-        }
-    }
-}
-
-fn unescape(quoted: &str) -> Option<String> {
-    serde_json::from_str(quoted).ok()
-}
-
-#[inline(always)]
-fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Step<usize> {
-    match bytes.get(at..at + word.len()) {
-        Some(found) if found == word => Ok(at + word.len()),
-        _ => Err(Broken::new(at, "expected a value").into()),
-    }
-}
-
-fn expect(bytes: &[u8], at: usize, byte: u8, what: &str) -> Step<()> {
-    if bytes.get(at) == Some(&byte) { Ok(()) } else { Err(Broken::new(at, what).into()) }
-}
-
-/// Behind an item of an array: where the next one begins, or where the array ends.
-fn next_item(bytes: &[u8], at: usize) -> Step<(usize, bool)> {
-    let at = skip_space(bytes, at);
-    match bytes.get(at) {
-        Some(b',') => Ok((skip_space(bytes, at + 1), true)),
-        Some(b']') => Ok((at, false)),
-        _ => Err(Broken::new(at, "expected , or ]").into()),
     }
 }

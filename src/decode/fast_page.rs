@@ -1,12 +1,14 @@
 //! Turns a page into rows in one pass; objects that are unusual take the plain way.
 
-use crate::decode::fast::{ChildAt, Reader, Stop, Tally, Unnamed};
+use crate::decode::fast::{ChildAt, Reader};
 use crate::decode::plain_object::{Object, Refused};
-use crate::decode::plain_page::Source;
+use crate::decode::plain_page::{self, Source};
 use crate::decode::rows::{ParentRow, Rows};
 use crate::decode::scan::{Broken, raw_value, skip_space, string_end};
+use crate::decode::step::Stop;
 use crate::decode::tables::Tables;
 use crate::decode::template::Template;
+use crate::decode::unnamed::{Tally, Unnamed};
 use crate::decode::{OpenList, Options, PageError, Pushed, Rejected};
 
 /// What has been learnt about the text of one resource and its children.
@@ -66,7 +68,11 @@ impl Fast {
                 tables.findings = findings.unwrap_or_default();
                 self.tally = Tally::default();
                 self.child_tallies.iter_mut().for_each(|tally| *tally = Tally::default());
-                Err(error.at_line(page))
+                match error {
+                    PageStop::Broken(broken) => Err(malformed_at(page, broken)),
+                    // Objects of the wrong kind behind which the page is broken: broken counts.
+                    PageStop::Refused => plain_page::push(tables, page.as_bytes(), observed_at, source),
+                }
             }
         }
     }
@@ -79,7 +85,8 @@ fn above(rows: &Rows) -> usize {
 
 enum PageStop {
     Broken(Broken),
-    Refused(PageError),
+    /// The plain decoder refused the page because of an object.
+    Refused,
 }
 
 impl From<Broken> for PageStop {
@@ -88,17 +95,10 @@ impl From<Broken> for PageStop {
     }
 }
 
-impl PageStop {
-    fn at_line(self, page: &str) -> PageError {
-        match self {
-            PageStop::Refused(error) => error,
-            PageStop::Broken(Broken { at, what }) => {
-                let before = &page.as_bytes()[..at.min(page.len())];
-                let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-                PageError::Malformed { what, line }
-            }
-        }
-    }
+fn malformed_at(page: &str, Broken { at, what }: Broken) -> PageError {
+    let before = &page.as_bytes()[..at.min(page.len())];
+    let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+    PageError::Malformed { what, line }
 }
 
 /// One page being read.
@@ -270,7 +270,7 @@ impl Run<'_> {
                 reason: reason.0,
                 raw: text.as_bytes().to_vec(),
             }),
-            Err(Refused::Page(error)) => return Err(PageStop::Refused(error)),
+            Err(Refused::Page(_)) => return Err(PageStop::Refused),
         }
         Ok(end)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stripelake::catalog::Resource;
-use stripelake::decode::{Decoded, Decoder, Options, PageError, Pushed};
+use stripelake::decode::{Decoded, Decoder, Options, PageError, Path, Pushed};
 
 use crate::objects::Page;
 
@@ -11,7 +11,15 @@ use crate::objects::Page;
 pub type Make = fn(&Arc<Resource>, &[Arc<Resource>], Options) -> Decoder;
 
 /// Every decoder. The first is the oracle of the others.
-pub const DECODERS: &[(&str, Make)] = &[("plain", Decoder::new)];
+pub const DECODERS: &[(&str, Make)] = &[("plain", plain), ("fast", fast)];
+
+fn plain(resource: &Arc<Resource>, children: &[Arc<Resource>], options: Options) -> Decoder {
+    Decoder::new(resource, children, Options { path: Path::Plain, ..options })
+}
+
+fn fast(resource: &Arc<Resource>, children: &[Arc<Resource>], options: Options) -> Decoder {
+    Decoder::new(resource, children, Options { path: Path::Fast, ..options })
+}
 
 /// When the test's pages were observed, in microseconds.
 pub const OBSERVED_AT: i64 = 1_795_392_000_000_001;

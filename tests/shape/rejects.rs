@@ -209,7 +209,7 @@ fn a_page_that_is_not_what_was_asked_for_is_refused_whole() {
     check_refused(&page(&format!("{good},{other}")), Options::default(), is_wrong_object);
 
     let live = r#"{"id":"ch_3","object":"charge","created":5,"livemode":true}"#;
-    let test_mode = Options { livemode: Some(false), refuse_other_mode: true };
+    let test_mode = Options { livemode: Some(false), refuse_other_mode: true, ..Options::default() };
     let is_wrong_mode = |e: &PageError| matches!(e, PageError::WrongMode { row: 1, livemode: true, .. });
     check_refused(&page(&format!("{good},{live}")), test_mode, is_wrong_mode);
 
@@ -234,7 +234,7 @@ fn a_page_that_is_not_what_was_asked_for_is_refused_whole() {
 fn livemode_is_stamped_where_it_is_missing_and_kept_where_it_is_stated() {
     for_each_decoder(|make| {
         let resource = catalog().get("charges").unwrap().clone();
-        let options = Options { livemode: Some(true), refuse_other_mode: false };
+        let options = Options { livemode: Some(true), refuse_other_mode: false, ..Options::default() };
         let mut decoder = make(&resource, &[], options);
         let body = br#"{"id":"a","created":1} {"id":"b","created":1,"livemode":false} {"id":"c","created":1,"livemode":null}"#;
         decoder.push_objects(body, OBSERVED_AT).unwrap();
