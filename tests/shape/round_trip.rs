@@ -109,10 +109,13 @@ proptest! {
     }
 }
 
-/// One object of charges with the members of `text`.
+/// One charge with these members.
 fn charge_with(members: &str) -> Page {
-    let catalog = catalog();
-    let resource = catalog.get("charges").unwrap().clone();
+    object_with("charges", members)
+}
+
+fn object_with(resource: &str, members: &str) -> Page {
+    let resource = catalog().get(resource).unwrap().clone();
     let mut charge = begin(&resource, "ch_1", 1_679_090_500, None);
     let Some(Json::Object(more)) = parse(&format!("{{{members}}}")) else { panic!("members: {members}") };
     for (key, value) in more {
@@ -121,7 +124,7 @@ fn charge_with(members: &str) -> Page {
     Page { resource, children: Vec::new(), objects: vec![charge] }
 }
 
-/// Sends a charge with these members through the stages; returns the row's JSON text and the findings.
+/// Sends a charge with these members through the stages.
 fn check_charge(members: &str) {
     let page = charge_with(members);
     for_each_decoder(|make| {
@@ -133,6 +136,12 @@ fn check_charge(members: &str) {
 fn numbers_that_do_not_fit_stay_beside_their_columns() {
     check_charge(r#""amount":9223372036854775808,"amount_refunded":1e400,"amount_captured":1.0"#);
     check_charge(r#""amount":-9223372036854775808,"outcome":{"risk_score":1e2}"#);
+    for decimal in ["1.0000000000001", "0.000000000001", "100000000000000000000000000", "1e5", "-00.10"] {
+        let page = object_with("prices", &format!("\"unit_amount_decimal\":\"{decimal}\""));
+        for_each_decoder(|make| {
+            check_round_trip(make, &page);
+        });
+    }
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! Turns the fake account into pages and batches that the benchmarks share.
+#![allow(dead_code, reason = "each benchmark uses its own part")]
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use serde_json::Value;
+use stripelake::catalog::{Catalog, Resource};
+use stripelake::decode::{Decoder, Options};
+use stripelake::fake::{Account, Request, Spec};
+
+/// The key that the fake account accepts.
+pub const KEY: &str = "rk_test_stripelakebench";
+
+/// The account of every benchmark: the same seed, so the same bytes.
+pub fn account(n_charges: u64) -> Account {
+    Account::new(Spec { charges: n_charges, ..Spec::default() })
+}
+
+pub fn charges() -> Arc<Resource> {
+    Catalog::embedded().expect("the catalog is checked by tests").get("charges").expect("is listed").clone()
+}
+
+/// Calls `take` with every page of a resource, as Stripe would send it, newest first.
+pub fn each_page(account: &Account, resource: &str, mut take: impl FnMut(&[u8])) {
+    let mut after = String::new();
+    loop {
+        let url = format!("/v1/{resource}?limit=100{after}");
+        let body = account.respond(&Request::get(&url, KEY)).body;
+        take(&body);
+        let page: Value = serde_json::from_slice(&body).expect("the fake sends JSON");
+        if page["has_more"] != Value::Bool(true) {
+            return;
+        }
+        let last =
+            page["data"].as_array().and_then(|data| data.last()).expect("a page that goes on has rows");
+        after = format!("&starting_after={}", last["id"].as_str().expect("objects have ids"));
+    }
+}
+
+/// Pages of charges, pretty-printed as Stripe prints them.
+pub fn pretty_pages(n_charges: u64) -> Vec<Vec<u8>> {
+    let mut pages = Vec::new();
+    each_page(&account(n_charges), "charges", |body| pages.push(body.to_vec()));
+    pages
+}
+
+/// The same pages without white space.
+pub fn compact_pages(pages: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let compact = |page: &Vec<u8>| {
+        let value: Value = serde_json::from_slice(page).expect("pages are JSON");
+        value.to_string().into_bytes()
+    };
+    pages.iter().map(compact).collect()
+}
+
+/// Decodes pages the product's way, a batch for every `pages_per_batch` pages, without the in-memory column.
+pub fn batches(pages: &[Vec<u8>], pages_per_batch: usize) -> Vec<RecordBatch> {
+    let mut decoder = Decoder::new(&charges(), &[], Options::default());
+    let mut batches = Vec::new();
+    for pages in pages.chunks(pages_per_batch) {
+        for page in pages {
+            decoder.push_page(page, 1).expect("the fake sends proper pages");
+        }
+        let batch = decoder.flush().parent.expect("pages have rows");
+        let columns: Vec<usize> = (0..batch.num_columns() - 1).collect();
+        batches.push(batch.project(&columns).expect("columns of the batch itself"));
+    }
+    batches
+}
