@@ -30,14 +30,14 @@ async fn check_first_sync(seed: u64, charges: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn a_first_sync_holds_every_object_once() {
-    for (seed, charges) in [(1, 0), (2, 1), (3, 99), (4, 100), (5, 101), (6, 1_200)] {
+    for (seed, charges) in [(1, 0), (2, 1), (3, 99), (4, 100), (5, 101), (6, 450)] {
         check_first_sync(seed, charges).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_large_account_is_read_in_slices() {
-    let account = account(11, 3_000);
+    let account = account(11, 1_000);
     let table = Table::of(&account);
     let script = scripted(account);
     let lake = TestLake::new();
@@ -71,9 +71,9 @@ async fn a_resource_without_objects_has_an_empty_file() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_full_sync_leaves_the_same_bytes() {
-    let (lake, _) = synced(21, 700).await;
+    let (lake, _) = synced(21, 300).await;
     let before = lake.files().await;
-    let report = lake.sync_completely(Arc::new(InProcess::new(Arc::new(account(21, 700))))).await;
+    let report = lake.sync_completely(Arc::new(InProcess::new(Arc::new(account(21, 300))))).await;
     let mut after = lake.files().await;
     assert!(report.tables.iter().all(|table| table.files_written == 0), "{:?}", report.tables);
     after.retain(|path, _| !path.starts_with("_stripelake/runs/run1"));
@@ -112,7 +112,7 @@ async fn partitions_are_years_months_or_days() {
     for (grain, key) in
         [(Grain::Year, "created_year"), (Grain::Month, "created_month"), (Grain::Day, "created_day")]
     {
-        let account = account(23, 40);
+        let account = account(23, 20);
         let table = Table::of(&account);
         let lake = TestLake::new();
         let mut setup = lake.setup();

@@ -304,6 +304,11 @@ pub fn account(seed: u64, charges: u64) -> Account {
     Account::new(Spec { seed, charges, span_days: 400, ..Spec::default() })
 }
 
+/// An account some of whose subscriptions have more items than they embed.
+pub fn with_long_subscriptions() -> Account {
+    Account::new(Spec { charges: 20, customers: Some(100), subscriptions: Some(700), ..Spec::default() })
+}
+
 /// A transport to an account, with a script in front of it.
 pub fn scripted(account: Account) -> Arc<Scripted> {
     Arc::new(Scripted::new(Arc::new(InProcess::new(Arc::new(account)))))

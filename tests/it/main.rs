@@ -6,4 +6,11 @@ mod harness;
 mod json;
 mod table;
 
+mod auth;
 mod complete;
+mod conflict;
+mod network;
+mod paging;
+mod payload;
+mod policy;
+mod random;

@@ -45,8 +45,18 @@ impl Table {
 
     /// All objects of a fake account.
     pub fn of(account: &Account) -> Arc<Table> {
+        Table::some_of(account, |_| true)
+    }
+
+    /// So many charges and nothing else.
+    pub fn charges(seed: u64, n: u64) -> Arc<Table> {
+        Table::some_of(&crate::harness::account(seed, n), |name| name == "charges")
+    }
+
+    /// The lists of a fake account that are chosen; the others are empty.
+    pub fn some_of(account: &Account, is_chosen: impl Fn(&str) -> bool) -> Arc<Table> {
         let table = Table::new(&account.id(), account.now());
-        for (name, parameters) in LISTS {
+        for (name, parameters) in LISTS.into_iter().filter(|(name, _)| is_chosen(name)) {
             let mut all = table.list(name);
             all.extend(walk(account, &format!("/v1/{name}?{parameters}")));
             all.sort_by_key(|object| -created(object));
