@@ -6,7 +6,8 @@
 //!
 //! From the inside out: `timeline` says when each object was created and `id` what it is called; `customer`, `charge`,
 //! `refund`, `balance`, `price`, `subscription` and `item` make one object each and write it; `query` and `list` find the
-//! rows of a page; `respond` puts it together and `serve` listens.
+//! rows of a page; `respond` puts it together and `serve` listens. `in_process` leads a sync to it without a network, and
+//! `script` puts faults in front.
 
 // What everything is made of.
 mod chance;
@@ -37,10 +38,15 @@ mod request;
 mod respond;
 mod serve;
 
+// The account without a network, and faults in front of it.
+mod in_process;
+pub mod script;
+
 #[cfg(test)]
 mod tests;
 
 pub use account::{Account, Requests, Resource, Spec};
+pub use in_process::InProcess;
 pub use request::{Request, Response, parse_authorization, parse_query};
 pub use respond::API_VERSION;
 pub use serve::serve;

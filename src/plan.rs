@@ -20,10 +20,24 @@ pub struct Slice {
     pub created: Range<i64>,
 }
 
+/// What a page tells about its slice.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRead {
+    pub n_rows: usize,
+    /// The `created` of its newest and oldest object, unix seconds.
+    pub newest: Option<i64>,
+    pub oldest: Option<i64>,
+    pub is_newest_first: bool,
+    /// False in all passes over the list but the last.
+    pub settles: bool,
+}
+
 #[derive(Debug)]
 struct Part {
     /// What is left of the slice after others cut their part off.
     created: Range<i64>,
+    /// What its requests ask for.
+    asked: Range<i64>,
     /// The oldest second seen; everything newer has been read.
     reached: i64,
     /// Objects per second, as far as known.
@@ -47,6 +61,7 @@ impl Slices {
     pub fn new(span: Range<i64>, can_cut: bool) -> Slices {
         let first = Part {
             reached: span.end,
+            asked: span.clone(),
             created: span,
             density: None,
             n_rows: 0,
@@ -72,6 +87,7 @@ impl Slices {
         let reached = created.end;
         let number = self.parts.len();
         self.parts.push(Part {
+            asked: created.clone(),
             created: created.clone(),
             reached,
             density,
@@ -105,29 +121,25 @@ impl Slices {
     /// everything newer than the second the page ended in. Below the start of that range others read,
     /// or this slice still has to.
     ///
-    /// `settles` is false in all passes but the last. A list that is not newest first, which Stripe's
-    /// never are, is read by one worker to its end.
-    pub fn page_read(
-        &mut self,
-        number: usize,
-        n_rows: usize,
-        newest: Option<i64>,
-        oldest: Option<i64>,
-        settles: bool,
-    ) -> Range<i64> {
+    /// A list that is not newest first, or shows what was not asked for, which Stripe's never do, says
+    /// nothing about what is still to come: it is read by one worker to its end.
+    pub fn page_read(&mut self, number: usize, page: &PageRead) -> Range<i64> {
+        let PageRead { n_rows, newest, oldest, is_newest_first, settles } = *page;
         let part = &mut self.parts[number];
         part.n_rows += n_rows as u64;
         if settles {
-            part.is_ordered &= newest.is_none_or(|newest| newest <= part.reached);
-            part.reached = part.reached.min(oldest.unwrap_or(part.reached));
-            let read = part.created.end.saturating_sub(part.reached).max(1) as f64;
-            part.density = (part.n_rows > 0).then_some(part.n_rows as f64 / read);
+            part.is_ordered &= is_newest_first
+                && newest.is_none_or(|newest| newest <= part.reached)
+                && oldest.is_none_or(|oldest| oldest >= part.asked.start);
         }
         let end = part.created.end;
         if !settles || !part.is_ordered {
             return end..end;
         }
-        (part.reached + 1).max(part.created.start).min(end)..end
+        part.reached = part.reached.min(oldest.unwrap_or(part.reached));
+        let read = part.created.end.saturating_sub(part.reached).max(1) as f64;
+        part.density = (part.n_rows > 0).then_some(part.n_rows as f64 / read);
+        part.reached.saturating_add(1).max(part.created.start).min(end)..end
     }
 
     /// Notes the end of a slice and returns the seconds that it has settled.
@@ -210,13 +222,33 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn page(n_rows: usize, newest: Option<i64>, oldest: Option<i64>) -> PageRead {
+        PageRead { n_rows, newest, oldest, is_newest_first: true, settles: true }
+    }
+
+    #[test]
+    fn g8_a_slice_that_shows_an_odd_order_is_neither_settled_nor_cut_nor_left() {
+        let odd = [
+            PageRead { is_newest_first: false, ..page(100, Some(1_700_000_900), Some(1_700_000_100)) },
+            page(100, Some(1_700_000_900), Some(1_699_999_999)),
+            page(100, Some(1_700_001_001), Some(1_700_000_100)),
+        ];
+        for odd in odd {
+            let mut slices = Slices::new(1_700_000_000..1_700_001_000, true);
+            let slice = slices.next().unwrap();
+            assert!(slices.page_read(slice.number, &odd).is_empty(), "{odd:?}");
+            assert_eq!(slices.next(), None, "{odd:?}");
+            assert!(!slices.has_passed_its_start(slice.number), "{odd:?}");
+        }
+    }
+
     #[test]
     fn a_tiny_account_is_one_slice() {
         let mut slices = Slices::new(0..1_800_000_000, true);
         let slice = slices.next().unwrap();
         assert_eq!(slice.created, 0..1_800_000_000);
         assert_eq!(slices.next(), None, "nothing is known yet");
-        slices.page_read(slice.number, 0, None, None, true);
+        slices.page_read(slice.number, &page(0, None, None));
         assert_eq!(slices.next(), None, "an empty list is not cut");
         slices.finish(slice.number);
         assert!(slices.is_done());
@@ -226,7 +258,7 @@ mod tests {
     fn g10_a_slice_of_one_second_is_not_cut() {
         let mut slices = Slices::new(1_700_000_000..1_700_000_002, true);
         let slice = slices.next().unwrap();
-        slices.page_read(slice.number, 5_000, Some(1_700_000_001), Some(1_700_000_001), true);
+        slices.page_read(slice.number, &page(5_000, Some(1_700_000_001), Some(1_700_000_001)));
         assert_eq!(slices.next(), None);
     }
 
@@ -265,7 +297,8 @@ mod tests {
                 }
                 let oldest = page.last().map(|i| seconds[*i]);
                 let newest = page.first().map(|i| seconds[*i]);
-                coverage.add(slices.page_read(slice.number, page.len(), newest, oldest, true));
+                let page_read = super::tests::page(page.len(), newest, oldest);
+                coverage.add(slices.page_read(slice.number, &page_read));
                 let next = page.last().map_or(seconds.len(), |i| i + 1);
                 let has_more = seconds.get(next).is_some_and(|s| slice.created.contains(s));
                 if !has_more || slices.has_passed_its_start(slice.number) {

@@ -22,6 +22,8 @@ pub struct Envelope {
     /// The `created` of the newest and oldest object, unix seconds.
     pub newest: Option<i64>,
     pub oldest: Option<i64>,
+    /// Whether no object is newer than the one before it.
+    pub is_newest_first: bool,
 }
 
 #[derive(Deserialize)]
@@ -108,11 +110,13 @@ impl Envelope {
         }
         let mut envelope =
             Envelope { has_more: list.has_more, n_objects: list.data.len(), ..Envelope::default() };
+        envelope.is_newest_first = true;
         for item in &list.data {
             let id = item.id.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
             envelope.ids.extend(id.filter(|id| !id.is_empty()));
             let created = item.created.and_then(|raw| raw.get().parse::<i64>().ok());
             if let Some(created) = created {
+                envelope.is_newest_first &= envelope.oldest.is_none_or(|oldest| created <= oldest);
                 envelope.newest = Some(envelope.newest.map_or(created, |n| n.max(created)));
                 envelope.oldest = Some(envelope.oldest.map_or(created, |o| o.min(created)));
             }
@@ -132,6 +136,9 @@ mod tests {
         assert_eq!(envelope.ids, ["b", "a"]);
         assert_eq!((envelope.newest, envelope.oldest), (Some(9), Some(7)));
         assert_eq!((envelope.n_objects, envelope.has_more), (3, true));
+        assert!(envelope.is_newest_first);
+        let body = br#"{"object":"list","data":[{"created":9},{"created":3},{"created":8}],"has_more":true}"#;
+        assert!(!Envelope::parse(body).unwrap().is_newest_first);
     }
 
     #[test]

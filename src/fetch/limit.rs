@@ -38,32 +38,32 @@ struct Bucket {
     rate: f64,
     /// When the next request may start if no burst were allowed.
     due: Instant,
+    /// The rate creeps up from here.
     adapted: Instant,
+    halved: Option<Instant>,
 }
 
 impl Bucket {
     fn new(rate: f64, now: Instant) -> Bucket {
-        Bucket { full_rate: rate, rate, due: now, adapted: now }
+        Bucket { full_rate: rate, rate, due: now, adapted: now, halved: None }
     }
 
-    /// Takes a token and says when it is valid.
-    fn take(&mut self, now: Instant) -> Instant {
+    /// Takes the token that is due; the caller has waited for it.
+    fn take(&mut self, now: Instant) {
         let elapsed = now.duration_since(self.adapted).as_secs_f64();
         self.rate = (self.rate + CREEP * elapsed).min(self.full_rate);
         self.adapted = now;
         let earliest = now.checked_sub(Duration::from_secs_f64(BURST_SECS)).unwrap_or(now);
-        let at = self.due.max(earliest);
-        self.due = at + Duration::from_secs_f64(1.0 / self.rate);
-        at.max(now)
+        self.due = self.due.max(earliest) + Duration::from_secs_f64(1.0 / self.rate);
     }
 
     fn halve(&mut self, now: Instant) {
         // Requests in flight are refused together; they count as one sign.
-        if now.duration_since(self.adapted) < Duration::from_secs(1) && self.rate < self.full_rate {
+        if self.halved.is_some_and(|halved| now.duration_since(halved) < Duration::from_secs(1)) {
             return;
         }
         self.rate = (self.rate / 2.0).max(SLOWEST);
-        self.adapted = now;
+        (self.adapted, self.halved) = (now, Some(now));
     }
 }
 
@@ -96,20 +96,31 @@ impl Limits {
     }
 
     /// Waits until a request to `path` may start.
+    ///
+    /// Both buckets give their tokens in the same instant: one taken early, to be used when the other
+    /// bucket allows it, would let the requests that waited start together.
     pub async fn ready(&self, path: &str) {
-        let at = {
-            let now = Instant::now();
-            let mut buckets = self.buckets.lock().expect("no panic while counting");
-            let account = buckets.account.as_mut().map(|bucket| bucket.take(now));
-            let endpoint = self.per_endpoint.map(|rate| {
-                let endpoints = &mut buckets.endpoints;
-                endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)).take(now)
-            });
-            account.max(endpoint)
-        };
-        if let Some(at) = at {
+        while let Some(at) = self.take(path) {
             tokio::time::sleep_until(at).await;
         }
+    }
+
+    /// Takes a token of each bucket, or says when to try again.
+    fn take(&self, path: &str) -> Option<Instant> {
+        let now = Instant::now();
+        let mut buckets = self.buckets.lock().expect("no panic while counting");
+        let Buckets { account, endpoints } = &mut *buckets;
+        let endpoint = self
+            .per_endpoint
+            .map(|rate| endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)));
+        let both = account.iter_mut().chain(endpoint);
+        let mut both: Vec<&mut Bucket> = both.collect();
+        let due = both.iter().map(|bucket| bucket.due).max();
+        if let Some(due) = due.filter(|due| *due > now) {
+            return Some(due);
+        }
+        both.iter_mut().for_each(|bucket| bucket.take(now));
+        None
     }
 
     /// Halves the rates that a rate-limited request ran under.

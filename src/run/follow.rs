@@ -1,5 +1,6 @@
 //! Turns an embedded list that goes on into the rest of its rows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::catalog::Resource;
@@ -21,6 +22,7 @@ pub async fn follow(
     let mut cursor = open.after.clone();
     let mut rejected = Vec::new();
     let mut restarts = 0;
+    let mut ends: HashSet<String> = cursor.iter().cloned().collect();
     loop {
         let request = base.clone().with("limit", "100");
         let request = match &cursor {
@@ -32,6 +34,7 @@ pub async fn follow(
             Err(FetchError::CursorGone) if restarts < 3 => {
                 restarts += 1;
                 cursor = None;
+                ends.clear();
                 continue;
             }
             Err(FetchError::CursorGone) => {
@@ -43,7 +46,7 @@ pub async fn follow(
             Err(FetchError::Failed(error)) => return Err(error),
         };
         let last = page.envelope.ids.last().cloned();
-        if page.envelope.has_more && (last.is_none() || last == cursor) {
+        if page.envelope.has_more && last.as_ref().is_none_or(|last| !ends.insert(last.clone())) {
             let what = format!("{}: expected new objects on a page that has more", child.path);
             return Err(Error::new(Kind::Partial, what).request_id(page.request_id.as_deref()));
         }

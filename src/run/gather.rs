@@ -228,12 +228,25 @@ impl Gatherer {
         Ok(())
     }
 
+    /// Before the first file: a run that ends between a file and the state would leave a file of a grain
+    /// that the next run may not choose again, and every object in it twice.
+    async fn record_grain(&mut self) -> Result<()> {
+        for table in &mut self.tables {
+            if table.state.grain != self.grain {
+                table.state.grain = self.grain;
+                table.write_state(&self.setup).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn listed_part(&self, partition: &Partition) -> Range<i64> {
         let span = partition.span();
         span.start.max(self.listing.start)..span.end.min(self.listing.end)
     }
 
     async fn commit_partition(&mut self, partition: Partition) -> Result<()> {
+        self.record_grain().await?;
         self.remove_placeholders().await?;
         let parents = Arc::new(self.parents.remove(&partition).unwrap_or_default());
         let listed = self.listed_part(&partition);
@@ -259,7 +272,7 @@ impl Gatherer {
                 options: self.setup.encode,
                 vanished: (may_mark && !is_child)
                     .then(|| (listed.clone(), self.setup.started_at.as_microsecond())),
-                replaced: table.resource.parent.as_ref().map(|p| (p.key.clone(), parents.clone())),
+                replaced: table.replaced(&parents),
                 known,
             };
             let outcome = commit(Arc::new(job), gathered).await?;
@@ -274,7 +287,6 @@ impl Gatherer {
                 });
                 table.report.files_written += 1;
                 table.state.partitions.insert(folder, file);
-                table.state.grain = self.grain;
                 table.write_state(&self.setup).await?;
             }
         }
@@ -435,6 +447,13 @@ impl Table {
         let mut table = Table { resource, spool, state, state_version, report: TableReport::default() };
         table.reload(setup).await?;
         Ok(table)
+    }
+
+    /// For a child: the column of its parent's id and the parents whose rows are all here. A row that
+    /// was refused is absent and yet not gone, so nothing is taken away then.
+    fn replaced(&self, parents: &Arc<HashSet<String>>) -> Option<(String, Arc<HashSet<String>>)> {
+        let parent = self.resource.parent.as_ref().filter(|_| self.report.rejected == 0)?;
+        Some((parent.key.clone(), parents.clone()))
     }
 
     async fn reload(&mut self, setup: &Setup) -> Result<()> {

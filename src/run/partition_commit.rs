@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Read, Seek};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub struct Outcome {
 
 struct Merged {
     changes: Changes,
+    /// Whether the old file is the one that the state describes.
+    is_known: bool,
     written: Written,
     staged: Staged,
 }
@@ -62,9 +64,10 @@ pub async fn commit(job: Arc<Job>, gathered: Gathered) -> Result<Outcome> {
             spawn_blocking(move || merge(&job, &gathered, old, staged)).await
         };
         let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
-        let Merged { changes, written, staged } = merged.map_err(|error| error.context(path.clone()))?;
-        let is_known = job.known.as_ref().is_some_and(|k| k.schema_version == written.schema_version);
-        if changes.is_none() && seen != Version::Absent && is_known {
+        let merged = merged.map_err(|error| error.context(path.clone()))?;
+        let Merged { changes, is_known, written, staged } = merged;
+        let is_current = job.known.as_ref().is_some_and(|k| k.schema_version == written.schema_version);
+        if changes.is_none() && is_known && is_current {
             return Ok(Outcome { changes, written: None });
         }
         match job.lake.replace(&path, staged, &seen).await {
@@ -78,12 +81,36 @@ pub async fn commit(job: Arc<Job>, gathered: Gathered) -> Result<Outcome> {
 }
 
 fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) -> Result<Merged> {
-    let Job { schema, options, vanished, replaced, .. } = job;
+    let Job { schema, options, vanished, replaced, known, .. } = job;
+    let is_known = match (&old, known) {
+        (Some(file), Some(known)) => is_described(file, known)?,
+        _ => false,
+    };
     let old = old.map(|file| old::open(file, schema)).transpose()?;
     let n_rows = gathered.n_rows + old.as_ref().map_or(0, |old| old.n_rows);
     let absent = Absent { vanished: vanished.clone(), replaced: replaced.clone() };
     let mut merge = Merge::new(old.map(|old| old.run), gathered.runs()?, absent)?;
     let sink = BufWriter::new(staged.writer());
     let written = encode::write(sink, schema, &mut merge, n_rows, *options)?;
-    Ok(Merged { changes: merge.changes(), written, staged })
+    Ok(Merged { changes: merge.changes(), is_known, written, staged })
+}
+
+/// Whether the file is what the state says. It is not where a run ended between the file and the state;
+/// the file is then written anew, so that the state tells the truth again.
+fn is_described(mut file: &File, known: &FileState) -> Result<bool> {
+    let failed = |e: std::io::Error| Error::destination(format!("reading the old file: {e}"));
+    if file.metadata().map_err(failed)?.len() != known.bytes {
+        return Ok(false);
+    }
+    let mut sum = crc32fast::Hasher::new();
+    let mut bytes = vec![0; 1 << 16];
+    loop {
+        let n = file.read(&mut bytes).map_err(failed)?;
+        if n == 0 {
+            break;
+        }
+        sum.update(&bytes[..n]);
+    }
+    file.rewind().map_err(failed)?;
+    Ok(format!("{:08x}", sum.finalize()) == known.crc32)
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fetch::envelope::Envelope;
 use crate::fetch::slice::SliceReader;
 use crate::fetch::{Fetcher, Page};
-use crate::plan::{Slice, Slices};
+use crate::plan::{PageRead, Slice, Slices};
 use crate::run::event::{Event, OnEvent};
 use crate::run::follow::follow;
 use crate::run::gather::Message;
@@ -138,8 +138,10 @@ impl Shared {
     fn note_page(&self, list: &List, slice: &Slice, page: &Page) -> (Range<i64>, bool) {
         let envelope = &page.envelope;
         let mut slices = list.slices.lock().expect("no panic while planning");
-        let Envelope { n_objects, newest, oldest, .. } = page.envelope;
-        let settled = slices.page_read(slice.number, n_objects, newest, oldest, page.is_last_pass);
+        let Envelope { n_objects, newest, oldest, is_newest_first, .. } = page.envelope;
+        let settles = page.is_last_pass;
+        let read = PageRead { n_rows: n_objects, newest, oldest, is_newest_first, settles };
+        let settled = slices.page_read(slice.number, &read);
         let is_passed = slices.has_passed_its_start(slice.number);
         drop(slices);
         self.changed.notify_waiters();
@@ -163,7 +165,7 @@ impl Shared {
 
     async fn send(&self, list: &List, message: Message) -> Result<()> {
         // The gatherer's own failure is the one to report; it is found when its task is joined.
-        let gone = |_| Error::new(Kind::Destination, "the run was stopped by a failure elsewhere");
+        let gone = |_| Error::new(Kind::Partial, "the resource was stopped by a failure elsewhere");
         list.rows.send(message).await.map_err(gone)
     }
 }

@@ -48,7 +48,8 @@ pub struct Options {
 /// Whose account it is, and what time it is there.
 struct Account {
     id: Option<String>,
-    now: i64,
+    /// `None` where answers carry no `Date`, as behind some proxies.
+    now: Option<i64>,
 }
 
 /// Lists the resources into the lake.
@@ -62,26 +63,43 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     let fetcher = Arc::new(fetcher(setup, &options, transport));
     let account = account(&fetcher, setup).await.map_err(|e| e.lake("unchanged"))?;
     check_account(known.as_ref(), account.id.as_deref())?;
-    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock).await?;
-    claim(setup, account.id.clone(), options.livemode).await?;
     let listing = listing(&options, account.now)?;
+    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock).await?;
+    let report = match locked(setup, &options, &fetcher, &account, listing).await {
+        Ok(report) => Report { secs: started.elapsed().as_secs_f64(), ..report },
+        Err(error) => {
+            guard.release().await;
+            return Err(error);
+        }
+    };
+    finish(setup, guard, report, "sync", options.resources.len()).await
+}
+
+/// What a run does while it holds the lock.
+async fn locked(
+    setup: &Setup,
+    options: &Options,
+    fetcher: &Arc<Fetcher>,
+    account: &Account,
+    listing: Range<i64>,
+) -> Result<Report> {
+    claim(setup, account.id.clone(), options.livemode).await?;
     (setup.on_event)(Event::Start {
         lake: setup.lake.location(),
         account: account.id.clone(),
         livemode: Some(options.livemode),
         resources: options.resources.iter().map(|r| r.name.clone()).collect(),
     });
-    let mut report = read_all(setup, &options, &fetcher, listing).await?;
+    let mut report = read_all(setup, options, fetcher, listing).await?;
     if let Err(error) = sql::write_views(&setup.lake, &setup.catalog).await {
         report.failures.push(("views".to_owned(), error));
     }
     report.run_id = setup.run_id.clone();
-    report.account = account.id;
+    report.account = account.id.clone();
     report.requests = fetcher.counters.requests.load(Ordering::Relaxed);
     report.retries = fetcher.counters.retries.load(Ordering::Relaxed);
     report.slowdowns = fetcher.counters.slowdowns.load(Ordering::Relaxed);
-    report.secs = started.elapsed().as_secs_f64();
-    finish(setup, guard, report, "sync", options.resources.len()).await
+    Ok(report)
 }
 
 /// Records the run in the lake and gives the lock back.
@@ -127,24 +145,25 @@ fn fetcher(setup: &Setup, options: &Options, transport: Arc<dyn Transport>) -> F
 
 /// Asks for the account. A restricted key may not read it; the run then goes on without its id.
 async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account> {
-    let local = setup.started_at.as_second();
-    match fetcher.object(&Request::new("/v1/account")).await {
-        Ok((account, date)) => {
-            let id = account.get("id").and_then(|id| id.as_str()).map(str::to_owned);
-            let now = date.unwrap_or(local);
-            if (now - local).abs() > 300 {
-                let message = format!("this machine's clock is {} s off Stripe's", local - now);
-                (setup.on_event)(Event::Warning { message });
-            }
-            Ok(Account { id, now })
-        }
+    let warn = |message: String| (setup.on_event)(Event::Warning { message });
+    let id = match fetcher.object(&Request::new("/v1/account")).await {
+        Ok((account, _)) => account.get("id").and_then(|id| id.as_str()).map(str::to_owned),
         Err(error) if error.is_forbidden() || error.kind() == Kind::Partial => {
-            let message = format!("the account is not known: {error}");
-            (setup.on_event)(Event::Warning { message });
-            Ok(Account { id: None, now: fetcher.server_date().unwrap_or(local) })
+            warn(format!("the account is not known: {error}"));
+            None
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    let now = fetcher.server_date();
+    let local = setup.started_at.as_second();
+    match now {
+        Some(now) if (now - local).abs() > 300 => {
+            warn(format!("this machine's clock is {} s off Stripe's", local - now));
+        }
+        Some(_) => {}
+        None => warn("Stripe's answer has no Date: everything is listed, whatever its time".to_owned()),
     }
+    Ok(Account { id, now })
 }
 
 fn check_mode(known: Option<&(LakeInfo, Version)>, livemode: bool) -> Result<()> {
@@ -175,6 +194,9 @@ fn check_account(known: Option<&(LakeInfo, Version)>, account: Option<&str>) -> 
 /// Writes down to whom the lake belongs, as far as it is known.
 async fn claim(setup: &Setup, account: Option<String>, livemode: bool) -> Result<()> {
     let known = read_lake(&setup.lake).await?;
+    // Another run may have made the lake its own while this one waited for the lock.
+    check_mode(known.as_ref(), livemode)?;
+    check_account(known.as_ref(), account.as_deref())?;
     let (before, seen) = known.map_or((None, Version::Absent), |(info, version)| (Some(info), version));
     let info = LakeInfo {
         format: FORMAT,
@@ -188,10 +210,11 @@ async fn claim(setup: &Setup, account: Option<String>, livemode: bool) -> Result
     Ok(())
 }
 
-/// The seconds that this run lists; the upper bound is Stripe's clock.
-fn listing(options: &Options, now: i64) -> Result<Range<i64>> {
+/// The seconds that this run lists; the upper bound is Stripe's clock. This machine's may be wrong, so
+/// without Stripe's there is none.
+fn listing(options: &Options, now: Option<i64>) -> Result<Range<i64>> {
     let start = options.since.unwrap_or(0).max(0);
-    let end = options.until.unwrap_or(i64::MAX).min(now + 1);
+    let end = options.until.unwrap_or(i64::MAX).min(now.map_or(i64::MAX, |now| now + 1));
     if start >= end {
         return Err(Error::usage(format!("expected --since before --until and now, got {start} and {end}")));
     }
@@ -208,12 +231,13 @@ async fn read_all(
     listing: Range<i64>,
 ) -> Result<Report> {
     let budget = Budget::new(setup.memory);
+    let (stop, _) = watch::channel(false);
     let mut lists = Vec::new();
     let mut gatherings: Vec<Gathering> = Vec::new();
     for resource in &options.resources {
         let (rows, messages) = mpsc::channel(WAITING);
         let gatherer = Gatherer::open(setup, resource, Some(listing.clone()), &budget).await?;
-        gatherings.push(tokio::spawn(gather(gatherer, messages)));
+        gatherings.push(tokio::spawn(gather(gatherer, messages, stop.clone())));
         lists.push(Arc::new(List {
             resource: resource.clone(),
             children: setup.children_of(resource),
@@ -224,7 +248,6 @@ async fn read_all(
             n_rows: AtomicU64::new(0),
         }));
     }
-    let (stop, _) = watch::channel(false);
     let shared = Arc::new(Shared {
         lists: lists.clone(),
         fetcher: fetcher.clone(),
@@ -274,9 +297,16 @@ async fn work(shared: &Arc<Shared>, options: &Options) -> Option<Kind> {
     }
 }
 
-async fn gather(mut gatherer: Gatherer, mut messages: mpsc::Receiver<Message>) -> (Gatherer, Result<()>) {
+async fn gather(
+    mut gatherer: Gatherer,
+    mut messages: mpsc::Receiver<Message>,
+    stop: watch::Sender<bool>,
+) -> (Gatherer, Result<()>) {
     while let Some(message) = messages.recv().await {
         if let Err(error) = gatherer.take(message).await {
+            if error.is_fatal() {
+                stop.send_replace(true);
+            }
             return (gatherer, Err(error));
         }
     }

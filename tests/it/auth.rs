@@ -1,0 +1,203 @@
+//! Turns keys that are revoked, lack a permission or belong elsewhere into the right exit, and clocks into windows.
+
+use std::sync::Arc;
+
+use stripelake::error::Kind;
+use stripelake::fake::script::{Action, Rewrite, Rule, refusal};
+use stripelake::fake::{Account, InProcess, Resource, Spec};
+use stripelake::fetch::Response;
+use stripelake::run::event::Event;
+use stripelake::run::sync::Options;
+
+use crate::harness::{TestLake, account, check_kind, scripted, scripted_table};
+use crate::table::Table;
+
+fn spec(seed: u64) -> Spec {
+    Spec { seed, charges: 350, span_days: 400, ..Spec::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a1_a_key_that_is_not_accepted_ends_the_run_before_anything_is_written() {
+    let account = Arc::new(Account::new(Spec { accepted_key: Some("rk_test_other".to_owned()), ..spec(61) }));
+    let transport = InProcess { key: "rk_test_mine".to_owned(), ..InProcess::new(account) };
+    let lake = TestLake::new();
+    let error = lake.sync(Arc::new(transport)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Auth);
+    assert_eq!(error.lake_text(), Some("unchanged"));
+    assert!(lake.files().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a1_a_key_revoked_on_the_way_leaves_what_was_complete() {
+    let table = Table::of(&account(62, 900));
+    let script = scripted_table(&table);
+    let revoked =
+        Action::Answer(refusal(401, "api_key_expired", None, "Expired API Key provided: rk_test_****abcd"));
+    // Refunds are few and read first; charges come later.
+    script.rules.add(Rule::new("/v1/charges", revoked).from_nth(3));
+    let lake = TestLake::new();
+    let options = Options { concurrency: 1, ..lake.options_for(&["refunds", "charges", "customers"]) };
+    let report = lake.sync_with(options, script.clone()).await.unwrap();
+    check_kind(&report, 3, Some(Kind::Auth));
+    lake.check_intact().await;
+    lake.check_table_equals(&table, "refunds").await;
+    assert_eq!(script.asked("/v1/charges").len(), 3, "a 401 is not repeated");
+
+    script.rules.clear();
+    lake.sync_completely(script).await;
+    lake.check_equals(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a2_a_missing_permission_fails_one_resource() {
+    let table = Table::of(&Account::new(spec(63)));
+    let script = scripted(Account::new(Spec { denied: vec![Resource::Customers], ..spec(63) }));
+    let lake = TestLake::new();
+    let report = lake.sync(script.clone()).await.unwrap();
+    check_kind(&report, 6, Some(Kind::Partial));
+    let [(name, error)] = report.failures.as_slice() else { panic!("{:?}", report.failures) };
+    assert_eq!(name, "customers");
+    assert!(error.hint_text().unwrap().contains("rak_customer_read"), "{:?}", error.hint_text());
+    assert_eq!(script.asked("/v1/customers").len(), 1, "a 403 is not repeated");
+    for resource in lake.catalog.listed().filter(|resource| resource.name != "customers") {
+        lake.check_table_equals(&table, &resource.name).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a3_no_permission_at_all_is_the_keys_fault() {
+    let script = scripted(account(64, 100));
+    script.rules.add(Rule::new(
+        "/v1/*",
+        Action::Answer(refusal(403, "ip_not_allowed", None, "The IP is not allowed.")),
+    ));
+    let lake = TestLake::new();
+    let report = lake.sync(script.clone()).await.unwrap();
+    check_kind(&report, 6, Some(Kind::Auth));
+    assert_eq!(script.log().len(), 7, "each list once, and the account");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a5_a_key_of_another_account_is_refused() {
+    let lake = TestLake::new();
+    lake.sync_completely(Arc::new(InProcess::new(Arc::new(account(65, 50))))).await;
+    let before = lake.files().await;
+    let error = lake.sync(Arc::new(InProcess::new(Arc::new(account(66, 50))))).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Auth, "{error}");
+    assert_eq!(lake.files().await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a5_a_lake_that_another_account_took_meanwhile_is_refused() {
+    // Two first runs at once: the second one waits for the lock with the account it has asked for.
+    let (ours, theirs) = (Table::of(&account(65, 50)), Table::of(&account(66, 50)));
+    let lake = TestLake::new();
+    let guard =
+        stripelake::commit::lock::acquire(&lake.lake, "first", std::time::Duration::ZERO).await.unwrap();
+    let mut setup = lake.setup();
+    setup.wait_lock = std::time::Duration::from_secs(60);
+    let waiting = stripelake::run::sync::sync(&setup, lake.options(), ours);
+    let first = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let info = serde_json::json!({
+            "format": 1, "account": theirs.id, "livemode": false, "stripe_version": lake.catalog.stripe_version,
+        });
+        let absent = stripelake::commit::Version::Absent;
+        lake.lake.write_json("_stripelake/lake.json", &info, &absent).await.unwrap();
+        guard.release().await;
+    };
+    let (result, ()) = tokio::join!(waiting, first);
+    assert_eq!(result.map(|_| ()).unwrap_err().kind(), Kind::Auth);
+    // And the lock is free again.
+    lake.sync_completely(theirs.clone()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a5_a_key_of_the_other_mode_is_refused() {
+    let lake = TestLake::new();
+    lake.sync_completely(Arc::new(InProcess::new(Arc::new(account(67, 50))))).await;
+    let script = scripted(Account::new(Spec { livemode: true, ..spec(67) }));
+    let options = Options { livemode: true, ..lake.options() };
+    let error = lake.sync_with(options, script.clone()).await.unwrap_err();
+    assert_eq!((error.kind(), script.log().len()), (Kind::Auth, 0));
+}
+
+fn without_date() -> Rewrite {
+    Arc::new(|_, response| {
+        let mut response: Response = response;
+        response.headers.date = None;
+        response
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a6_the_window_ends_at_stripes_clock() {
+    // Stripe's clock is 180 days behind ours, or ahead of it: both are far off and neither loses anything.
+    for now in [1_780_000_000, 1_900_000_000] {
+        let account = Account::new(Spec { now, ..spec(68) });
+        let table = Table::of(&account);
+        let lake = TestLake::new();
+        let script = scripted(account);
+        lake.sync_completely(script.clone()).await;
+        lake.check_equals(&table).await;
+        let end = script.asked("/v1/refunds")[0]
+            .request
+            .query
+            .iter()
+            .find(|(name, _)| name == "created[lt]")
+            .unwrap()
+            .1
+            .clone();
+        assert_eq!(end, (now + 1).to_string());
+        assert_eq!(lake.state("refunds").await.unwrap().complete_until, Some(now + 1));
+        let warned = lake
+            .events
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|event| matches!(event, Event::Warning { message } if message.contains("clock")));
+        assert!(warned);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a6_without_a_date_nothing_is_cut_off_by_our_clock() {
+    // Stripe is ahead of this machine, and does not say so.
+    let account = Account::new(Spec { now: 1_900_000_000, ..spec(69) });
+    let table = Table::of(&account);
+    let script = scripted(account);
+    script.rules.add(Rule::new("/v1/*", Action::Rewrite(without_date())));
+    let lake = TestLake::new();
+    lake.sync_completely(script).await;
+    lake.check_equals(&table).await;
+    assert_eq!(lake.state("charges").await.unwrap().complete_until, None, "nobody knows until when");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c1_a_lake_in_use_is_left_alone() {
+    let lake = TestLake::new();
+    let guard =
+        stripelake::commit::lock::acquire(&lake.lake, "other", std::time::Duration::ZERO).await.unwrap();
+    let transport = Arc::new(InProcess::new(Arc::new(account(70, 50))));
+    let error = lake.sync(transport.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked);
+    guard.release().await;
+    lake.sync_completely(transport).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c1_a_run_that_fails_gives_the_lock_back() {
+    let lake = TestLake::new();
+    let table = Table::of(&account(71, 50));
+    let options = Options { since: Some(table.now() + 100), ..lake.options() };
+    assert_eq!(lake.sync_with(options, table.clone()).await.unwrap_err().kind(), Kind::Usage);
+    lake.sync_completely(table.clone()).await;
+    // A state that is damaged is found under the lock.
+    let state = lake.state("charges").await.unwrap();
+    let path = "_stripelake/state/charges.json";
+    let (_, seen) = lake.lake.read_bytes(path).await.unwrap().unwrap();
+    let seen = lake.lake.write_bytes(path, b"{", &seen).await.unwrap();
+    assert_eq!(lake.sync(table.clone()).await.unwrap_err().kind(), Kind::Integrity);
+    lake.lake.write_json(path, &state, &seen).await.unwrap();
+    lake.sync_completely(table).await;
+}

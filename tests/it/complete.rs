@@ -1,0 +1,235 @@
+//! Turns accounts of all sizes into lakes and checks that nothing is missing, moved or written twice.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::json;
+use stripelake::commit::Lake;
+use stripelake::fake::InProcess;
+use stripelake::partition::Grain;
+use stripelake::run::sync::{Options, sync};
+
+use crate::harness::{TestLake, account, check_kind, scripted, scripted_table};
+use crate::table::{Table, created, text};
+
+/// A complete first sync of an account, and the account.
+async fn synced(seed: u64, charges: u64) -> (TestLake, Arc<Table>) {
+    let account = account(seed, charges);
+    let table = Table::of(&account);
+    let lake = TestLake::new();
+    lake.sync_completely(Arc::new(InProcess::new(Arc::new(account)))).await;
+    (lake, table)
+}
+
+async fn check_first_sync(seed: u64, charges: u64) {
+    let (lake, table) = synced(seed, charges).await;
+    assert_eq!(table.list("charges").len() as u64, charges);
+    lake.check_equals(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_sync_holds_every_object_once() {
+    for (seed, charges) in [(1, 0), (2, 1), (3, 99), (4, 100), (5, 101), (6, 450)] {
+        check_first_sync(seed, charges).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_account_is_read_in_slices() {
+    let account = account(11, 1_000);
+    let table = Table::of(&account);
+    let script = scripted(account);
+    let lake = TestLake::new();
+    lake.sync_completely(script.clone()).await;
+    lake.check_equals(&table).await;
+    let bounds = script.asked("/v1/charges").into_iter().flat_map(|asked| asked.request.query);
+    let lower: BTreeSet<String> = bounds.filter(|(name, _)| name == "created[gte]").map(|(_, v)| v).collect();
+    assert!(lower.len() > 1, "one slice at a time: {lower:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_without_objects_has_an_empty_file() {
+    let full = Table::of(&account(8, 300));
+    let table = Table::new(&full.id, full.now());
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    for resource in &lake.catalog.resources {
+        assert_eq!(lake.parquet(&resource.name).await.len(), 1, "{}", resource.name);
+    }
+    // It makes room when there are objects, whatever their partitions are.
+    for resource in &lake.catalog.resources {
+        table.put(&resource.name, full.list(&resource.name));
+    }
+    let mut setup = lake.setup();
+    setup.grains.insert("charges".to_owned(), Grain::Month);
+    let report = sync(&setup, lake.options(), table.clone()).await.unwrap();
+    check_kind(&report, 6, None);
+    lake.check_intact().await;
+    lake.check_equals(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_full_sync_leaves_the_same_bytes() {
+    let (lake, _) = synced(21, 300).await;
+    let before = lake.files().await;
+    let report = lake.sync_completely(Arc::new(InProcess::new(Arc::new(account(21, 300))))).await;
+    let mut after = lake.files().await;
+    assert!(report.tables.iter().all(|table| table.files_written == 0), "{:?}", report.tables);
+    after.retain(|path, _| !path.starts_with("_stripelake/runs/run1"));
+    let names: Vec<&String> = after.keys().collect();
+    assert_eq!(names, before.keys().collect::<Vec<_>>());
+    for (path, file) in before {
+        assert_eq!(after[&path], file, "{path} was written again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_object_rewrites_its_partition_only() {
+    let table = Table::of(&account(22, 700));
+    let lake = TestLake::new();
+    let setup = |lake: &TestLake| {
+        let mut setup = lake.setup();
+        setup.grains.insert("charges".to_owned(), Grain::Month);
+        setup
+    };
+    sync(&setup(&lake), lake.options(), table.clone()).await.unwrap();
+    let before = lake.parquet("charges").await;
+    table.edit("charges", |charges| charges[350]["description"] = "changed".into());
+    let report = sync(&setup(&lake), lake.options(), table.clone()).await.unwrap();
+    check_kind(&report, 6, None);
+    lake.check_intact().await;
+    lake.check_equals(&table).await;
+    let after = lake.parquet("charges").await;
+    let n_changed = before.iter().filter(|(path, file)| after[*path] != **file).count();
+    assert_eq!((n_changed, after.len()), (1, before.len()));
+    let charges = report.tables.iter().find(|table| table.table == "charges").unwrap();
+    assert_eq!((charges.new, charges.changed, charges.deleted, charges.files_written), (0, 1, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_are_years_months_or_days() {
+    for (grain, key) in
+        [(Grain::Year, "created_year"), (Grain::Month, "created_month"), (Grain::Day, "created_day")]
+    {
+        let account = account(23, 20);
+        let table = Table::of(&account);
+        let lake = TestLake::new();
+        let mut setup = lake.setup();
+        for resource in lake.catalog.listed() {
+            setup.grains.insert(resource.name.clone(), grain);
+        }
+        let report = sync(&setup, lake.options(), table.clone()).await.unwrap();
+        check_kind(&report, 6, None);
+        lake.check_intact().await;
+        lake.check_equals(&table).await;
+        for resource in &lake.catalog.resources {
+            for path in lake.parquet(&resource.name).await.keys() {
+                assert!(path.starts_with(&format!("{}/{key}=", resource.name)), "{path}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_is_listed_and_the_rest_left_alone() {
+    let table = Table::of(&account(24, 500));
+    let lake = TestLake::new();
+    let charges = table.list("charges");
+    let (since, until) = (created(&charges[400]), created(&charges[100]));
+    let window = |lake: &TestLake| Options {
+        since: Some(since),
+        until: Some(until),
+        ..lake.options_for(&["charges"])
+    };
+    let report = lake.sync_with(window(&lake), table.clone()).await.unwrap();
+    check_kind(&report, 1, None);
+    let in_window = |object: &&serde_json::Value| (since..until).contains(&created(object));
+    let expected: BTreeSet<String> =
+        charges.iter().filter(in_window).map(|c| text(&c["id"]).to_owned()).collect();
+    assert_eq!(lake.ids("charges").await, expected);
+    assert_eq!(lake.state("charges").await.unwrap().complete_until, None);
+
+    // Everything changes, and only the window is looked at again.
+    lake.sync_completely(table.clone()).await;
+    table.edit("charges", |charges| {
+        for charge in charges.iter_mut() {
+            charge["description"] = "changed".into();
+        }
+    });
+    let report = lake.sync_with(window(&lake), table.clone()).await.unwrap();
+    check_kind(&report, 1, None);
+    lake.check_intact().await;
+    for (id, row) in lake.rows("charges").await {
+        let is_changed = row.get("description") == Some(&json!("changed"));
+        assert_eq!(is_changed, expected.contains(&id), "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vanished_customer_is_marked_and_a_charge_left_alone() {
+    let table = Table::of(&account(25, 300));
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    let customer = table.list("customers")[7].clone();
+    let charge = table.list("charges")[7].clone();
+    let before = lake.rows("customers").await[text(&customer["id"])].clone();
+    table.edit("customers", |list| list.retain(|c| *c != customer));
+    table.edit("charges", |list| list.retain(|c| *c != charge));
+    let report = lake.sync_completely(table.clone()).await;
+    let deleted: u64 = report.tables.iter().map(|table| table.deleted).sum();
+    assert_eq!(deleted, 1);
+
+    let mut row = lake.rows("customers").await[text(&customer["id"])].clone();
+    assert_eq!(row["_deleted"], true);
+    assert!(row["_synced_at"].as_i64() > before["_synced_at"].as_i64());
+    for column in ["_deleted", "_synced_at"] {
+        row.insert(column.to_owned(), before[column].clone());
+    }
+    assert_eq!(row, before, "the other values stay");
+    assert_eq!(lake.rows("charges").await[text(&charge["id"])]["_deleted"], false);
+
+    // Marked once; and unmarked when it comes back.
+    let report = lake.sync_completely(table.clone()).await;
+    assert!(report.tables.iter().all(|table| table.files_written == 0));
+    table.edit("customers", |list| list.insert(7, customer.clone()));
+    lake.sync_completely(table.clone()).await;
+    lake.check_table_equals(&table, "customers").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_is_filled_by_the_same_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let account = account(26, 250);
+    let table = Table::of(&account);
+    let lake = TestLake::new();
+    let mut setup = lake.setup();
+    setup.lake = Arc::new(Lake::open(folder.path().to_str().unwrap(), &[]).unwrap());
+    for _ in 0..2 {
+        let report = sync(&setup, lake.options(), table.clone()).await.unwrap();
+        check_kind(&report, 6, None);
+        // The record of a run is written once; a run has a name of its own.
+        setup.run_id.push('x');
+    }
+    let copied = TestLake::copied_from(folder.path()).await;
+    copied.check_intact().await;
+    copied.check_equals(&table).await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+    #[test]
+    fn any_account_is_read_completely(seed in 0u64..1_000_000, charges in 0u64..300, concurrency in 1usize..9) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let account = account(seed, charges);
+            let table = Table::of(&account);
+            let lake = TestLake::new();
+            let options = Options { concurrency, ..lake.options() };
+            let report = lake.sync_with(options, scripted_table(&table)).await.unwrap();
+            check_kind(&report, 6, None);
+            lake.check_intact().await;
+            lake.check_equals(&table).await;
+        });
+    }
+}

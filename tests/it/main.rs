@@ -1,0 +1,16 @@
+//! Turns whole runs into checks: the fake account as Stripe, a store in memory as the lake, a paused clock.
+//!
+//! A test is named after the fault that it throws, as the table of faults names it.
+
+mod harness;
+mod json;
+mod table;
+
+mod auth;
+mod complete;
+mod conflict;
+mod network;
+mod paging;
+mod payload;
+mod policy;
+mod random;
