@@ -13,6 +13,7 @@ pub mod report;
 mod slices;
 pub mod sql;
 pub mod sync;
+mod table;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -173,3 +173,25 @@ fn embedded_lists_are_decoded_alike() {
         let _ = both.check_page(format!(r#"{{"data":[{object},{object}]}}"#).as_bytes());
     }
 }
+
+#[test]
+fn lists_that_go_on_are_reported_alike() {
+    use crate::fake::{Account, Request, Spec};
+    let spec = Spec { charges: 20, customers: Some(100), subscriptions: Some(700), ..Spec::default() };
+    let account = Account::new(spec);
+    let mut both = Both::new("subscriptions");
+    let (mut cursor, mut n_open) = (String::new(), 0);
+    loop {
+        let url = format!("/v1/subscriptions?limit=100&status=all{cursor}");
+        let body = account.respond(&Request::get(&url, "rk_test_x")).body;
+        let (pushed, _) = both.check_page(&body).unwrap();
+        n_open += pushed.open_lists.len();
+        let page: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        if page["has_more"] == false {
+            break;
+        }
+        let last = page["data"].as_array().unwrap().last().unwrap();
+        cursor = format!("&starting_after={}", last["id"].as_str().unwrap());
+    }
+    assert!(n_open > 0);
+}

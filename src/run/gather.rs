@@ -8,7 +8,7 @@ use arrow::array::{AsArray, RecordBatch};
 
 use crate::catalog::Resource;
 use crate::commit::Version;
-use crate::commit::state::{FileState, ResourceState, rejected_path, state_path};
+use crate::commit::state::{FileState, rejected_path};
 use crate::decode::findings::Findings;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::decode::{Decoded, Rejected};
@@ -19,7 +19,8 @@ use crate::run::Setup;
 use crate::run::event::Event;
 use crate::run::partition_commit::{Job, commit};
 use crate::run::report::TableReport;
-use crate::spool::{Budget, Spool};
+use crate::run::table::Table;
+use crate::spool::Budget;
 
 /// Rows that wait at most for the grain to be chosen.
 const UNDECIDED: u64 = 50_000;
@@ -34,15 +35,6 @@ pub enum Message {
     Rejected(Vec<Rejected>),
     /// Everything has been read.
     Complete,
-}
-
-/// One table: the resource's own, or a child's.
-struct Table {
-    resource: Arc<Resource>,
-    spool: Spool,
-    state: ResourceState,
-    state_version: Version,
-    report: TableReport,
 }
 
 /// Gathers one resource and its children.
@@ -435,38 +427,5 @@ impl Gatherer {
             report
         };
         self.tables.into_iter().map(finish).collect()
-    }
-}
-
-impl Table {
-    async fn open(setup: &Setup, resource: Arc<Resource>, budget: &Budget) -> Result<Table> {
-        let schema = arrow_schema(&resource);
-        let state = ResourceState::new(&resource.name, &schema_version(&schema));
-        let spool = Spool::new(schema, budget.clone(), setup.temporary.clone());
-        let state_version = Version::Absent;
-        let mut table = Table { resource, spool, state, state_version, report: TableReport::default() };
-        table.reload(setup).await?;
-        Ok(table)
-    }
-
-    /// For a child: the column of its parent's id and the parents whose rows are all here. A row that
-    /// was refused is absent and yet not gone, so nothing is taken away then.
-    fn replaced(&self, parents: &Arc<HashSet<String>>) -> Option<(String, Arc<HashSet<String>>)> {
-        let parent = self.resource.parent.as_ref().filter(|_| self.report.rejected == 0)?;
-        Some((parent.key.clone(), parents.clone()))
-    }
-
-    async fn reload(&mut self, setup: &Setup) -> Result<()> {
-        let stored = setup.lake.read_json::<ResourceState>(&state_path(&self.resource.name)).await?;
-        if let Some((state, version)) = stored {
-            (self.state, self.state_version) = (state, version);
-        }
-        Ok(())
-    }
-
-    async fn write_state(&mut self, setup: &Setup) -> Result<()> {
-        let path = state_path(&self.resource.name);
-        self.state_version = setup.lake.write_json(&path, &self.state, &self.state_version).await?;
-        Ok(())
     }
 }

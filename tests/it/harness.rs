@@ -229,7 +229,8 @@ impl TestLake {
     fn expected(&self, account: &Table, name: &str) -> Vec<(String, BTreeMap<String, Row>)> {
         let resource = self.catalog.get(name).unwrap();
         let children: Vec<_> = self.catalog.children_of(name).cloned().collect();
-        let options = decode::Options { livemode: Some(false), refuse_other_mode: true };
+        let options =
+            decode::Options { livemode: Some(false), refuse_other_mode: true, ..Default::default() };
         let mut decoder = Decoder::new(resource, &children, options);
         let mut objects = account.list(name);
         for object in &mut objects {

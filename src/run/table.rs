@@ -1,0 +1,57 @@
+//! One table of the lake while a run works on it: its state, the rows that wait, and what became of it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::catalog::Resource;
+use crate::commit::Version;
+use crate::commit::state::{ResourceState, state_path};
+use crate::decode::schema::{arrow_schema, schema_version};
+use crate::error::Result;
+use crate::run::Setup;
+use crate::run::report::TableReport;
+use crate::spool::{Budget, Spool};
+
+/// One table: the resource's own, or a child's.
+pub struct Table {
+    pub resource: Arc<Resource>,
+    pub spool: Spool,
+    pub state: ResourceState,
+    state_version: Version,
+    pub report: TableReport,
+}
+
+impl Table {
+    /// Reads the state that the lake holds.
+    pub async fn open(setup: &Setup, resource: Arc<Resource>, budget: &Budget) -> Result<Table> {
+        let schema = arrow_schema(&resource);
+        let state = ResourceState::new(&resource.name, &schema_version(&schema));
+        let spool = Spool::new(schema, budget.clone(), setup.temporary.clone());
+        let state_version = Version::Absent;
+        let mut table = Table { resource, spool, state, state_version, report: TableReport::default() };
+        table.reload(setup).await?;
+        Ok(table)
+    }
+
+    /// For a child: the column of its parent's id and the parents whose rows are all here. A row that
+    /// was refused is absent and yet not gone, so nothing is taken away then.
+    pub fn replaced(&self, parents: &Arc<HashSet<String>>) -> Option<(String, Arc<HashSet<String>>)> {
+        let parent = self.resource.parent.as_ref().filter(|_| self.report.rejected == 0)?;
+        Some((parent.key.clone(), parents.clone()))
+    }
+
+    /// Reads the state again; another run may have ended since.
+    pub async fn reload(&mut self, setup: &Setup) -> Result<()> {
+        let stored = setup.lake.read_json::<ResourceState>(&state_path(&self.resource.name)).await?;
+        if let Some((state, version)) = stored {
+            (self.state, self.state_version) = (state, version);
+        }
+        Ok(())
+    }
+
+    pub async fn write_state(&mut self, setup: &Setup) -> Result<()> {
+        let path = state_path(&self.resource.name);
+        self.state_version = setup.lake.write_json(&path, &self.state, &self.state_version).await?;
+        Ok(())
+    }
+}
