@@ -233,6 +233,7 @@ impl TestLake {
             decode::Options { livemode: Some(false), refuse_other_mode: true, ..Default::default() };
         let mut decoder = Decoder::new(resource, &children, options);
         let mut objects = account.list(name);
+        let items: Vec<Vec<Value>> = children.iter().map(|child| account.list(&child.name)).collect();
         for object in &mut objects {
             let parent = ParentRow {
                 id: object["id"].as_str().unwrap().to_owned(),
@@ -240,8 +241,8 @@ impl TestLake {
             };
             for (number, child) in children.iter().enumerate() {
                 let own = child.parent.as_ref().unwrap();
-                let mut items = account.list(&child.name);
-                items.retain(|item| item[&own.key] == parent.id.as_str());
+                let own_items = items[number].iter().filter(|item| item[&own.key] == parent.id.as_str());
+                let items: Vec<Value> = own_items.cloned().collect();
                 decoder.push_child_page(number, &parent, &page(&items), 0).unwrap();
                 // What came with the parent is among them.
                 let embedded = object.get_mut(&own.path[0]).unwrap();
