@@ -138,7 +138,7 @@ fn bodies(page: &Page, styles: &[Style]) -> Vec<Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn all_decoders_agree_on_odd_pages(

@@ -210,12 +210,11 @@ fn canonical(object: &mut Json, columns: &[Column]) {
 }
 
 fn collapse(reference: &mut Json) {
-    if let Json::Object(members) = without_nothing(reference.clone()) {
-        if let [(key, Json::Text(id))] = members.as_slice() {
-            if key == "id" {
-                *reference = text(id);
-            }
-        }
+    if let Json::Object(members) = without_nothing(reference.clone())
+        && let [(key, Json::Text(id))] = members.as_slice()
+        && key == "id"
+    {
+        *reference = text(id);
     }
 }
 

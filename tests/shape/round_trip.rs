@@ -84,7 +84,7 @@ fn has_no_extra(make: Make, page: &Page) -> bool {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn an_object_of_proper_values_is_found_in_its_columns_alone(page in pages(VALID)) {

@@ -47,7 +47,7 @@ const FLOATS: [&str; 9] =
 fn pooled<T: Clone>(pool: &[T], pick: u64, random: impl FnOnce(&mut Rng) -> T) -> T {
     match pool.get(pick as usize) {
         Some(value) => value.clone(),
-        None if pick % 2 == 0 => pool[(pick / 2) as usize % pool.len()].clone(),
+        None if pick.is_multiple_of(2) => pool[(pick / 2) as usize % pool.len()].clone(),
         None => random(&mut Rng::with_seed(pick)),
     }
 }
@@ -67,7 +67,7 @@ pub fn proper(kind: &ColumnKind, pick: u64) -> Json {
         ColumnKind::Text | ColumnKind::Ref => Json::Text(string(pick)),
         ColumnKind::Int64 => number(integer(pick)),
         ColumnKind::Float64 => Json::Number(pooled(&FLOATS, pick, |_| "0.25").to_owned()),
-        ColumnKind::Bool => Json::Bool(pick % 2 == 0),
+        ColumnKind::Bool => Json::Bool(pick.is_multiple_of(2)),
         ColumnKind::Timestamp => {
             number(pooled(&SECONDS, pick, |rng| rng.i64(-9_000_000_000_000..9_000_000_000_000)))
         }
@@ -156,7 +156,7 @@ fn takes(kind: &ColumnKind, value: &Json) -> bool {
 /// A reference with the object behind it.
 pub fn expanded(pick: u64) -> Json {
     let mut members = vec![("object".to_owned(), text("thing")), ("id".to_owned(), Json::Text(string(pick)))];
-    if pick % 3 == 0 {
+    if pick.is_multiple_of(3) {
         members.remove(0);
     }
     if pick % 2 == 1 {
