@@ -15,8 +15,8 @@ help: ## list these targets
 	@sed -n 's/^\([a-z.][a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(TOOLS) ## build, fill demo-lake from a fake account, show a first DuckDB query
-	$(CARGO) build --release --locked
-	target/release/stripelake demo $(DEMO_LAKE)
+	$(CARGO) build --locked --bins --tests
+	target/debug/stripelake demo $(DEMO_LAKE)
 	.venv/bin/python tests/acceptance/first_query.py $(DEMO_LAKE)
 
 test: test-fast acceptance ## every test: cargo's, then the real binary against DuckDB and S3

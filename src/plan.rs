@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Stripe has no older objects; only a guess for cutting, since an open slice has no lower bound.
-const FIRST_OBJECT: i64 = 1_293_840_000;
+/// Stripe has no older objects. Only a guess for cutting, since an open slice has no lower bound.
+pub const FIRST_OBJECT: i64 = 1_293_840_000;
 /// A slice with fewer objects left (estimated) is not worth a request of its own.
 const WORTH_CUTTING: f64 = 200.0;
 
@@ -53,12 +53,15 @@ struct Part {
 pub struct Slices {
     parts: Vec<Part>,
     can_cut: bool,
+    /// Where objects probably begin; older ones are found all the same.
+    first_object: i64,
 }
 
 impl Slices {
     /// One slice over the whole span, newest first to be read. `can_cut` is false for lists that take
-    /// no `created` or need several passes over few rows.
-    pub fn new(span: Range<i64>, can_cut: bool) -> Slices {
+    /// no `created` or need several passes over few rows. `first_object` is a guess, such as the age of
+    /// the account or [`FIRST_OBJECT`]: older objects are found all the same.
+    pub fn new(span: Range<i64>, can_cut: bool, first_object: i64) -> Slices {
         let first = Part {
             reached: span.end,
             asked: span.clone(),
@@ -69,18 +72,19 @@ impl Slices {
             is_started: false,
             is_done: false,
         };
-        Slices { parts: vec![first], can_cut }
+        Slices { parts: vec![first], can_cut, first_object }
     }
 
     /// A slice for an idle worker: the first one, or the older half of what the busiest one has left.
-    pub fn next(&mut self) -> Option<Slice> {
+    pub fn take(&mut self) -> Option<Slice> {
         if let Some(number) = self.parts.iter().position(|p| !p.is_started) {
             self.parts[number].is_started = true;
             return Some(Slice { number, created: self.parts[number].created.clone() });
         }
         let busiest = self.busiest()?;
+        let first_object = self.first_object;
         let part = &mut self.parts[busiest];
-        let middle = middle(part);
+        let middle = middle(part, first_object);
         let density = part.density;
         let created = part.created.start..middle;
         part.created.start = middle;
@@ -104,7 +108,7 @@ impl Slices {
             return None;
         }
         let left = |part: &Part| {
-            let secs = (part.reached - lowest(part)).max(0) as f64;
+            let secs = (part.reached - lowest(part, self.first_object)).max(0) as f64;
             part.density.map_or(0.0, |density| density * secs)
         };
         let open = self.parts.iter().enumerate().filter(|(_, part)| {
@@ -112,7 +116,7 @@ impl Slices {
             !part.is_done
                 && part.is_ordered
                 && left(part) >= WORTH_CUTTING
-                && part.reached - lowest(part) >= 2
+                && part.reached - lowest(part, self.first_object) >= 2
         });
         open.max_by(|(_, a), (_, b)| left(a).total_cmp(&left(b))).map(|(number, _)| number)
     }
@@ -166,15 +170,15 @@ impl Slices {
 }
 
 /// Where objects can start, for a slice without lower bound a guess.
-fn lowest(part: &Part) -> i64 {
+fn lowest(part: &Part, first_object: i64) -> i64 {
     match part.created.start {
-        0 if part.reached > FIRST_OBJECT => FIRST_OBJECT,
+        0 if part.reached > first_object => first_object,
         start => start,
     }
 }
 
-fn middle(part: &Part) -> i64 {
-    let low = lowest(part);
+fn middle(part: &Part, first_object: i64) -> i64 {
+    let low = lowest(part, first_object);
     low + (part.reached - low) / 2
 }
 
@@ -234,32 +238,32 @@ mod tests {
             page(100, Some(1_700_001_001), Some(1_700_000_100)),
         ];
         for odd in odd {
-            let mut slices = Slices::new(1_700_000_000..1_700_001_000, true);
-            let slice = slices.next().unwrap();
+            let mut slices = Slices::new(1_700_000_000..1_700_001_000, true, FIRST_OBJECT);
+            let slice = slices.take().unwrap();
             assert!(slices.page_read(slice.number, &odd).is_empty(), "{odd:?}");
-            assert_eq!(slices.next(), None, "{odd:?}");
+            assert_eq!(slices.take(), None, "{odd:?}");
             assert!(!slices.has_passed_its_start(slice.number), "{odd:?}");
         }
     }
 
     #[test]
     fn a_tiny_account_is_one_slice() {
-        let mut slices = Slices::new(0..1_800_000_000, true);
-        let slice = slices.next().unwrap();
+        let mut slices = Slices::new(0..1_800_000_000, true, FIRST_OBJECT);
+        let slice = slices.take().unwrap();
         assert_eq!(slice.created, 0..1_800_000_000);
-        assert_eq!(slices.next(), None, "nothing is known yet");
+        assert_eq!(slices.take(), None, "nothing is known yet");
         slices.page_read(slice.number, &page(0, None, None));
-        assert_eq!(slices.next(), None, "an empty list is not cut");
+        assert_eq!(slices.take(), None, "an empty list is not cut");
         slices.finish(slice.number);
         assert!(slices.is_done());
     }
 
     #[test]
     fn g10_a_slice_of_one_second_is_not_cut() {
-        let mut slices = Slices::new(1_700_000_000..1_700_000_002, true);
-        let slice = slices.next().unwrap();
+        let mut slices = Slices::new(1_700_000_000..1_700_000_002, true, FIRST_OBJECT);
+        let slice = slices.take().unwrap();
         slices.page_read(slice.number, &page(5_000, Some(1_700_000_001), Some(1_700_000_001)));
-        assert_eq!(slices.next(), None);
+        assert_eq!(slices.take(), None);
     }
 
     proptest! {
@@ -274,18 +278,17 @@ mod tests {
             let span = 1_700_000_000..1_700_100_000;
             seconds.iter_mut().for_each(|s| *s += span.start);
             seconds.sort_unstable_by(|a, b| b.cmp(a));
-            let mut slices = Slices::new(span.clone(), true);
+            let mut slices = Slices::new(span.clone(), true, FIRST_OBJECT);
             let mut active: Vec<(Slice, usize)> = Vec::new();
             let mut read = vec![false; seconds.len()];
             let mut coverage = Coverage::default();
             let mut choices = choices.into_iter().cycle();
             loop {
-                if active.len() < 6 {
-                    if let Some(slice) = slices.next() {
+                if active.len() < 6
+                    && let Some(slice) = slices.take() {
                         let first = seconds.iter().position(|s| slice.created.contains(s)).unwrap_or(seconds.len());
                         active.push((slice, first));
                     }
-                }
                 if active.is_empty() {
                     break;
                 }

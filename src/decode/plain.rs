@@ -56,12 +56,12 @@ impl Walk<'_> {
         }
         if let (Some(column), Some(text)) = (shape.nodes[node].rest, rest.take()) {
             let row = self.table.n_rows;
-            if let Column::Text(builder) = &mut self.table.columns[column] {
-                if !builder.put(row, &text) {
-                    // The union came twice: what no column took the first time stays beside it.
-                    for (key, value) in members(&text)? {
-                        self.extra.put(&key, value.get())?;
-                    }
+            if let Column::Text(builder) = &mut self.table.columns[column]
+                && !builder.put(row, &text)
+            {
+                // The union came twice: what no column took the first time stays beside it.
+                for (key, value) in members(&text)? {
+                    self.extra.put(&key, value.get())?;
                 }
             }
         }

@@ -96,10 +96,10 @@ impl Rows {
         {
             column.put(row, livemode);
         }
-        if let (Some(parent), Some(key)) = (parent, self.required.parent_key) {
-            if let Column::Text(column) = &mut self.table.columns[key] {
-                column.put(row, &parent.id);
-            }
+        if let (Some(parent), Some(key)) = (parent, self.required.parent_key)
+            && let Column::Text(column) = &mut self.table.columns[key]
+        {
+            column.put(row, &parent.id);
         }
         self.synced_at.push(synced_at);
         self.deleted.push(is_deleted);

@@ -33,6 +33,17 @@ pub struct Absent {
     pub replaced: Option<(String, Arc<HashSet<String>>)>,
 }
 
+/// How old the rows of the old file count as, against observations in the runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldAge {
+    /// The runs were listed just now, under the lake's lock: they are newer, whatever a clock said when
+    /// the old rows were written.
+    Superseded,
+    /// As old as `_synced_at` says, but no older than this time (microseconds): a row that was found
+    /// unchanged keeps its time, and yet was seen again by the last complete listing.
+    AtLeast(i64),
+}
+
 /// What the merge changed, in rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -118,6 +129,7 @@ pub struct Merge {
     /// Input 0 is the old file.
     heap: BinaryHeap<Reverse<(i64, String, usize)>>,
     absent: Absent,
+    old_age: OldAge,
     changes: Changes,
     held: Vec<RecordBatch>,
     held_bytes: usize,
@@ -128,7 +140,7 @@ pub struct Merge {
 
 impl Merge {
     /// `runs` in the order of their observation: of two equal times the later run wins.
-    pub fn new(old: Option<Run>, runs: Vec<Run>, absent: Absent) -> Result<Merge> {
+    pub fn new(old: Option<Run>, runs: Vec<Run>, absent: Absent, old_age: OldAge) -> Result<Merge> {
         let mut inputs = vec![old.map(Input::start).transpose()?.flatten()];
         for run in runs {
             inputs.push(Input::start(run)?);
@@ -144,6 +156,7 @@ impl Merge {
             inputs,
             heap,
             absent,
+            old_age,
             changes: Changes::default(),
             held: Vec::new(),
             held_bytes: 0,
@@ -194,7 +207,13 @@ impl Merge {
     fn newest(&self, candidates: &[usize]) -> usize {
         let observed = |index: &usize| {
             let input = self.input(*index);
-            (input.synced_at.value(input.row), *index)
+            let synced_at = input.synced_at.value(input.row);
+            let synced_at = match (index, self.old_age) {
+                (0, OldAge::Superseded) => i64::MIN,
+                (0, OldAge::AtLeast(time)) => synced_at.max(time),
+                _ => synced_at,
+            };
+            (synced_at, *index)
         };
         candidates.iter().copied().max_by_key(observed).expect("at least one candidate")
     }

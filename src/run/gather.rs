@@ -12,6 +12,7 @@ use crate::commit::state::{FileState, rejected_path};
 use crate::decode::findings::Findings;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::decode::{Decoded, Rejected};
+use crate::encode::merge::OldAge;
 use crate::error::{Error, Kind, Result};
 use crate::partition::{Grain, Partition, ROWS_PER_FILE, partition_at, split};
 use crate::plan::Coverage;
@@ -44,6 +45,8 @@ pub struct Gatherer {
     tables: Vec<Table>,
     /// The seconds that this run lists.
     listing: Range<i64>,
+    /// Whether pages are listed now; otherwise files are imported.
+    is_listing: bool,
     /// Whether absence from a complete listing means that Stripe has deleted the object.
     marks_vanished: bool,
     coverage: Coverage,
@@ -76,6 +79,7 @@ impl Gatherer {
         let grain = if resource.has_created { tables[0].state.grain } else { Some(Grain::Whole) };
         Ok(Gatherer {
             setup: setup.clone(),
+            is_listing: listing.is_some(),
             marks_vanished: listing.is_some() && resource.deletable,
             listing: listing.unwrap_or(0..i64::MAX),
             grain: grain.or_else(|| setup.grains.get(&resource.name).copied()),
@@ -265,6 +269,10 @@ impl Gatherer {
                 vanished: (may_mark && !is_child)
                     .then(|| (listed.clone(), self.setup.started_at.as_microsecond())),
                 replaced: table.replaced(&parents),
+                old_age: match self.is_listing {
+                    true => OldAge::Superseded,
+                    false => OldAge::AtLeast(table.state.listed_at.unwrap_or(i64::MIN)),
+                },
                 known,
             };
             let outcome = commit(Arc::new(job), gathered).await?;
@@ -312,6 +320,7 @@ impl Gatherer {
             table.state.schema_version = schema_version(&arrow_schema(&table.resource));
             if is_whole_list {
                 table.state.complete_until = Some(self.listing.end);
+                table.state.listed_at = Some(self.setup.started_at.as_microsecond());
             }
             if table.state != before {
                 table.write_state(&self.setup).await?;
@@ -360,6 +369,7 @@ impl Gatherer {
             options: self.setup.encode,
             vanished: None,
             replaced: None,
+            old_age: OldAge::Superseded,
             known: None,
         };
         let outcome = commit(Arc::new(job), Default::default()).await?;

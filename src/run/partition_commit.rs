@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::commit::state::FileState;
 use crate::commit::{Lake, ReplaceError, Staged, Version};
-use crate::encode::merge::{Absent, Changes, Merge};
+use crate::encode::merge::{Absent, Changes, Merge, OldAge};
 use crate::encode::{self, Written, old};
 use crate::error::{Error, Kind, Result};
 use crate::partition::Partition;
@@ -31,6 +31,7 @@ pub struct Job {
     pub vanished: Option<(Range<i64>, i64)>,
     /// For a child: the column of the parent's id, and the parents that were observed.
     pub replaced: Option<(String, Arc<HashSet<String>>)>,
+    pub old_age: OldAge,
     /// What the state knows of the file.
     pub known: Option<FileState>,
 }
@@ -81,7 +82,7 @@ pub async fn commit(job: Arc<Job>, gathered: Gathered) -> Result<Outcome> {
 }
 
 fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) -> Result<Merged> {
-    let Job { schema, options, vanished, replaced, known, .. } = job;
+    let Job { schema, options, vanished, replaced, old_age, known, .. } = job;
     let is_known = match (&old, known) {
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
@@ -89,7 +90,7 @@ fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) 
     let old = old.map(|file| old::open(file, schema)).transpose()?;
     let n_rows = gathered.n_rows + old.as_ref().map_or(0, |old| old.n_rows);
     let absent = Absent { vanished: vanished.clone(), replaced: replaced.clone() };
-    let mut merge = Merge::new(old.map(|old| old.run), gathered.runs()?, absent)?;
+    let mut merge = Merge::new(old.map(|old| old.run), gathered.runs()?, absent, *old_age)?;
     let sink = BufWriter::new(staged.writer());
     let written = encode::write(sink, schema, &mut merge, n_rows, *options)?;
     Ok(Merged { changes: merge.changes(), is_known, written, staged })

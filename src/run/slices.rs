@@ -71,7 +71,7 @@ impl Shared {
             }
             open.sort_by_key(|(n_active, _)| *n_active);
             for (_, list) in open {
-                if let Some(slice) = list.slices.lock().expect("no panic while planning").next() {
+                if let Some(slice) = list.slices.lock().expect("no panic while planning").take() {
                     return Some((list.clone(), slice));
                 }
             }
@@ -147,7 +147,9 @@ impl Shared {
         self.changed.notify_waiters();
         let n_rows = envelope.n_objects as u64;
         list.n_rows.fetch_add(n_rows, Ordering::Relaxed);
-        (self.on_event)(Event::Rows { resource: list.resource.name.clone(), rows: n_rows, share: None });
+        if n_rows > 0 {
+            (self.on_event)(Event::Rows { resource: list.resource.name.clone(), rows: n_rows, share: None });
+        }
         (settled, is_passed)
     }
 

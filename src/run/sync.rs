@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fetch::limit::{Limits, Rate};
 use crate::fetch::retry::Policy;
 use crate::fetch::{Fetcher, Notice, Request, Transport};
-use crate::plan::Slices;
+use crate::plan::{FIRST_OBJECT, Slices};
 use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Message};
 use crate::run::report::{Report, RunRecord, TableReport};
@@ -50,6 +50,8 @@ struct Account {
     id: Option<String>,
     /// `None` where answers carry no `Date`, as behind some proxies.
     now: Option<i64>,
+    /// When the account was opened, for guessing where its objects begin.
+    created: Option<i64>,
 }
 
 /// Lists the resources into the lake.
@@ -90,7 +92,8 @@ async fn locked(
         livemode: Some(options.livemode),
         resources: options.resources.iter().map(|r| r.name.clone()).collect(),
     });
-    let mut report = read_all(setup, options, fetcher, listing).await?;
+    let mut report =
+        read_all(setup, options, fetcher, listing, account.created.unwrap_or(FIRST_OBJECT)).await?;
     if let Err(error) = sql::write_views(&setup.lake, &setup.catalog).await {
         report.failures.push(("views".to_owned(), error));
     }
@@ -146,11 +149,14 @@ fn fetcher(setup: &Setup, options: &Options, transport: Arc<dyn Transport>) -> F
 /// Asks for the account. A restricted key may not read it; the run then goes on without its id.
 async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account> {
     let warn = |message: String| (setup.on_event)(Event::Warning { message });
-    let id = match fetcher.object(&Request::new("/v1/account")).await {
-        Ok((account, _)) => account.get("id").and_then(|id| id.as_str()).map(str::to_owned),
+    let (id, created) = match fetcher.object(&Request::new("/v1/account")).await {
+        Ok((account, _)) => {
+            let id = account.get("id").and_then(|id| id.as_str()).map(str::to_owned);
+            (id, account.get("created").and_then(serde_json::Value::as_i64))
+        }
         Err(error) if error.is_forbidden() || error.kind() == Kind::Partial => {
             warn(format!("the account is not known: {error}"));
-            None
+            (None, None)
         }
         Err(error) => return Err(error),
     };
@@ -163,7 +169,7 @@ async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account> {
         Some(_) => {}
         None => warn("Stripe's answer has no Date: everything is listed, whatever its time".to_owned()),
     }
-    Ok(Account { id, now })
+    Ok(Account { id, now, created })
 }
 
 fn check_mode(known: Option<&(LakeInfo, Version)>, livemode: bool) -> Result<()> {
@@ -229,6 +235,7 @@ async fn read_all(
     options: &Options,
     fetcher: &Arc<Fetcher>,
     listing: Range<i64>,
+    first_object: i64,
 ) -> Result<Report> {
     let budget = Budget::new(setup.memory);
     let (stop, _) = watch::channel(false);
@@ -241,7 +248,7 @@ async fn read_all(
         lists.push(Arc::new(List {
             resource: resource.clone(),
             children: setup.children_of(resource),
-            slices: Mutex::new(Slices::new(listing.clone(), resource.created_filter)),
+            slices: Mutex::new(Slices::new(listing.clone(), resource.created_filter, first_object)),
             rows,
             failed: Mutex::new(None),
             has_failed: AtomicBool::new(false),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use stripelake::catalog::Resource;
 use stripelake::decode::schema::arrow_schema;
-use stripelake::encode::merge::{Absent, Changes, Merge, Run};
+use stripelake::encode::merge::{Absent, Changes, Merge, OldAge, Run};
 use stripelake::encode::{self, old};
 use stripelake::partition::{Grain, Partition, split};
 use stripelake::spool::{Budget, Spool};
@@ -34,7 +34,8 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
         let gathered = spool.take(&partition);
         let old: Option<Run> =
             files.get(&partition).map(|bytes| old::open(file(bytes), &schema).unwrap().run);
-        let mut merge = Merge::new(old, gathered.runs().unwrap(), Absent::default()).unwrap();
+        let mut merge =
+            Merge::new(old, gathered.runs().unwrap(), Absent::default(), OldAge::AtLeast(i64::MIN)).unwrap();
         let mut bytes = Vec::new();
         encode::write(&mut bytes, &schema, &mut merge, gathered.n_rows, encode::Options::default()).unwrap();
         changes.add(merge.changes());

@@ -26,10 +26,10 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     let selected = select(&setup.catalog, &resources, &exclude)?;
     let since = since.as_deref().map(parse_time).transpose()?;
     let until = until.as_deref().map(parse_time).transpose()?;
-    if let (Some(since), Some(until)) = (since, until) {
-        if since >= until {
-            return Err(Error::usage("expected --since before --until, got them the other way round"));
-        }
+    if let (Some(since), Some(until)) = (since, until)
+        && since >= until
+    {
+        return Err(Error::usage("expected --since before --until, got them the other way round"));
     }
     let key = find_key(global.api_key_file.as_deref(), &environment, &settings)?;
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
