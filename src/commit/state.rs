@@ -60,9 +60,6 @@ pub struct ResourceState {
     pub grain: Option<Grain>,
     /// Everything that was created before this second (Stripe's clock) has been listed.
     pub complete_until: Option<i64>,
-    /// When the last complete listing began, microseconds: rows that it found unchanged are this new.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listed_at: Option<i64>,
     pub schema_version: String,
     /// By folder name; `""` is the only file of a resource without partitions.
     pub partitions: BTreeMap<String, FileState>,
@@ -75,7 +72,6 @@ impl ResourceState {
             resource: resource.to_owned(),
             grain: None,
             complete_until: None,
-            listed_at: None,
             schema_version: schema_version.to_owned(),
             partitions: BTreeMap::new(),
         }

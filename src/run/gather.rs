@@ -271,7 +271,9 @@ impl Gatherer {
                 replaced: table.replaced(&parents),
                 old_age: match self.is_listing {
                     true => OldAge::Superseded,
-                    false => OldAge::AtLeast(table.state.listed_at.unwrap_or(i64::MIN)),
+                    false => {
+                        OldAge::AtLeast(table.state.complete_until.map_or(i64::MIN, |secs| secs * 1_000_000))
+                    }
                 },
                 known,
             };
@@ -320,7 +322,6 @@ impl Gatherer {
             table.state.schema_version = schema_version(&arrow_schema(&table.resource));
             if is_whole_list {
                 table.state.complete_until = Some(self.listing.end);
-                table.state.listed_at = Some(self.setup.started_at.as_microsecond());
             }
             if table.state != before {
                 table.write_state(&self.setup).await?;

@@ -37,7 +37,7 @@ async fn a_first_sync_holds_every_object_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_large_account_is_read_in_slices() {
-    let account = account(11, 1_000);
+    let account = account(11, 3_000);
     let table = Table::of(&account);
     let script = scripted(account);
     let lake = TestLake::new();

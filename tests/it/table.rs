@@ -119,7 +119,7 @@ fn list(name: &str, objects: &[Value], request: &Request) -> Response {
         |name: &str| request.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let second = |name: &str| parameter(name).map(|value| value.parse::<i64>().unwrap());
     let shown = |object: &&Value| {
-        parameter("active").is_none_or(|active| object["active"] == active)
+        parameter("active").is_none_or(|active| object["active"] == (active == "true"))
             && parameter("subscription").is_none_or(|id| object["subscription"] == id)
     };
     let in_window = |object: &&Value| match object["created"].as_i64() {
