@@ -82,7 +82,13 @@ impl Lake {
     ///
     /// `environment` supplies `AWS_*` for an object store. Nothing is read or written yet.
     pub fn open(location: &str, environment: &[(String, String)]) -> Result<Lake> {
+        if location.trim().is_empty() {
+            return Err(Error::usage("expected a folder or s3://bucket/prefix as lake, got nothing"));
+        }
         match location.split_once("://") {
+            None if location.starts_with("s3:") => {
+                Err(Error::usage(format!("expected s3://bucket/prefix, got \"{location}\"")))
+            }
             None => Ok(Lake::Local(LocalLake::new(location))),
             Some(("file", path)) => Ok(Lake::Local(LocalLake::new(path))),
             Some(("s3", rest)) => Ok(Lake::Remote(RemoteLake::s3(rest, environment)?)),

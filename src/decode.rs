@@ -92,7 +92,7 @@ pub fn without_position(error: &serde_json::Error) -> String {
 }
 
 /// An object that cannot be a row, byte for byte as sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rejected {
     pub resource: String,
     pub reason: String,
@@ -127,6 +127,9 @@ pub struct Decoded {
     pub parent: Option<RecordBatch>,
     /// One entry per child table, in the order given to [`Decoder::new`].
     pub children: Vec<Option<RecordBatch>>,
+    /// For each child table, the parents whose embedded list was there and read to its end: the rows
+    /// are all that these parents have.
+    pub closed: Vec<Vec<ParentRow>>,
     pub findings: Findings,
 }
 
@@ -169,6 +172,11 @@ impl Decoder {
         observed_at: i64,
     ) -> Result<Pushed, PageError> {
         self.push(body, observed_at, &Source::ChildPage(child, parent))
+    }
+
+    /// Notes that an embedded list that went on has been read to its end.
+    pub fn close_list(&mut self, child: usize, parent: ParentRow) {
+        self.tables.closed[child].push(parent);
     }
 
     fn push(&mut self, body: &[u8], observed_at: i64, source: &Source) -> Result<Pushed, PageError> {

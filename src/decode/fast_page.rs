@@ -203,7 +203,7 @@ impl Run<'_> {
     fn fast_item(&mut self, at: usize) -> Result<usize, Stop> {
         let Fast { template, children, tally, child_tallies, unnamed, child_unnamed, lists } =
             &mut *self.fast;
-        let Tables { options, rows, children: child_rows, .. } = &mut *self.tables;
+        let Tables { options, rows, children: child_rows, closed, .. } = &mut *self.tables;
         unnamed.clear();
         child_unnamed.iter_mut().for_each(Unnamed::clear);
         lists.clear();
@@ -234,7 +234,8 @@ impl Run<'_> {
                     observed_at: self.observed_at,
                 };
                 match embedded.list(list, &parent) {
-                    Ok(open) => self.pushed.open_lists.extend(open),
+                    Ok(Some(open)) => self.pushed.open_lists.push(open),
+                    Ok(None) => closed[child].push(parent.clone()),
                     Err(stop) => {
                         self.pushed.open_lists.truncate(n_open);
                         return Err(stop);

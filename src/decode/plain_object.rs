@@ -96,8 +96,11 @@ impl Tables {
             let at = item.decode(rows, shape, findings, &mut Vec::new(), self.options, Some(parent))?;
             after = Some(at.id);
         }
-        let parent = parent.clone();
-        Ok(list.has_more.then_some(OpenList { child, parent, url: list.url, after }))
+        if !list.has_more {
+            self.closed[child].push(parent.clone());
+            return Ok(None);
+        }
+        Ok(Some(OpenList { child, parent: parent.clone(), url: list.url, after }))
     }
 }
 

@@ -27,7 +27,7 @@ struct Required {
 }
 
 /// The parent of a child row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParentRow {
     pub id: String,
     /// Seconds.

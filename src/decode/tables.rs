@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::Resource;
 use crate::decode::findings::Findings;
-use crate::decode::rows::Rows;
+use crate::decode::rows::{ParentRow, Rows};
 use crate::decode::shape::Shape;
 use crate::decode::{Decoded, Options};
 
@@ -16,6 +16,8 @@ pub struct Tables {
     /// In the order of [`crate::decode::Decoder::new`].
     pub children: Vec<(Rows, Shape)>,
     pub findings: Findings,
+    /// For each child, the parents whose embedded list has been read to its end.
+    pub closed: Vec<Vec<ParentRow>>,
 }
 
 /// How many rows there were, to return to when an object or a page is refused.
@@ -23,6 +25,7 @@ pub struct Tables {
 pub struct Mark {
     n_rows: usize,
     n_children: Vec<usize>,
+    n_closed: Vec<usize>,
 }
 
 impl Tables {
@@ -35,6 +38,7 @@ impl Tables {
             shape: Shape::new(&resource.columns, &paths),
             children: children.iter().map(|c| (Rows::new(c), Shape::new(&c.columns, &[]))).collect(),
             findings: Findings::default(),
+            closed: vec![Vec::new(); children.len()],
         }
     }
 
@@ -42,6 +46,7 @@ impl Tables {
         Mark {
             n_rows: self.rows.table.n_rows,
             n_children: self.children.iter().map(|(rows, _)| rows.table.n_rows).collect(),
+            n_closed: self.closed.iter().map(Vec::len).collect(),
         }
     }
 
@@ -50,6 +55,9 @@ impl Tables {
         for ((rows, _), n_rows) in self.children.iter_mut().zip(&mark.n_children) {
             rows.truncate(*n_rows);
         }
+        for (closed, n) in self.closed.iter_mut().zip(&mark.n_closed) {
+            closed.truncate(*n);
+        }
     }
 
     /// All complete rows; empty afterwards.
@@ -57,6 +65,7 @@ impl Tables {
         Decoded {
             parent: self.rows.finish(),
             children: self.children.iter_mut().map(|(rows, _)| rows.finish()).collect(),
+            closed: self.closed.iter_mut().map(std::mem::take).collect(),
             findings: std::mem::take(&mut self.findings),
         }
     }

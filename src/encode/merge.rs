@@ -28,9 +28,26 @@ pub struct Absent {
     /// Objects created in these seconds were all listed: an absent one has vanished and is marked
     /// deleted, observed at this time (microseconds).
     pub vanished: Option<(Range<i64>, i64)>,
-    /// Rows whose parent is named here (by the column of this name) were replaced with their parent
-    /// and are gone.
-    pub replaced: Option<(String, Arc<HashSet<String>>)>,
+    /// For a child table, what became of the parents.
+    pub parents: Option<Parents>,
+}
+
+/// The parents of a child table's rows, which are replaced together with them.
+#[derive(Debug, Clone)]
+pub struct Parents {
+    /// The column of the parent's id.
+    pub key: String,
+    /// All rows of these are in the runs; an old one that is not is gone.
+    pub replaced: Arc<HashSet<String>>,
+    /// The old file has a newer observation of these: their rows in the runs are out of date.
+    pub outdated: Arc<HashSet<String>>,
+}
+
+impl Parents {
+    fn of<'a>(&self, batch: &'a RecordBatch, row: usize) -> &'a str {
+        let parent = batch.column_by_name(&self.key).expect("the catalog checks the parent's key");
+        parent.as_string::<i32>().value(row)
+    }
 }
 
 /// How old the rows of the old file count as, against observations in the runs.
@@ -130,6 +147,8 @@ pub struct Merge {
     heap: BinaryHeap<Reverse<(i64, String, usize)>>,
     absent: Absent,
     old_age: OldAge,
+    /// Ids that the old file has in a newer form than the runs.
+    outdated: HashSet<String>,
     changes: Changes,
     held: Vec<RecordBatch>,
     held_bytes: usize,
@@ -157,6 +176,7 @@ impl Merge {
             heap,
             absent,
             old_age,
+            outdated: HashSet::new(),
             changes: Changes::default(),
             held: Vec::new(),
             held_bytes: 0,
@@ -164,6 +184,11 @@ impl Merge {
             vanished_rows: Vec::new(),
             is_done: false,
         })
+    }
+
+    /// The ids that the old file has in a newer form, once the last batch was handed out.
+    pub fn take_outdated(&mut self) -> HashSet<String> {
+        std::mem::take(&mut self.outdated)
     }
 
     /// What has changed in the rows that were handed out so far.
@@ -182,8 +207,17 @@ impl Merge {
         candidates.sort_unstable();
         if candidates == [0] {
             self.keep_absent(created);
+        } else if self.is_outdated(&candidates) {
+            // What the old file has of the parent is newer, whether it has this row or not.
+            if candidates[0] == 0 {
+                self.changes.unchanged += 1;
+                self.keep(0);
+            }
         } else {
             let newest = self.newest(&candidates);
+            if newest == 0 && self.old_age != OldAge::Superseded {
+                self.outdated.insert(id.clone());
+            }
             let kept = self.compare_with_old(&candidates, newest);
             self.keep(kept);
         }
@@ -197,6 +231,12 @@ impl Merge {
             }
         }
         Ok(true)
+    }
+
+    fn is_outdated(&self, candidates: &[usize]) -> bool {
+        let Some(parents) = &self.absent.parents else { return false };
+        let input = self.input(candidates[candidates.len() - 1]);
+        parents.outdated.contains(parents.of(&input.batch, input.row))
     }
 
     fn input(&self, index: usize) -> &Input {
@@ -236,12 +276,10 @@ impl Merge {
 
     fn keep_absent(&mut self, created: i64) {
         let old = self.input(0);
-        if let Some((column, parents)) = &self.absent.replaced {
-            let parent = old.batch.column_by_name(column).expect("the catalog checks the parent's key");
-            if parents.contains(parent.as_string::<i32>().value(old.row)) {
-                self.changes.deleted += 1;
-                return;
-            }
+        let parents = self.absent.parents.as_ref();
+        if parents.is_some_and(|parents| parents.replaced.contains(parents.of(&old.batch, old.row))) {
+            self.changes.deleted += 1;
+            return;
         }
         let is_marked = old.batch.column_by_name(DELETED).is_some_and(|d| d.as_boolean().value(old.row));
         let has_vanished = match &self.absent.vanished {

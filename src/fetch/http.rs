@@ -33,7 +33,7 @@ pub struct Http {
 }
 
 impl Http {
-    /// `base` is https, or http on a loopback address; `config` has checked it.
+    /// `base` is https, or http on a loopback address, without a path.
     pub fn new(base: &str, key: &SecretString, stripe_version: &str) -> Result<Http> {
         let base = parse_base(base)?;
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
@@ -133,6 +133,9 @@ pub fn parse_base(base: &str) -> Result<Url> {
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     };
+    if !matches!(url.path(), "" | "/") || url.query().is_some() {
+        return Err(wrong("a path does not belong there"));
+    }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback => Ok(url),

@@ -1,15 +1,16 @@
 //! Turns the decoded batches of one resource into committed partitions, as soon as their spans are read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 
 use crate::catalog::Resource;
 use crate::commit::Version;
 use crate::commit::state::{FileState, rejected_path};
 use crate::decode::findings::Findings;
+use crate::decode::rows::ParentRow;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::decode::{Decoded, Rejected};
 use crate::encode::merge::OldAge;
@@ -57,9 +58,10 @@ pub struct Gatherer {
     /// Partitions that this run has committed. Absence from a second commit of one means nothing.
     committed: HashSet<Partition>,
     /// Parents observed, for replacing their children.
-    parents: HashMap<Partition, HashSet<String>>,
+    parents: HashMap<(Partition, usize), HashSet<String>>,
     findings: Findings,
-    rejected: Vec<Rejected>,
+    /// Each object once: where slices were cut, a page may be read twice.
+    rejected: BTreeSet<Rejected>,
     n_rejected_bytes: usize,
 }
 
@@ -90,7 +92,7 @@ impl Gatherer {
             committed: HashSet::new(),
             parents: HashMap::new(),
             findings: Findings::default(),
-            rejected: Vec::new(),
+            rejected: BTreeSet::new(),
             n_rejected_bytes: 0,
         })
     }
@@ -116,6 +118,7 @@ impl Gatherer {
             table.reload(&self.setup).await?;
         }
         let stored = self.tables[0].state.grain;
+        self.grain = self.grain.or(stored);
         if self.grain.is_some()
             && stored.is_some()
             && stored != self.grain
@@ -141,17 +144,20 @@ impl Gatherer {
 
     fn reject(&mut self, rejected: Vec<Rejected>) -> Result<()> {
         for object in rejected {
-            self.n_rejected_bytes += object.raw.len();
-            if let Some(table) = self.tables.iter_mut().find(|t| t.resource.name == object.resource) {
+            let (resource, n_bytes) = (object.resource.clone(), object.raw.len());
+            if !self.rejected.insert(object) {
+                continue;
+            }
+            self.n_rejected_bytes += n_bytes;
+            if let Some(table) = self.tables.iter_mut().find(|t| t.resource.name == resource) {
                 table.report.rejected += 1;
             }
-            self.rejected.push(object);
         }
         if self.n_rejected_bytes > MAX_REJECTED {
-            let reason = &self.rejected[0].reason;
+            let reason = self.rejected.first().map_or("", |object| &object.reason);
             return Err(Error::new(
                 Kind::Partial,
-                format!("too many objects cannot be rows, the first because: {reason}"),
+                format!("too many objects cannot be rows, one because: {reason}"),
             ));
         }
         Ok(())
@@ -197,12 +203,13 @@ impl Gatherer {
             self.findings.merge(decoded.findings);
             if let Some(batch) = decoded.parent {
                 for (partition, rows) in split(&batch, grain) {
-                    if self.tables.len() > 1 {
-                        let ids = rows.column_by_name("id").expect("every table has an id");
-                        let ids = ids.as_string::<i32>().iter().flatten().map(str::to_owned);
-                        self.parents.entry(partition).or_default().extend(ids);
-                    }
                     self.tables[0].spool.push(partition, rows)?;
+                }
+            }
+            for (child, closed) in decoded.closed.into_iter().enumerate() {
+                for ParentRow { id, created } in closed {
+                    let key = (grain.partition_of(created), child + 1);
+                    self.parents.entry(key).or_default().insert(id);
                 }
             }
             for (child, batch) in decoded.children.into_iter().enumerate() {
@@ -244,14 +251,14 @@ impl Gatherer {
     async fn commit_partition(&mut self, partition: Partition) -> Result<()> {
         self.record_grain().await?;
         self.remove_placeholders().await?;
-        let parents = Arc::new(self.parents.remove(&partition).unwrap_or_default());
+        let mut outdated = Arc::new(HashSet::new());
         let listed = self.listed_part(&partition);
         // An object that could not be a row is absent too, and yet not deleted.
-        let may_mark = self.committed.insert(partition)
-            && self.marks_vanished
-            && self.rejected.is_empty()
-            && self.coverage.contains(&listed);
+        let is_first = self.committed.insert(partition);
+        let may_mark =
+            is_first && self.marks_vanished && self.rejected.is_empty() && self.coverage.contains(&listed);
         for index in 0..self.tables.len() {
+            let replaced = self.parents.remove(&(partition, index)).unwrap_or_default();
             let table = &mut self.tables[index];
             let gathered = table.spool.take(&partition);
             let folder = partition.to_string();
@@ -268,9 +275,11 @@ impl Gatherer {
                 options: self.setup.encode,
                 vanished: (may_mark && !is_child)
                     .then(|| (listed.clone(), self.setup.started_at.as_microsecond())),
-                replaced: table.replaced(&parents),
+                parents: table.parents(replaced, &outdated),
+                // What came late, after a first commit of the partition, may be the older observation.
                 old_age: match self.is_listing {
-                    true => OldAge::Superseded,
+                    true if is_first => OldAge::Superseded,
+                    true => OldAge::AtLeast(i64::MIN),
                     false => {
                         OldAge::AtLeast(table.state.complete_until.map_or(i64::MIN, |secs| secs * 1_000_000))
                     }
@@ -279,6 +288,9 @@ impl Gatherer {
             };
             let outcome = commit(Arc::new(job), gathered).await?;
             table.report.add(outcome.changes);
+            if !is_child {
+                outdated = Arc::new(outcome.outdated);
+            }
             if let Some((written, version)) = outcome.written {
                 let file = FileState::new(&written, version.etag());
                 (self.setup.on_event)(Event::File {
@@ -369,7 +381,7 @@ impl Gatherer {
             partition,
             options: self.setup.encode,
             vanished: None,
-            replaced: None,
+            parents: None,
             old_age: OldAge::Superseded,
             known: None,
         };

@@ -59,21 +59,25 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
         let decoders = (0..n).map(|_| Decoder::new(resource, &children, options)).collect();
         let setup = setup.clone();
         let resource = resource.clone();
-        spawn_blocking(move || Reading { setup, resource, decoders, sender }.all(inputs))
+        spawn_blocking(move || Reading { setup, resource, decoders, sender, cut_off: None }.all(inputs))
     };
     while let Some(message) = messages.recv().await {
         gatherer.take(message).await?;
     }
     let read = reading.await.map_err(|e| Error::bug(format!("import: {e}")))?;
-    read.map_err(|error| error.lake("as it was"))?;
+    let cut_off = read.map_err(|error| error.lake("as it was"))?;
 
     let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock).await?;
     let committed = commit(setup, &mut gatherer).await;
     let mut report = Report { run_id: setup.run_id.clone(), ..Report::default() };
-    report.failures.extend(committed.err().map(|error| (resource.name.clone(), error)));
+    match (committed, cut_off) {
+        (Err(error), _) => report.failures.push((resource.name.clone(), error)),
+        (Ok(()), Some(error)) => report.failures.push((resource.name.clone(), error)),
+        (Ok(()), None) => report.complete.push(resource.name.clone()),
+    }
     report.tables = gatherer.reports();
     report.secs = started.elapsed().as_secs_f64();
-    finish(setup, guard, report, "import", 1).await
+    finish(setup, guard, report, "import").await
 }
 
 async fn commit(setup: &Setup, gatherer: &mut Gatherer) -> Result<()> {
@@ -94,15 +98,17 @@ struct Reading {
     resource: Arc<Resource>,
     decoders: Vec<Decoder>,
     sender: mpsc::Sender<Message>,
+    cut_off: Option<Error>,
 }
 
 impl Reading {
-    fn all(mut self, inputs: Vec<Input>) -> Result<()> {
+    /// `Some` when a list inside an object went on behind its file.
+    fn all(mut self, inputs: Vec<Input>) -> Result<Option<Error>> {
         for input in inputs {
             let Input { name, content, observed_at } = input;
             self.one(content, observed_at).map_err(|error| error.context(name))?;
         }
-        Ok(())
+        Ok(self.cut_off)
     }
 
     /// A file without a single row is not what it was taken for; one with some odd objects is.
@@ -117,9 +123,11 @@ impl Reading {
         let decoders = std::mem::take(&mut self.decoders);
         let (mut n_rows, mut first_reject) = (0, None);
         let refused = |chunk: RefusedChunk| self.refused(chunk);
-        let take = |part: Part| self.take(part, &mut n_rows, &mut first_reject);
+        let mut cut_off = None;
+        let take = |part: Part| self.take(part, &mut n_rows, &mut first_reject, &mut cut_off);
         let decoders = decode_all(decoders, observed_at, || chunks.next(), refused, take)?;
         self.decoders = decoders;
+        self.cut_off = self.cut_off.take().or(cut_off);
         match first_reject {
             Some(reason) if n_rows == 0 => Err(Error::usage(format!(
                 "expected objects of {}, got none that can be a row: {reason}",
@@ -130,15 +138,20 @@ impl Reading {
         }
     }
 
-    fn take(&self, part: Part, n_rows: &mut usize, first_reject: &mut Option<String>) -> Result<()> {
+    fn take(
+        &self,
+        part: Part,
+        n_rows: &mut usize,
+        first_reject: &mut Option<String>,
+        cut_off: &mut Option<Error>,
+    ) -> Result<()> {
         for Pushed { n_rows: rows, rejected, open_lists } in part.pushed {
             *n_rows += rows;
             if let Some(open) = open_lists.first() {
-                let message = format!(
-                    "{}: the file holds only the first part of its {}; the rest is not in the lake",
-                    open.parent.id, open.url
+                let what = format!("{}: the file holds only the first part of {}", open.parent.id, open.url);
+                cut_off.get_or_insert(
+                    Error::new(Kind::Partial, what).hint("the rest is read by stripelake sync"),
                 );
-                (self.setup.on_event)(Event::Warning { message });
             }
             let resource = self.resource.name.clone();
             (self.setup.on_event)(Event::Rows { resource, rows: rows as u64, share: None });

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::commit::state::FileState;
 use crate::commit::{Lake, ReplaceError, Staged, Version};
-use crate::encode::merge::{Absent, Changes, Merge, OldAge};
+use crate::encode::merge::{Absent, Changes, Merge, OldAge, Parents};
 use crate::encode::{self, Written, old};
 use crate::error::{Error, Kind, Result};
 use crate::partition::Partition;
@@ -29,8 +29,8 @@ pub struct Job {
     pub options: encode::Options,
     /// Seconds that were listed completely, and when; absent rows have vanished.
     pub vanished: Option<(Range<i64>, i64)>,
-    /// For a child: the column of the parent's id, and the parents that were observed.
-    pub replaced: Option<(String, Arc<HashSet<String>>)>,
+    /// For a child: what became of its parents.
+    pub parents: Option<Parents>,
     pub old_age: OldAge,
     /// What the state knows of the file.
     pub known: Option<FileState>,
@@ -39,12 +39,15 @@ pub struct Job {
 /// What became of the file.
 pub struct Outcome {
     pub changes: Changes,
+    /// The ids that the old file has in a newer form.
+    pub outdated: HashSet<String>,
     /// `None` when the file stayed as it was.
     pub written: Option<(Written, Version)>,
 }
 
 struct Merged {
     changes: Changes,
+    outdated: HashSet<String>,
     /// Whether the old file is the one that the state describes.
     is_known: bool,
     written: Written,
@@ -66,13 +69,13 @@ pub async fn commit(job: Arc<Job>, gathered: Gathered) -> Result<Outcome> {
         };
         let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
         let merged = merged.map_err(|error| error.context(path.clone()))?;
-        let Merged { changes, is_known, written, staged } = merged;
+        let Merged { changes, outdated, is_known, written, staged } = merged;
         let is_current = job.known.as_ref().is_some_and(|k| k.schema_version == written.schema_version);
         if changes.is_none() && is_known && is_current {
-            return Ok(Outcome { changes, written: None });
+            return Ok(Outcome { changes, outdated, written: None });
         }
         match job.lake.replace(&path, staged, &seen).await {
-            Ok(version) => return Ok(Outcome { changes, written: Some((written, version)) }),
+            Ok(version) => return Ok(Outcome { changes, outdated, written: Some((written, version)) }),
             Err(ReplaceError::Conflict) => {}
             Err(ReplaceError::Failed(error)) => return Err(error),
         }
@@ -82,18 +85,19 @@ pub async fn commit(job: Arc<Job>, gathered: Gathered) -> Result<Outcome> {
 }
 
 fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) -> Result<Merged> {
-    let Job { schema, options, vanished, replaced, old_age, known, .. } = job;
+    let Job { schema, options, vanished, parents, old_age, known, .. } = job;
     let is_known = match (&old, known) {
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
     };
     let old = old.map(|file| old::open(file, schema)).transpose()?;
     let n_rows = gathered.n_rows + old.as_ref().map_or(0, |old| old.n_rows);
-    let absent = Absent { vanished: vanished.clone(), replaced: replaced.clone() };
+    let absent = Absent { vanished: vanished.clone(), parents: parents.clone() };
     let mut merge = Merge::new(old.map(|old| old.run), gathered.runs()?, absent, *old_age)?;
     let sink = BufWriter::new(staged.writer());
     let written = encode::write(sink, schema, &mut merge, n_rows, *options)?;
-    Ok(Merged { changes: merge.changes(), is_known, written, staged })
+    let (changes, outdated) = (merge.changes(), merge.take_outdated());
+    Ok(Merged { changes, outdated, is_known, written, staged })
 }
 
 /// Whether the file is what the state says. It is not where a run ended between the file and the state;

@@ -42,6 +42,8 @@ pub struct Report {
     pub run_id: String,
     pub account: Option<String>,
     pub tables: Vec<TableReport>,
+    /// Resources that are in the lake completely.
+    pub complete: Vec<String>,
     pub failures: Vec<(String, Error)>,
     pub requests: u64,
     pub retries: u64,
@@ -54,14 +56,14 @@ impl Report {
     ///
     /// A failure that stops everything (destination, key, signal, budget) decides alone; otherwise a
     /// run that completed some resources is partial, and one that completed none fails as they did.
-    pub fn kind(&self, n_selected: usize) -> Option<Kind> {
+    pub fn kind(&self) -> Option<Kind> {
         let rejected = self.tables.iter().any(|table| table.rejected > 0);
         let first = self.failures.first().map(|(_, error)| error.kind());
         let decisive =
             self.failures.iter().find(|(_, error)| error.is_fatal()).map(|(_, error)| error.kind());
         match (decisive, first) {
             (Some(kind), _) => Some(kind),
-            (None, Some(kind)) if self.failures.len() >= n_selected => Some(kind),
+            (None, Some(kind)) if self.complete.is_empty() => Some(kind),
             (None, Some(_)) => Some(Kind::Partial),
             (None, None) if rejected => Some(Kind::Partial),
             (None, None) => None,

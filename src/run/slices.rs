@@ -158,6 +158,7 @@ impl Shared {
         let mut rejected = pushed.rejected;
         for open in &pushed.open_lists {
             rejected.extend(follow(&self.fetcher, &list.children[open.child], open, decoder).await?);
+            decoder.close_list(open.child, open.parent.clone());
         }
         if rejected.is_empty() {
             return Ok(());

@@ -74,7 +74,7 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
             return Err(error);
         }
     };
-    finish(setup, guard, report, "sync", options.resources.len()).await
+    finish(setup, guard, report, "sync").await
 }
 
 /// What a run does while it holds the lock.
@@ -106,14 +106,8 @@ async fn locked(
 }
 
 /// Records the run in the lake and gives the lock back.
-pub async fn finish(
-    setup: &Setup,
-    guard: Guard,
-    mut report: Report,
-    command: &str,
-    n_selected: usize,
-) -> Result<Report> {
-    let kind = report.kind(n_selected);
+pub async fn finish(setup: &Setup, guard: Guard, mut report: Report, command: &str) -> Result<Report> {
+    let kind = report.kind();
     let record = RunRecord::new(&report, command, setup.started_at, kind);
     let written = setup.lake.write_json(&run_path(&setup.run_id), &record, &Version::Absent).await;
     if let Err(error) = written {
@@ -193,6 +187,12 @@ fn check_account(known: Option<&(LakeInfo, Version)>, account: Option<&str>) -> 
                 .lake("unchanged")
                 .hint("use another --lake for each mode and account"))
         }
+        (Some(expected), None) => Err(Error::new(
+            Kind::Auth,
+            format!("the lake belongs to account {expected}, and this key may not say whose it is"),
+        )
+        .lake("unchanged")
+        .hint("let the key read /v1/account, or use another --lake")),
         _ => Ok(()),
     }
 }
@@ -271,9 +271,14 @@ async fn read_all(
     drop(shared);
     let mut report = Report::default();
     for (list, gathering) in lists.into_iter().zip(gatherings) {
-        let (tables, error) = close(setup, list, gathering, interruption).await?;
-        report.tables.extend(tables.1);
-        report.failures.extend(error.map(|error| (tables.0, error)));
+        let is_read = list.slices.lock().expect("no panic while planning").is_done();
+        let (name, tables, error) = close(setup, list, gathering, is_read, interruption).await?;
+        report.tables.extend(tables);
+        match error {
+            Some(error) => report.failures.push((name, error)),
+            None if is_read => report.complete.push(name),
+            None => {}
+        }
     }
     if let Some(kind) = interruption {
         report.failures.insert(0, ("run".to_owned(), Error::new(kind, "interrupted by a signal")));
@@ -325,11 +330,11 @@ async fn close(
     setup: &Setup,
     list: Arc<List>,
     gathering: Gathering,
+    is_read: bool,
     interruption: Option<Kind>,
-) -> Result<((String, Vec<TableReport>), Option<Error>)> {
+) -> Result<(String, Vec<TableReport>, Option<Error>)> {
     let resource = list.resource.clone();
     let failed = list.failed.lock().expect("no panic while storing").take();
-    let is_read = list.slices.lock().expect("no panic while planning").is_done();
     if failed.is_none() && is_read {
         // A gatherer that has failed is gone; its own error is the one to report.
         let _ = list.rows.send(Message::Complete).await;
@@ -352,7 +357,7 @@ async fn close(
         None if is_read => (setup.on_event)(done(&resource, &tables[0])),
         None => {}
     }
-    Ok(((resource.name.clone(), tables), error))
+    Ok((resource.name.clone(), tables, error))
 }
 
 fn done(resource: &Resource, table: &TableReport) -> Event {

@@ -7,6 +7,7 @@ use crate::catalog::Resource;
 use crate::commit::Version;
 use crate::commit::state::{ResourceState, state_path};
 use crate::decode::schema::{arrow_schema, schema_version};
+use crate::encode::merge::Parents;
 use crate::error::Result;
 use crate::run::Setup;
 use crate::run::report::TableReport;
@@ -33,11 +34,13 @@ impl Table {
         Ok(table)
     }
 
-    /// For a child: the column of its parent's id and the parents whose rows are all here. A row that
-    /// was refused is absent and yet not gone, so nothing is taken away then.
-    pub fn replaced(&self, parents: &Arc<HashSet<String>>) -> Option<(String, Arc<HashSet<String>>)> {
-        let parent = self.resource.parent.as_ref().filter(|_| self.report.rejected == 0)?;
-        Some((parent.key.clone(), parents.clone()))
+    /// For a child: what became of its parents. A row that was refused is absent and yet not gone, so
+    /// nothing is taken away then.
+    pub fn parents(&self, replaced: HashSet<String>, outdated: &Arc<HashSet<String>>) -> Option<Parents> {
+        let parent = self.resource.parent.as_ref()?;
+        let mut replaced = if self.report.rejected == 0 { replaced } else { HashSet::new() };
+        replaced.retain(|id| !outdated.contains(id));
+        Some(Parents { key: parent.key.clone(), replaced: Arc::new(replaced), outdated: outdated.clone() })
     }
 
     /// Reads the state again; another run may have ended since.

@@ -158,3 +158,35 @@ def test_an_unknown_resource_is_refused_with_the_near_one(home):
     (home / "x.ndjson").write_text("{}\n")
     imported("charge", home / "unknown", home / "x.ndjson").expect(2).expect_said("charges")
     assert not (home / "unknown").exists()
+
+
+def subscription(items, **more):
+    """One subscription with these item ids, as an archive holds it."""
+    data = [{"id": i, "object": "subscription_item", "created": 1679609768} for i in items]
+    listed = {"object": "list", "data": data, "has_more": False, "url": "/v1/subscription_items"}
+    return {"id": "sub_1", "object": "subscription", "created": 1679609767, "items": listed} | more
+
+
+def test_an_old_archive_takes_no_item_of_a_subscription_back_in_time(home):
+    lake = home / "items-in-time"
+    late, early, bare = home / "late.json", home / "early.json", home / "bare.json"
+    late.write_text(json.dumps(subscription(["si_1", "si_2"])))
+    early.write_text(json.dumps(subscription(["si_0"])))
+    without = subscription([])
+    del without["items"]
+    bare.write_text(json.dumps(without))
+    held = f"select id from read_parquet('{lake}/subscription_items/**/*.parquet') order by id"
+    times = [(late, "2026-09-30"), (early, "2026-09-22"), (bare, "2026-10-01")]
+    for path, observed_at in times:
+        harness.run("import", "subscriptions", path, "--lake", lake, "--observed-at", observed_at).expect(0)
+        with duck.connect() as con:
+            assert con.execute(held).fetchall() == [("si_1",), ("si_2",)], path.name
+
+
+def test_an_archive_with_the_first_part_of_a_list_is_not_complete(home):
+    path = home / "part.json"
+    part = subscription(["si_1"])
+    part["items"]["has_more"] = True
+    path.write_text(json.dumps(part))
+    outcome = harness.run("import", "subscriptions", path, "--lake", home / "part").expect(3)
+    outcome.expect_said("first part")

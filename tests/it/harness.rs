@@ -132,7 +132,7 @@ impl TestLake {
     /// Runs and expects exit 0, and an intact lake.
     pub async fn sync_completely(&self, transport: Arc<dyn Transport>) -> Report {
         let report = self.sync(transport).await.unwrap();
-        check_kind(&report, self.catalog.listed().count(), None);
+        check_kind(&report, None);
         self.check_intact().await;
         report
     }
@@ -294,8 +294,8 @@ fn check_partition(path: &str, table: &str, row: &Row) {
 
 /// I8: the exit is what it should be, and nothing is missing without a word.
 #[track_caller]
-pub fn check_kind(report: &Report, n_selected: usize, expected: Option<Kind>) {
-    let kind = report.kind(n_selected);
+pub fn check_kind(report: &Report, expected: Option<Kind>) {
+    let kind = report.kind();
     assert_eq!(kind, expected, "{:?}", report.failures);
     let rejected = report.tables.iter().any(|table| table.rejected > 0);
     assert_eq!(kind.is_none(), report.failures.is_empty() && !rejected, "I8");

@@ -59,7 +59,7 @@ proptest! {
             let mut runs = 0;
             loop {
                 let options = Options { concurrency, ..lake.options() };
-                let complete = lake.sync_with(options, script.clone()).await.is_ok_and(|r| r.kind(6).is_none());
+                let complete = lake.sync_with(options, script.clone()).await.is_ok_and(|r| r.kind().is_none());
                 lake.check_intact().await;
                 if complete {
                     break;

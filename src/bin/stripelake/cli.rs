@@ -34,10 +34,10 @@ pub struct Global {
     #[arg(long, value_name = "PATH", global = true, env = "STRIPELAKE_API_KEY_FILE")]
     pub api_key_file: Option<PathBuf>,
     /// Print no progress and no result, only warnings and errors
-    #[arg(short, long, global = true, env = "STRIPELAKE_QUIET")]
+    #[arg(short, long, global = true, env = "STRIPELAKE_QUIET", value_parser = clap::builder::FalseyValueParser::new())]
     pub quiet: bool,
     /// Also print retries and every file written
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "STRIPELAKE_VERBOSE")]
     pub verbose: u8,
 }
 
@@ -79,7 +79,7 @@ pub struct Writing {
     #[arg(long, value_name = "MB", default_value_t = 128, env = "STRIPELAKE_MEMORY", value_parser = clap::value_parser!(u32).range(8..))]
     pub memory: u32,
     /// Print events as NDJSON on stdout instead of a table
-    #[arg(long, env = "STRIPELAKE_JSON")]
+    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,
     /// How to show progress on stderr
     #[arg(long, value_name = "HOW", default_value = "auto", env = "STRIPELAKE_PROGRESS")]
@@ -111,7 +111,7 @@ pub struct Sync {
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', env = "STRIPELAKE_EXCLUDE")]
     pub exclude: Vec<String>,
     /// List everything again, also what is known
-    #[arg(long, env = "STRIPELAKE_FULL")]
+    #[arg(long, env = "STRIPELAKE_FULL", value_parser = clap::builder::FalseyValueParser::new())]
     pub full: bool,
     /// Only objects created at or after this time (2026-11-23, 2026-11-23T02:00:00Z, unix seconds)
     #[arg(long, value_name = "TIME", env = "STRIPELAKE_SINCE")]
@@ -146,7 +146,7 @@ pub struct Import {
 #[derive(Debug, Args)]
 pub struct Resources {
     /// As JSON
-    #[arg(long, env = "STRIPELAKE_JSON")]
+    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,
 }
 
@@ -155,7 +155,7 @@ pub struct Schema {
     /// The table [default: all]
     pub resource: Option<String>,
     /// As JSON, with the path of every column
-    #[arg(long, env = "STRIPELAKE_JSON")]
+    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,
 }
 
@@ -198,7 +198,7 @@ pub struct FakeStripe {
     #[arg(long, value_name = "PORT", default_value_t = 0, env = "STRIPELAKE_PORT")]
     pub port: u16,
     /// An account of live mode
-    #[arg(long, env = "STRIPELAKE_LIVEMODE")]
+    #[arg(long, env = "STRIPELAKE_LIVEMODE", value_parser = clap::builder::FalseyValueParser::new())]
     pub livemode: bool,
     /// Accept only this key, named by a file that holds it
     #[arg(long, value_name = "PATH", env = "STRIPELAKE_ACCEPT_KEY_FILE")]
@@ -207,10 +207,10 @@ pub struct FakeStripe {
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', env = "STRIPELAKE_DENY")]
     pub deny: Vec<String>,
     /// Print url, key and account as one line of JSON
-    #[arg(long, env = "STRIPELAKE_JSON")]
+    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,
     /// End when stdin is closed, so that the server never outlives its parent
-    #[arg(long, env = "STRIPELAKE_UNTIL_STDIN_CLOSES")]
+    #[arg(long, env = "STRIPELAKE_UNTIL_STDIN_CLOSES", value_parser = clap::builder::FalseyValueParser::new())]
     pub until_stdin_closes: bool,
 }
 

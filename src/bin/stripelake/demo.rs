@@ -28,7 +28,6 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
     let Demo { dir, account, progress } = flags;
     let catalog = Arc::new(Catalog::embedded()?);
     let resources: Vec<_> = catalog.listed().cloned().collect();
-    let n_selected = resources.len();
     // Demo and account share their present, so the clocks agree on any day.
     let started_at = Timestamp::from_second(NOW).expect("a constant time");
     let location = dir.display().to_string();
@@ -79,7 +78,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
         server.abort();
         report
     })?;
-    let kind = output::report(&report, n_selected, false, global.quiet)?;
+    let kind = output::report(&report, false, global.quiet);
     if kind.is_none() && !global.quiet {
         output::out(&next_steps(&location));
     }

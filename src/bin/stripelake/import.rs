@@ -20,10 +20,16 @@ pub fn run(global: &Global, flags: Import) -> Result<Option<Kind>> {
         return Err(Error::usage(format!("{} come with their {}", resource.name, parent.resource))
             .hint(format!("import {}", parent.resource)));
     }
-    let observed_at = observed_at.as_deref().map(parse_time).transpose()?.map(|secs| secs * 1_000_000);
+    let observed_at = observed_at.as_deref().map(parse_time).transpose()?.map(micros).transpose()?;
     let inputs = files.into_iter().map(|file| input(file, observed_at)).collect::<Result<Vec<_>>>()?;
     let report = setup::runtime()?.block_on(import(&setup, &resource, inputs))?;
-    output::report(&report, 1, writing.json, global.quiet)
+    Ok(output::report(&report, writing.json, global.quiet))
+}
+
+/// Seconds as microseconds; nothing is observed in the future.
+fn micros(secs: i64) -> Result<i64> {
+    let micros = secs.checked_mul(1_000_000).filter(|micros| *micros <= Timestamp::now().as_microsecond());
+    micros.ok_or_else(|| Error::usage("expected --observed-at in the past, got a time to come"))
 }
 
 /// A file's own time is the best guess of when its objects were read, so that importing an archive
@@ -40,6 +46,7 @@ fn input(file: PathBuf, observed_at: Option<i64>) -> Result<Input> {
     }
     let changed = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     let changed = changed.map(|d| d.as_micros() as i64);
-    let observed_at = observed_at.or(changed).unwrap_or_else(|| Timestamp::now().as_microsecond());
+    let now = Timestamp::now().as_microsecond();
+    let observed_at = observed_at.or(changed).unwrap_or(now).min(now);
     Ok(Input { name, content: Content::File(file), observed_at })
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use indicatif::{HumanBytes, HumanCount};
-use stripelake::error::{Error, Kind, Result};
+use stripelake::error::{Error, Kind};
 use stripelake::redact::shown;
 use stripelake::run::report::{Report, TableReport};
 
@@ -60,18 +60,17 @@ pub fn complete(report: &Report) -> String {
 }
 
 /// Shows the outcome of a run that writes a lake, and says what its exit code is.
-pub fn report(report: &Report, n_selected: usize, is_json: bool, is_quiet: bool) -> Result<Option<Kind>> {
-    let kind = report.kind(n_selected);
+pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
+    let kind = report.kind();
     for table in &report.tables {
         for (path, n) in &table.mistyped {
             let path = shown(path, 100);
             eprintln!("warning: {}.{path}: {n} values of another type; they are in _extra", table.table);
         }
         if table.rejected > 0 {
-            eprintln!(
-                "error: {}: {} objects could not be rows; they are kept in _stripelake/rejected/{}",
-                table.table, table.rejected, report.run_id
-            );
+            let TableReport { table, rejected, .. } = table;
+            eprintln!("error: {table}: {rejected} objects could not be rows");
+            eprintln!("  kept in:     _stripelake/rejected/{}", report.run_id);
         }
     }
     if is_json {
@@ -82,23 +81,21 @@ pub fn report(report: &Report, n_selected: usize, is_json: bool, is_quiet: bool)
             out(&format!("{}\n", complete(report)));
         }
     }
-    let failed: Vec<&str> = report.failures.iter().map(|(name, _)| name.as_str()).collect();
     for (name, failure) in &report.failures {
         eprintln!("error: {name}: {}", shown(&failure.to_string(), 1000));
         if let Some(hint) = failure.hint_text() {
             eprintln!("  fix:         {}", shown(hint, 500));
         }
     }
-    if let Some(kind) = kind.filter(|_| !failed.is_empty()) {
-        let n_complete = n_selected.saturating_sub(failed.len());
-        let lake = match n_complete {
-            0 => "as it was, but for partitions that were finished".to_owned(),
-            n => format!("complete for the other {n} of {n_selected} resources"),
+    if let Some(kind) = kind {
+        let lake = match report.complete.as_slice() {
+            [] => "no resource was finished; partitions that were written are whole".to_owned(),
+            names => format!("complete for {}", names.join(", ")),
         };
         eprintln!("  your lake:   {lake}");
         eprintln!("  exit:        {}", kind.exit_code());
     }
-    Ok(kind)
+    kind
 }
 
 fn summary(report: &Report, kind: Option<Kind>) -> serde_json::Value {
@@ -110,6 +107,7 @@ fn summary(report: &Report, kind: Option<Kind>) -> serde_json::Value {
         "requests": report.requests,
         "retries": report.retries,
         "tables": report.tables,
+        "complete": report.complete,
         "failures": report.failures.iter().map(|(name, error)| serde_json::json!({
             "resource": name,
             "error": shown(&error.to_string(), 1000),

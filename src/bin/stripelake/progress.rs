@@ -68,9 +68,7 @@ impl Bars {
     fn bar(&self, resource: &str) -> ProgressBar {
         let mut bars = self.by_resource.lock().expect("no panic while drawing");
         let new = || {
-            let style = ProgressStyle::with_template(
-                "{prefix:22} {spinner} {human_pos:>12} rows {per_sec:>14} {msg}",
-            );
+            let style = ProgressStyle::with_template("{prefix:22} {spinner} {human_pos:>12} rows {msg}");
             let bar = ProgressBar::new_spinner().with_style(style.expect("a constant template"));
             self.all.add(bar.with_prefix(resource.to_owned()))
         };

@@ -35,7 +35,6 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
     let http = Http::new(settings.api_base(), &key.secret, version)?;
     let rate = settings.rate()?;
-    let n_selected = selected.len();
     let report = setup::runtime()?.block_on(async {
         let options = Options {
             resources: selected,
@@ -49,7 +48,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
         };
         sync(&setup, options, Arc::new(http)).await
     })?;
-    output::report(&report, n_selected, writing.json, global.quiet)
+    Ok(output::report(&report, writing.json, global.quiet))
 }
 
 /// The resources that were named, or all that have a list, less those excluded.
