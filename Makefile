@@ -15,19 +15,19 @@ help: ## list these targets
 	@sed -n 's/^\([a-z.][a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(TOOLS) ## build, fill demo-lake from a fake account, show a first DuckDB query
-	$(CARGO) build --locked --bins --tests
+	$(CARGO) build --locked --bins --tests --target-dir target
 	target/debug/stripelake demo $(DEMO_LAKE)
 	.venv/bin/python tests/acceptance/first_query.py $(DEMO_LAKE)
 
 test: test-fast acceptance ## every test: cargo's, then the real binary against DuckDB and S3
 
 test-fast: ## cargo's tests only
-	$(CARGO) test --locked
+	$(CARGO) test --locked --target-dir target
 
 # Building bins together with tests gives them the same features as `cargo test` does,
 # so no dependency is compiled twice.
 acceptance: $(TOOLS) ## the real binary against DuckDB, pyarrow, Polars and SeaweedFS
-	$(CARGO) build --locked --bins --tests
+	$(CARGO) build --locked --bins --tests --target-dir target
 	STRIPELAKE_BIN=$(abspath $(STRIPELAKE_BIN)) .venv/bin/python -B -m pytest tests/acceptance $(PYTEST_ARGS)
 
 check: ## what must hold before a commit: format, lints, all tests

@@ -106,7 +106,8 @@ impl Lake {
         }
     }
 
-    /// Makes sure that files can be written, before anything else is done.
+    /// Finds out early that a local folder cannot be written, or that a bucket cannot be reached; whether
+    /// a bucket may be written shows when the lease is taken.
     pub async fn check_writable(&self) -> Result<()> {
         match self {
             Lake::Local(lake) => lake.check_writable(),

@@ -56,7 +56,7 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
                 format!("{hello}\n")
             }
             false => format!(
-                "Fake Stripe account {} on {url}\n  STRIPE_API_KEY={shown_key} stripelake sync --api-base {url}\n",
+                "Fake Stripe account {} on {url}\n  STRIPE_API_KEY={shown_key} stripelake sync --api-base {url} --rate unlimited\n",
                 account.id()
             ),
         });
