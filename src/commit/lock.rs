@@ -99,10 +99,22 @@ async fn renew(lake: RemoteLake, run_id: String, epoch: u64, mut version: Versio
         tokio::time::sleep(LEASE / 3).await;
         match lake.put_if(&lease_path(), lease(&run_id, epoch), &version).await {
             Ok(Some(next)) => version = next,
-            Ok(None) => return,
+            // The answer to an earlier renewal may have been lost: then the lease is still ours.
+            Ok(None) => match held(&lake, &run_id).await {
+                Ok(Some(present)) => version = present,
+                Ok(None) => return,
+                Err(_) => {}
+            },
             Err(_) => {}
         }
     }
+}
+
+/// The version of the lease, if this run holds it.
+async fn held(lake: &RemoteLake, run_id: &str) -> Result<Option<Version>> {
+    let Some((bytes, version)) = lake.read_bytes(&lease_path()).await? else { return Ok(None) };
+    let is_ours = serde_json::from_slice::<Lease>(&bytes).is_ok_and(|lease| lease.run_id == run_id);
+    Ok(is_ours.then_some(version))
 }
 
 impl Guard {
@@ -110,11 +122,8 @@ impl Guard {
     pub async fn release(self) {
         if let Guard::Remote { lake, run_id, renewal } = &self {
             renewal.abort();
-            if let Ok(Some((bytes, _))) = lake.read_bytes(&lease_path()).await {
-                let is_ours = serde_json::from_slice::<Lease>(&bytes).is_ok_and(|l| l.run_id == *run_id);
-                if is_ours {
-                    let _ = lake.remove(&lease_path()).await;
-                }
+            if let Ok(Some(_)) = held(lake, run_id).await {
+                let _ = lake.remove(&lease_path()).await;
             }
         }
     }

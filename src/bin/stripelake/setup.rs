@@ -26,8 +26,12 @@ pub fn lake(settings: &Settings) -> Result<Lake> {
 pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<Setup> {
     let Writing { lake: _, wait_lock, zstd_level, memory, json, progress } = writing;
     let started_at = Timestamp::now();
+    let catalog = Catalog::embedded()?;
+    for name in settings.resources.keys() {
+        catalog.resolve(name).map_err(|error| error.context(format!("[resources.{name}]")))?;
+    }
     Ok(Setup {
-        catalog: Arc::new(Catalog::embedded()?),
+        catalog: Arc::new(catalog),
         lake: Arc::new(lake(settings)?),
         run_id: run_id(started_at),
         started_at,
