@@ -11,7 +11,7 @@ use crate::decode::number;
 use crate::decode::scan::{Broken, balanced_end, raw_value, short_int, skip_space, string_end};
 use crate::decode::shape::{MAX_DEPTH, SECRET_SUFFIX};
 use crate::decode::step::{
-    Step, Stop, expect, literal, must, next_item, put_bool, put_if, put_int, put_string, unescape,
+    Step, Stop, expect, literal, must, next_in, put_bool, put_if, put_int, put_string, unescape,
 };
 use crate::decode::template::{Goal, Kind, Next, Template};
 use crate::decode::unnamed::Unnamed;
@@ -242,11 +242,10 @@ impl Reader<'_> {
                     _ => return Err(Stop::Unusual),
                 };
                 *n_entries += 1;
-                at = skip_space(bytes, at);
-                match bytes.get(at) {
-                    Some(b',') => at = skip_space(bytes, at + 1),
-                    Some(b'}') => break,
-                    _ => return Err(Broken::new(at, "expected , or }").into()),
+                let has_more;
+                (at, has_more) = next_in(bytes, at, b'}')?;
+                if !has_more {
+                    break;
                 }
             }
         }
@@ -271,12 +270,10 @@ impl Reader<'_> {
                     _ => return Err(Stop::Unusual),
                 };
                 *n_items += 1;
-                match next_item(bytes, at)? {
-                    (more_at, true) => at = more_at,
-                    (end, false) => {
-                        at = end;
-                        break;
-                    }
+                let has_more;
+                (at, has_more) = next_in(bytes, at, b']')?;
+                if !has_more {
+                    break;
                 }
             }
         }
@@ -308,12 +305,10 @@ impl Reader<'_> {
                 at = reader.object(at + 1, 0)?;
                 must(unnamed.is_empty())?;
                 items.n_rows += 1;
-                match next_item(bytes, at)? {
-                    (more_at, true) => at = more_at,
-                    (end, false) => {
-                        at = end;
-                        break;
-                    }
+                let has_more;
+                (at, has_more) = next_in(bytes, at, b']')?;
+                if !has_more {
+                    break;
                 }
             }
         }

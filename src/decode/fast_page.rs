@@ -5,7 +5,7 @@ use crate::decode::plain_object::{Object, Refused};
 use crate::decode::plain_page::{self, Source};
 use crate::decode::rows::{ParentRow, Rows};
 use crate::decode::scan::{Broken, raw_value, skip_space, string_end};
-use crate::decode::step::Stop;
+use crate::decode::step::{Stop, next_in};
 use crate::decode::tables::Tables;
 use crate::decode::template::Template;
 use crate::decode::unnamed::{Tally, Unnamed};
@@ -159,11 +159,10 @@ impl Run<'_> {
             return Ok(at + 1);
         }
         for row in 0.. {
-            at = skip_space(bytes, self.item(at, row)?);
-            match bytes.get(at) {
-                Some(b',') => at = skip_space(bytes, at + 1),
-                Some(b']') => break,
-                _ => return Err(Broken::new(at, "expected , or ]").into()),
+            let has_more;
+            (at, has_more) = next_in(bytes, self.item(at, row)?, b']')?;
+            if !has_more {
+                break;
             }
         }
         Ok(at + 1)
@@ -314,7 +313,8 @@ impl Embedded<'_> {
         let bytes = self.page.as_bytes();
         let mut at = skip_space(bytes, list.at + 1);
         let (mut has_more, mut url, mut after, mut has_data) = (None, String::new(), None, false);
-        while bytes.get(at) != Some(&b'}') {
+        let mut has_member = bytes.get(at) != Some(&b'}');
+        while has_member {
             let key_at = expect(bytes, at, b'"', "expected a key")?;
             let (key_end, _) = string_end(bytes, key_at)?;
             at = skip_space(bytes, key_end + 1);
@@ -343,12 +343,7 @@ impl Embedded<'_> {
                 "object" | "total_count" => raw_value(self.page, at)?.1,
                 _ => return Err(Stop::Unusual),
             };
-            at = skip_space(bytes, at);
-            match bytes.get(at) {
-                Some(b',') => at = skip_space(bytes, at + 1),
-                Some(b'}') => break,
-                _ => return Err(Broken::new(at, "expected , or }").into()),
-            }
+            (at, has_member) = next_in(bytes, at, b'}')?;
         }
         match (has_more, has_data) {
             (Some(true), true) => {
@@ -381,12 +376,12 @@ impl Embedded<'_> {
                 unnamed: self.unnamed,
                 children: &mut Vec::new(),
             };
-            at = skip_space(bytes, reader.object(at + 1, 0)?);
+            at = reader.object(at + 1, 0)?;
             end_row(self.rows, self.unnamed, self.options, self.observed_at, Some(parent))?;
-            match bytes.get(at) {
-                Some(b',') => at = skip_space(bytes, at + 1),
-                Some(b']') => return Ok((Some(self.rows.last_id().to_owned()), at + 1)),
-                _ => return Err(Broken::new(at, "expected , or ]").into()),
+            let has_more;
+            (at, has_more) = next_in(bytes, at, b']')?;
+            if !has_more {
+                return Ok((Some(self.rows.last_id().to_owned()), at + 1));
             }
         }
     }

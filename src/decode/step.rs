@@ -92,12 +92,13 @@ pub fn expect(bytes: &[u8], at: usize, byte: u8, what: &str) -> Step<()> {
     if bytes.get(at) == Some(&byte) { Ok(()) } else { Err(Broken::new(at, what).into()) }
 }
 
-/// Behind an item of an array: where the next one begins, or where the array ends.
-pub fn next_item(bytes: &[u8], at: usize) -> Step<(usize, bool)> {
+/// Behind an item of an array or a member of an object, which ends with `close`: where the next one
+/// begins, or where the whole ends.
+pub fn next_in(bytes: &[u8], at: usize, close: u8) -> Result<(usize, bool), Broken> {
     let at = skip_space(bytes, at);
     match bytes.get(at) {
         Some(b',') => Ok((skip_space(bytes, at + 1), true)),
-        Some(b']') => Ok((at, false)),
-        _ => Err(Broken::new(at, "expected , or ]").into()),
+        Some(byte) if *byte == close => Ok((at, false)),
+        _ => Err(Broken::new(at, &format!("expected , or {}", close as char))),
     }
 }

@@ -172,6 +172,10 @@ fn embedded_lists_are_decoded_alike() {
         let object = format!(r#"{{"id":"sub_1","object":"subscription","created":5,"items":{items}}}"#);
         let _ = both.check_page(format!(r#"{{"data":[{object},{object}]}}"#).as_bytes());
     }
+    for items in [r#"{"data":[],"has_more":false,}"#, r#"{"data":[],,"has_more":false}"#, r#"{,}"#] {
+        let object = format!(r#"{{"id":"sub_1","object":"subscription","created":5,"items":{items}}}"#);
+        assert!(both.check_page(format!(r#"{{"data":[{object}]}}"#).as_bytes()).is_err(), "{items}");
+    }
 }
 
 #[test]
