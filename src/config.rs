@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::error::{Error, Kind, Result};
@@ -256,11 +256,6 @@ pub fn refuse_keys_in_arguments<'a>(arguments: impl Iterator<Item = &'a str>) ->
         }
     }
     Ok(())
-}
-
-/// The key's kind and last four characters, for showing.
-pub fn shown_key(key: &Key) -> String {
-    crate::redact::without_keys(key.secret.expose_secret())
 }
 
 #[cfg(test)]

@@ -201,11 +201,11 @@ impl Fetcher {
         })
     }
 
-    /// One JSON object, and Stripe's clock when it answered.
-    pub async fn object(&self, request: &Request) -> Result<(serde_json::Value, Option<i64>), Error> {
+    /// One JSON object.
+    pub async fn object(&self, request: &Request) -> Result<serde_json::Value, Error> {
         let parse = |r: &Response| serde_json::from_slice(&r.body).map_err(|e| e.to_string());
         match self.get(request, parse).await {
-            Ok((response, value)) => Ok((value, response.headers.date)),
+            Ok((_, value)) => Ok(value),
             Err(FetchError::Failed(error)) => Err(error),
             Err(FetchError::CursorGone) => {
                 Err(Error::new(Kind::Partial, "expected an object, got resource_missing"))

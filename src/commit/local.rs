@@ -103,17 +103,6 @@ impl LocalLake {
         Ok(())
     }
 
-    /// Takes away what a failed run left behind in its own folders.
-    pub fn remove_temporaries(&self, folder: &str) {
-        let folder = self.path(folder);
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        let _ = fs::remove_dir(&folder);
-    }
-
     fn failed(&self, path: &str, error: io::Error) -> Error {
         let target = self.path(path);
         let hint = match error.kind() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
-use crate::catalog::{ColumnKind, Resource};
+use crate::catalog::Resource;
 use crate::decode::columns::{Column, Table};
 use crate::decode::json_text::Reject;
 use crate::decode::schema::arrow_schema;
@@ -157,10 +157,6 @@ impl Rows {
         self.synced_at.truncate(row);
         self.deleted.truncate(row);
         self.partition_at.truncate(row);
-    }
-
-    pub fn kind(&self, column: usize) -> &ColumnKind {
-        &self.resource.columns[column].kind
     }
 
     /// All complete rows: the table's schema and, last, `_partition_at` (seconds, `Int64`).

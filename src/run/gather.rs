@@ -268,11 +268,6 @@ impl Gatherer {
                 continue;
             }
             let job = Job {
-                lake: self.setup.lake.clone(),
-                table: table.resource.name.clone(),
-                schema: arrow_schema(&table.resource),
-                partition,
-                options: self.setup.encode,
                 vanished: (may_mark && !is_child)
                     .then(|| (listed.clone(), self.setup.started_at.as_microsecond())),
                 parents: table.parents(replaced, &outdated),
@@ -285,6 +280,7 @@ impl Gatherer {
                     }
                 },
                 known,
+                ..Job::new(&self.setup, &table.resource, partition)
             };
             let outcome = commit(Arc::new(job), gathered).await?;
             table.report.add(outcome.changes);
@@ -374,17 +370,7 @@ impl Gatherer {
             None => Grain::Year.partition_of(now),
         };
         let table = &mut self.tables[index];
-        let job = Job {
-            lake: self.setup.lake.clone(),
-            table: table.resource.name.clone(),
-            schema: arrow_schema(&table.resource),
-            partition,
-            options: self.setup.encode,
-            vanished: None,
-            parents: None,
-            old_age: OldAge::Superseded,
-            known: None,
-        };
+        let job = Job::new(&self.setup, &table.resource, partition);
         let outcome = commit(Arc::new(job), Default::default()).await?;
         if let Some((written, version)) = outcome.written {
             let file = FileState::new(&written, version.etag());

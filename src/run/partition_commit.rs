@@ -9,12 +9,15 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use tokio::task::spawn_blocking;
 
+use crate::catalog::Resource;
 use crate::commit::state::FileState;
 use crate::commit::{Lake, ReplaceError, Staged, Version};
+use crate::decode::schema::arrow_schema;
 use crate::encode::merge::{Absent, Changes, Merge, OldAge, Parents};
 use crate::encode::{self, Written, old};
 use crate::error::{Error, Kind, Result};
 use crate::partition::Partition;
+use crate::run::Setup;
 use crate::spool::Gathered;
 
 /// Merges again this often when other writers keep replacing the file.
@@ -34,6 +37,23 @@ pub struct Job {
     pub old_age: OldAge,
     /// What the state knows of the file.
     pub known: Option<FileState>,
+}
+
+impl Job {
+    /// A commit that takes nothing away: of one partition of a resource's table.
+    pub fn new(setup: &Setup, resource: &Resource, partition: Partition) -> Job {
+        Job {
+            lake: setup.lake.clone(),
+            table: resource.name.clone(),
+            schema: arrow_schema(resource),
+            partition,
+            options: setup.encode,
+            vanished: None,
+            parents: None,
+            old_age: OldAge::AtLeast(i64::MIN),
+            known: None,
+        }
+    }
 }
 
 /// What became of the file.

@@ -30,7 +30,6 @@ pub struct List {
     /// The first failure; readers of other slices stop at their next page.
     pub failed: Mutex<Option<Error>>,
     pub has_failed: AtomicBool,
-    pub n_rows: std::sync::atomic::AtomicU64,
 }
 
 impl List {
@@ -146,7 +145,6 @@ impl Shared {
         drop(slices);
         self.changed.notify_waiters();
         let n_rows = envelope.n_objects as u64;
-        list.n_rows.fetch_add(n_rows, Ordering::Relaxed);
         if n_rows > 0 {
             (self.on_event)(Event::Rows { resource: list.resource.name.clone(), rows: n_rows, share: None });
         }

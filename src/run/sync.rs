@@ -1,7 +1,7 @@
 //! Turns a Stripe account into the lake: lists everything, gathers, commits, and says what it did.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -144,7 +144,7 @@ fn fetcher(setup: &Setup, options: &Options, transport: Arc<dyn Transport>) -> F
 async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account> {
     let warn = |message: String| (setup.on_event)(Event::Warning { message });
     let (id, created) = match fetcher.object(&Request::new("/v1/account")).await {
-        Ok((account, _)) => {
+        Ok(account) => {
             let id = account.get("id").and_then(|id| id.as_str()).map(str::to_owned);
             (id, account.get("created").and_then(serde_json::Value::as_i64))
         }
@@ -252,7 +252,6 @@ async fn read_all(
             rows,
             failed: Mutex::new(None),
             has_failed: AtomicBool::new(false),
-            n_rows: AtomicU64::new(0),
         }));
     }
     let shared = Arc::new(Shared {
