@@ -9,6 +9,7 @@ pub mod columns;
 mod fast;
 mod fast_page;
 pub mod findings;
+mod jump;
 pub mod json_text;
 pub mod number;
 mod plain;
@@ -24,6 +25,7 @@ mod template;
 #[cfg(all(test, feature = "fake"))]
 mod tests;
 mod unnamed;
+mod walk;
 
 use std::sync::Arc;
 
@@ -181,7 +183,7 @@ impl Decoder {
 
     fn push(&mut self, body: &[u8], observed_at: i64, source: &Source) -> Result<Pushed, PageError> {
         self.n_bytes += body.len();
-        match (self.tables.options.path, std::str::from_utf8(body)) {
+        match (self.tables.options.path, simdutf8::basic::from_utf8(body)) {
             (Path::Fast, Ok(page)) => self.fast.push(&mut self.tables, page, observed_at, source),
             _ => plain_page::push(&mut self.tables, body, observed_at, source),
         }

@@ -8,13 +8,14 @@
 use crate::decode::columns::{Column, StructList, Table, TextList, TextMap};
 use crate::decode::json_text::{append_key, append_stored, depth};
 use crate::decode::number;
-use crate::decode::scan::{Broken, balanced_end, raw_value, short_int, skip_space, string_end};
+use crate::decode::scan::{Broken, balanced_end, raw_value, short_int, skip_space};
 use crate::decode::shape::{MAX_DEPTH, SECRET_SUFFIX};
 use crate::decode::step::{
     Step, Stop, expect, literal, must, next_in, put_bool, put_if, put_int, put_string, unescape,
 };
-use crate::decode::template::{Goal, Kind, Next, Template};
+use crate::decode::template::{Goal, Kind, Landing, Spot, Template};
 use crate::decode::unnamed::Unnamed;
+use crate::decode::walk::Arrival;
 
 /// An embedded list that is a child table: where its value begins.
 #[derive(Debug, Clone, Copy)]
@@ -33,91 +34,39 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads the object whose members begin at `at`, behind the brace, and returns the index behind it.
-    pub fn object(&mut self, mut at: usize, node: usize) -> Step<usize> {
+    /// Reads the row whose members begin at `at`, behind the brace, and returns the index behind it.
+    pub fn row(&mut self, mut at: usize) -> Step<usize> {
         let bytes = self.page.as_bytes();
-        let start = self.template.nodes[node].start();
-        let mut previous = start;
+        let mut before = self.template.start();
         loop {
-            let (next, behind) = match self.template.predict(bytes, at, node, previous) {
-                Some(hit) => hit,
-                None => self.read_key(at, node, previous, previous == start)?,
+            let jump = match self.unnamed.is_open() {
+                false => self.template.jump(bytes, at, before),
+                true => None,
             };
-            at = behind;
-            let Next::Entry(entry, goal) = next else { break };
+            let place;
+            (at, place) = match jump {
+                Some((Landing::Place(place), behind)) => (behind, place),
+                Some((Landing::End, behind)) => return Ok(behind),
+                None => match self.walk(at, before)? {
+                    Arrival::Value(at, place) => (at, place),
+                    Arrival::End(at) => return Ok(at),
+                },
+            };
             if bytes.get(at).is_some_and(|byte| *byte <= b' ') {
                 // The literal was learnt where less white space stood behind the colon.
                 at = skip_space(bytes, at);
             }
-            previous = entry as usize;
-            at = match goal {
-                Goal::Column { column, kind } => self.value(at, node, entry, column as usize, kind)?,
-                Goal::Node(child) => match bytes.get(at) {
-                    Some(b'{') => self.object(at + 1, child as usize)?,
-                    _ => self.null_or_mistyped(at, node, entry)?,
-                },
-                Goal::Child(child) => self.child_list(at, node, entry, child as usize)?,
+            at = match place.goal {
+                Goal::Column { column, kind } => self.value(at, place.spot, column as usize, kind)?,
+                Goal::Child(child) => self.child_list(at, place.spot, child as usize)?,
+                Goal::Node(_) => unreachable!("a walk enters objects"),
             };
-        }
-        if !self.unnamed.is_empty() {
-            self.close(node)?;
-        }
-        Ok(at)
-    }
-
-    /// The general path: separator, key, colon; keeps unknown members on the way, and learns.
-    #[cold]
-    #[inline(never)]
-    fn read_key(&mut self, at: usize, node: usize, previous: usize, is_first: bool) -> Step<(Next, usize)> {
-        let bytes = self.page.as_bytes();
-        let (mut at, mut from, mut is_first) = (at, Some(at), is_first);
-        loop {
-            let mut key_at = skip_space(bytes, at);
-            if bytes.get(key_at) == Some(&b'}') {
-                let literal = from.map(|from| &bytes[from..=key_at]);
-                self.learn(node, previous, literal, Next::End);
-                return Ok((Next::End, key_at + 1));
-            }
-            if !is_first {
-                expect(bytes, key_at, b',', "expected , or }")?;
-                key_at = skip_space(bytes, key_at + 1);
-            }
-            is_first = false;
-            expect(bytes, key_at, b'"', "expected a key")?;
-            let (key_end, has_escapes) = string_end(bytes, key_at + 1)?;
-            let mut value_at = skip_space(bytes, key_end + 1);
-            expect(bytes, value_at, b':', "expected :")?;
-            value_at = skip_space(bytes, value_at + 1);
-            let unescaped;
-            let key = match has_escapes {
-                false => &self.page[key_at + 1..key_end],
-                true => {
-                    unescaped = unescape(&self.page[key_at..=key_end]).ok_or(Stop::Unusual)?;
-                    unescaped.as_str()
-                }
-            };
-            if let Some(entry) = self.template.nodes[node].find(key) {
-                let goal = self.template.nodes[node].entries[entry as usize].1;
-                let literal = from.map(|from| &bytes[from..value_at]);
-                self.learn(node, previous, literal, Next::Entry(entry, goal));
-                return Ok((Next::Entry(entry, goal), value_at));
-            }
-            let (raw, end) = raw_value(self.page, value_at)?;
-            self.keep_unknown(node, key, raw)?;
-            at = end;
-            // A literal over an unknown member would skip it the next time.
-            from = None;
-        }
-    }
-
-    fn learn(&mut self, node: usize, previous: usize, literal: Option<&[u8]>, next: Next) {
-        if let Some(literal) = literal {
-            self.template.learn(node, previous, literal, next);
+            before = place.spot;
         }
     }
 
     #[inline(always)]
-    fn value(&mut self, at: usize, node: usize, entry: u16, column: usize, kind: Kind) -> Step<usize> {
+    fn value(&mut self, at: usize, spot: Spot, column: usize, kind: Kind) -> Step<usize> {
         let bytes = self.page.as_bytes();
         let row = self.table.n_rows;
         let Some(first) = bytes.get(at) else { return Err(Broken::new(at, "expected a value").into()) };
@@ -126,12 +75,12 @@ impl Reader<'_> {
             (Kind::Text | Kind::Ref, b'"') => self.text(at, column, row),
             (Kind::Int64, b'-' | b'0'..=b'9') => match short_int(bytes, at) {
                 Some((value, end)) => put_int(&mut self.table.columns[column], row, value, end),
-                None => self.careful(at, node, entry, column),
+                None => self.careful(at, spot, column),
             },
             (Kind::Timestamp, b'-' | b'0'..=b'9') => {
                 match short_int(bytes, at).and_then(|(v, end)| Some((v.checked_mul(1_000_000)?, end))) {
                     Some((value, end)) => put_int(&mut self.table.columns[column], row, value, end),
-                    None => self.careful(at, node, entry, column),
+                    None => self.careful(at, spot, column),
                 }
             }
             (Kind::Bool, b't') => {
@@ -145,7 +94,7 @@ impl Reader<'_> {
             (Kind::Structs, b'[') => self.struct_list(at + 1, column),
             // An expanded reference, or a value of another type, or one that needs more care.
             (Kind::Ref, b'{') => Err(Stop::Unusual),
-            _ => self.careful(at, node, entry, column),
+            _ => self.careful(at, spot, column),
         }
     }
 
@@ -160,11 +109,11 @@ impl Reader<'_> {
     /// Numbers with fractions, decimals, JSON columns, and values of another type.
     #[cold]
     #[inline(never)]
-    fn careful(&mut self, at: usize, node: usize, entry: u16, column: usize) -> Step<usize> {
+    fn careful(&mut self, at: usize, spot: Spot, column: usize) -> Step<usize> {
         let (raw, end) = raw_value(self.page, at)?;
         let row = self.table.n_rows;
         let is_text = raw.starts_with('"');
-        let is_json = matches!(self.goal_kind(node, entry), Some(Kind::Json));
+        let is_json = self.template.kind(spot) == Some(Kind::Json);
         let is_put = match &mut self.table.columns[column] {
             Column::Text(text) if is_json => {
                 let mut stored = String::new();
@@ -181,34 +130,27 @@ impl Reader<'_> {
             _ => false,
         };
         if !is_put {
-            self.keep_mistyped(node, entry, raw)?;
+            self.keep_mistyped(spot, raw)?;
         }
         if is_json {
-            self.check_depth(node, raw)?;
+            self.check_depth(self.template.node_of(spot), raw)?;
         }
         Ok(end)
     }
 
-    fn goal_kind(&self, node: usize, entry: u16) -> Option<Kind> {
-        match self.template.nodes[node].entries[entry as usize].1 {
-            Goal::Column { kind, .. } => Some(kind),
-            _ => None,
-        }
-    }
-
-    fn null_or_mistyped(&mut self, at: usize, node: usize, entry: u16) -> Step<usize> {
+    pub fn null_or_mistyped(&mut self, at: usize, spot: Spot) -> Step<usize> {
         let bytes = self.page.as_bytes();
         if bytes.get(at) == Some(&b'n') {
             return literal(bytes, at, b"null");
         }
         let (raw, end) = raw_value(self.page, at)?;
-        self.keep_mistyped(node, entry, raw)?;
+        self.keep_mistyped(spot, raw)?;
         Ok(end)
     }
 
-    fn child_list(&mut self, at: usize, node: usize, entry: u16, child: usize) -> Step<usize> {
+    fn child_list(&mut self, at: usize, spot: Spot, child: usize) -> Step<usize> {
         if self.page.as_bytes().get(at) != Some(&b'{') {
-            return self.null_or_mistyped(at, node, entry);
+            return self.null_or_mistyped(at, spot);
         }
         // Only skipped here: its text is checked when its items are read.
         let end = balanced_end(self.page.as_bytes(), at)?;
@@ -302,7 +244,7 @@ impl Reader<'_> {
                     unnamed: &mut unnamed,
                     children: &mut Vec::new(),
                 };
-                at = reader.object(at + 1, 0)?;
+                at = reader.row(at + 1)?;
                 must(unnamed.is_empty())?;
                 items.n_rows += 1;
                 let has_more;
@@ -317,7 +259,7 @@ impl Reader<'_> {
     }
 
     #[cold]
-    fn keep_unknown(&mut self, node: usize, key: &str, raw: &str) -> Step<()> {
+    pub fn keep_unknown(&mut self, node: usize, key: &str, raw: &str) -> Step<()> {
         if key.ends_with(SECRET_SUFFIX) {
             return Ok(());
         }
@@ -337,10 +279,11 @@ impl Reader<'_> {
     }
 
     #[cold]
-    fn keep_mistyped(&mut self, node: usize, entry: u16, raw: &str) -> Step<()> {
+    fn keep_mistyped(&mut self, spot: Spot, raw: &str) -> Step<()> {
+        let node = self.template.node_of(spot);
         self.check_depth(node, raw)?;
-        let key = self.template.nodes[node].entries[entry as usize].0.clone();
-        self.unnamed.found.push((node, key.to_string(), true));
+        let key = self.template.key(spot).to_owned();
+        self.unnamed.found.push((node, key.clone(), true));
         self.keep(node, &key, raw)
     }
 
@@ -366,7 +309,7 @@ impl Reader<'_> {
 
     /// At the end of an object that may have had members without a column.
     #[cold]
-    fn close(&mut self, node: usize) -> Step<()> {
+    pub fn close(&mut self, node: usize) -> Step<()> {
         if self.unnamed.open.last() == Some(&node) {
             self.unnamed.extra.push('}');
             self.unnamed.open.pop();

@@ -210,14 +210,14 @@ impl Run<'_> {
             let (rows, template) = (&mut child_rows[*child].0, &mut children[*child]);
             let mut reader =
                 Reader { page: self.page, template, table: &mut rows.table, unnamed, children: lists };
-            let end = reader.object(at + 1, 0)?;
+            let end = reader.row(at + 1)?;
             end_row(rows, unnamed, *options, self.observed_at, Some(*parent))?;
             child_tallies[*child].add(unnamed);
             return Ok(end);
         }
         let mut reader =
             Reader { page: self.page, template, table: &mut rows.table, unnamed, children: lists };
-        let end = reader.object(at + 1, 0)?;
+        let end = reader.row(at + 1)?;
         let created = end_row(rows, unnamed, *options, self.observed_at, None)?;
         let n_open = self.pushed.open_lists.len();
         if !lists.is_empty() {
@@ -376,7 +376,7 @@ impl Embedded<'_> {
                 unnamed: self.unnamed,
                 children: &mut Vec::new(),
             };
-            at = reader.object(at + 1, 0)?;
+            at = reader.row(at + 1)?;
             end_row(self.rows, self.unnamed, self.options, self.observed_at, Some(parent))?;
             let has_more;
             (at, has_more) = next_in(bytes, at, b']')?;

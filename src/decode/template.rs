@@ -1,4 +1,4 @@
-//! Learns which bytes stand between two values, so that the next key is compared and not parsed.
+//! Knows the tree of members of a table, and which bytes led from one key to the next.
 //!
 //! Stripe prints `id`, `object`, then the other keys in a fixed order. For each object of the tree and
 //! each key, the literal bytes from the end of its value to the start of the next one, such as
@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 
 use crate::catalog::ColumnKind;
+use crate::decode::jump::{Jumps, is_same};
 use crate::decode::shape::{Shape, Target};
 
 /// Bytes of the longest literal; what is longer is always read by the general path.
@@ -67,18 +68,41 @@ pub struct Node {
     pub rest: Option<usize>,
     /// The nodes from below the root to this one, and their keys.
     pub path: Vec<(usize, String)>,
-    /// Where the slots of this node begin.
+    /// The spot behind the key that leads here; the root has none.
+    parent: Option<Spot>,
+    /// The number of the first spot of this node.
     base: usize,
+}
+
+/// A place between two members of an object: behind the value of one of its keys, or behind its
+/// opening brace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spot(u16);
+
+impl Spot {
+    pub fn number(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A value that has to be put somewhere: the spot behind it, and where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub spot: Spot,
+    pub goal: Goal,
+}
+
+/// Where a jump leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landing {
+    Place(Place),
+    /// Behind the brace that ends the row.
+    End,
 }
 
 impl Node {
     pub fn find(&self, key: &str) -> Option<u16> {
         self.by_key.get(key).copied()
-    }
-
-    /// The number of "no key yet", for the slot behind the opening brace.
-    pub fn start(&self) -> usize {
-        self.entries.len()
     }
 }
 
@@ -103,7 +127,11 @@ struct Slot {
 pub struct Template {
     /// Node 0 is the root.
     pub nodes: Vec<Node>,
+    /// By spot.
     slots: Vec<Slot>,
+    jumps: Jumps,
+    /// The node of each spot.
+    node_of: Vec<u16>,
     /// For lists of structs, by column.
     pub items: Vec<Option<Box<Template>>>,
     /// Objects and arrays around the root, counted at least as high as they are.
@@ -120,7 +148,7 @@ impl Template {
             entries.sort_by(|a, b| a.0.cmp(&b.0));
             let by_key = entries.iter().enumerate().map(|(n, (key, _))| (key.clone(), n as u16)).collect();
             let n_slots = entries.len() + 1;
-            nodes.push(Node { entries, by_key, rest: node.rest, path: Vec::new(), base });
+            nodes.push(Node { entries, by_key, rest: node.rest, path: Vec::new(), parent: None, base });
             base += n_slots;
         }
         for parent in 0..nodes.len() {
@@ -129,6 +157,7 @@ impl Template {
                     let mut path = nodes[parent].path.clone();
                     path.push((child as usize, key.into_string()));
                     nodes[child as usize].path = path;
+                    nodes[child as usize].parent = Some(Spot((nodes[parent].base + entry) as u16));
                 }
             }
         }
@@ -143,22 +172,70 @@ impl Template {
                 }
             }
         }
-        Template { nodes, slots: vec![empty; base], items, levels_above }
+        let spots = nodes.iter().enumerate().flat_map(|(n, node)| vec![n as u16; node.entries.len() + 1]);
+        let node_of = spots.collect();
+        Template { nodes, slots: vec![empty; base], jumps: Jumps::new(base), node_of, items, levels_above }
     }
 
-    /// What follows the value of key number `previous`, if the bytes at `at` are those learnt: the goal
-    /// and the index behind them.
-    #[inline(always)]
-    pub fn predict(&self, bytes: &[u8], at: usize, node: usize, previous: usize) -> Option<(Next, usize)> {
-        let slot = &self.slots[self.nodes[node].base + previous];
+    /// The spot behind the brace that opens a row.
+    pub fn start(&self) -> Spot {
+        self.start_of(0)
+    }
+
+    /// The spot behind the brace that opens the object of a node.
+    pub fn start_of(&self, node: u16) -> Spot {
+        let node = &self.nodes[usize::from(node)];
+        Spot((node.base + node.entries.len()) as u16)
+    }
+
+    pub fn is_start(&self, spot: Spot) -> bool {
+        spot == self.start_of(self.node_of[spot.number()])
+    }
+
+    pub fn node_of(&self, spot: Spot) -> usize {
+        usize::from(self.node_of[spot.number()])
+    }
+
+    /// The spot behind another key of the same object.
+    pub fn sibling(&self, spot: Spot, entry: u16) -> Spot {
+        Spot(self.nodes[self.node_of(spot)].base as u16 + entry)
+    }
+
+    /// The spot behind the object that `spot` is in.
+    pub fn parent(&self, spot: Spot) -> Option<Spot> {
+        self.nodes[self.node_of(spot)].parent
+    }
+
+    /// The key before a spot that is no start.
+    pub fn key(&self, spot: Spot) -> &str {
+        &self.entry(spot).0
+    }
+
+    /// The kind of the column that the key before a spot leads to.
+    pub fn kind(&self, spot: Spot) -> Option<Kind> {
+        match self.entry(spot).1 {
+            Goal::Column { kind, .. } => Some(kind),
+            _ => None,
+        }
+    }
+
+    fn entry(&self, spot: Spot) -> &(Box<str>, Goal) {
+        let node = &self.nodes[self.node_of(spot)];
+        &node.entries[spot.number() - node.base]
+    }
+
+    /// The key that follows a spot, if the bytes at `at` are those learnt, and the index behind them.
+    #[inline]
+    pub fn predict(&self, bytes: &[u8], at: usize, spot: Spot) -> Option<(Next, usize)> {
+        let slot = &self.slots[spot.number()];
         let next = slot.next?;
-        let window: &[u8; LITERAL] = bytes.get(at..at + LITERAL)?.try_into().ok()?;
-        is_prefix(window, &slot.literal, slot.length).then_some((next, at + slot.length))
+        let end = at + slot.length;
+        is_same(bytes.get(at..end)?, slot.literal.get(..slot.length)?).then_some((next, end))
     }
 
-    /// Remembers the bytes that led from the value of `previous` to `next`.
-    pub fn learn(&mut self, node: usize, previous: usize, literal: &[u8], next: Next) {
-        let slot = &mut self.slots[self.nodes[node].base + previous];
+    /// Remembers the bytes that led from a spot to `next`.
+    pub fn learn(&mut self, spot: Spot, literal: &[u8], next: Next) {
+        let slot = &mut self.slots[spot.number()];
         if literal.len() > LITERAL {
             return;
         }
@@ -171,6 +248,17 @@ impl Template {
         slot.next = Some(next);
         slot.misses = 0;
     }
+
+    /// The next value that has to be put somewhere, if the bytes at `at` are those learnt.
+    #[inline(always)]
+    pub fn jump(&self, bytes: &[u8], at: usize, spot: Spot) -> Option<(Landing, usize)> {
+        self.jumps.find(bytes, at, spot)
+    }
+
+    /// Remembers the bytes that led from a spot to `landing`.
+    pub fn learn_jump(&mut self, spot: Spot, literal: &[u8], landing: Landing) {
+        self.jumps.learn(spot, literal, landing);
+    }
 }
 
 /// The catalog has far fewer columns than `u16` can number.
@@ -181,50 +269,5 @@ fn goal(shape: &Shape, target: Target) -> Goal {
         }
         Target::Node(node) => Goal::Node(node as u16),
         Target::Child(child) => Goal::Child(child as u16),
-    }
-}
-
-/// Whether the first `length` bytes of both are the same, eight at a time.
-#[inline(always)]
-fn is_prefix(a: &[u8; LITERAL], b: &[u8; LITERAL], length: usize) -> bool {
-    let word = |bytes: &[u8; LITERAL], at: usize| {
-        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
-    };
-    let mut at = 0;
-    while at + 8 <= length {
-        if word(a, at) != word(b, at) {
-            return false;
-        }
-        at += 8;
-    }
-    if at == length {
-        return true;
-    }
-    let mask = (1u64 << ((length - at) * 8)) - 1;
-    (word(a, at) ^ word(b, at)) & mask == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_is_compared_to_the_last_byte() {
-        let mut a = [7u8; LITERAL];
-        for length in 0..=LITERAL {
-            let mut b = a;
-            assert!(is_prefix(&a, &b, length));
-            if length > 0 {
-                b[length - 1] ^= 1;
-                assert!(!is_prefix(&a, &b, length), "{length}");
-            }
-            if length < LITERAL {
-                let mut c = a;
-                c[length] ^= 1;
-                assert!(is_prefix(&a, &c, length), "{length}");
-            }
-        }
-        a[0] = 1;
-        assert!(!is_prefix(&a, &[7; LITERAL], 8));
     }
 }

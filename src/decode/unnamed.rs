@@ -38,6 +38,12 @@ impl Unnamed {
         Some(&self.extra)
     }
 
+    /// Whether some object's end has still to close what it gathered.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        !(self.open.is_empty() && self.rest.is_empty())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.extra.is_empty() && self.rest.is_empty()
     }
