@@ -6,6 +6,7 @@
 //! [`Rejected`] bytes, and the rest of its page is kept.
 
 pub mod columns;
+mod copy;
 mod fast;
 mod fast_page;
 pub mod findings;

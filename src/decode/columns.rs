@@ -5,6 +5,7 @@
 //! it elsewhere. `truncate(row)` takes back what a rejected object had already written.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -18,53 +19,69 @@ use arrow::datatypes::{DataType, Field, Fields};
 /// strings have at most 12 decimals.
 pub const DECIMAL: (u8, i8) = (38, 12);
 
-/// Which rows hold a value.
+/// The rows without a value, as ranges: a value costs nothing here, and a column without nulls has
+/// none.
 #[derive(Default)]
-struct Validity {
-    bits: Vec<u64>,
+struct Gaps {
+    /// In order and apart from each other.
+    rows: Vec<Range<usize>>,
 }
 
-impl Validity {
-    #[inline]
-    fn set(&mut self, row: usize) {
-        let word = row >> 6;
-        if word >= self.bits.len() {
-            self.bits.resize(word + 1, 0);
-        }
-        self.bits[word] |= 1 << (row & 63);
+impl Gaps {
+    fn add(&mut self, rows: Range<usize>) {
+        self.rows.push(rows);
     }
 
-    fn is_set(&self, row: usize) -> bool {
-        self.bits.get(row >> 6).is_some_and(|word| word >> (row & 63) & 1 == 1)
+    fn contains(&self, row: usize) -> bool {
+        let behind = self.rows.partition_point(|gap| gap.start <= row);
+        behind.checked_sub(1).is_some_and(|last| self.rows[last].contains(&row))
     }
 
+    /// Forgets the gaps from `row` on.
     fn truncate(&mut self, row: usize) {
-        let word = row >> 6;
-        self.bits.truncate(word + 1);
-        if let Some(last) = self.bits.get_mut(word) {
-            *last &= (1 << (row & 63)) - 1;
+        while self.rows.last().is_some_and(|gap| gap.start >= row) {
+            self.rows.pop();
+        }
+        if let Some(last) = self.rows.last_mut() {
+            last.end = last.end.min(row);
         }
     }
 
     fn finish(&mut self, n_rows: usize) -> Option<NullBuffer> {
-        let n_words = n_rows.div_ceil(64);
-        let mut bits = std::mem::replace(&mut self.bits, Vec::with_capacity(n_words));
-        bits.resize(n_words, 0);
-        let nulls = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(bits), 0, n_rows));
-        (nulls.null_count() > 0).then_some(nulls)
+        if self.rows.is_empty() {
+            return None;
+        }
+        let mut valid = vec![u64::MAX; n_rows.div_ceil(64)];
+        for gap in self.rows.drain(..) {
+            clear_bits(&mut valid, gap);
+        }
+        Some(NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(valid), 0, n_rows)))
     }
+}
+
+fn clear_bits(words: &mut [u64], bits: Range<usize>) {
+    let (first, last) = (bits.start / 64, (bits.end - 1) / 64);
+    let from_start = u64::MAX << (bits.start % 64);
+    let to_end = u64::MAX >> (63 - (bits.end - 1) % 64);
+    if first == last {
+        words[first] &= !(from_start & to_end);
+        return;
+    }
+    words[first] &= !from_start;
+    words[first + 1..last].fill(0);
+    words[last] &= !to_end;
 }
 
 /// UTF-8 text.
 pub struct Text {
     bytes: Vec<u8>,
     offsets: Vec<i32>,
-    valid: Validity,
+    gaps: Gaps,
 }
 
 impl Default for Text {
     fn default() -> Text {
-        Text { bytes: Vec::new(), offsets: vec![0], valid: Validity::default() }
+        Text { bytes: Vec::new(), offsets: vec![0], gaps: Gaps::default() }
     }
 }
 
@@ -81,7 +98,7 @@ impl Text {
             return false;
         }
         self.bytes.extend_from_slice(value);
-        self.end(row);
+        self.end();
         true
     }
 
@@ -95,7 +112,7 @@ impl Text {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(window);
         self.bytes.truncate(start + n);
-        self.end(row);
+        self.end();
         true
     }
 
@@ -110,19 +127,23 @@ impl Text {
 
     #[inline(never)]
     fn pad(&mut self, row: usize) {
+        self.gaps.add(self.n_rows()..row);
         self.offsets.resize(row + 1, self.bytes.len() as i32);
     }
 
     #[inline(always)]
-    fn end(&mut self, row: usize) {
+    fn end(&mut self) {
         self.offsets.push(self.bytes.len() as i32);
-        self.valid.set(row);
+    }
+
+    fn n_rows(&self) -> usize {
+        self.offsets.len() - 1
     }
 
     /// The bytes of `row`, if a value was put.
     pub fn get_bytes(&self, row: usize) -> Option<&[u8]> {
         let (start, end) = (*self.offsets.get(row)?, *self.offsets.get(row + 1)?);
-        self.valid.is_set(row).then(|| &self.bytes[start as usize..end as usize])
+        (!self.gaps.contains(row)).then(|| &self.bytes[start as usize..end as usize])
     }
 
     /// The value of `row`, if one was put.
@@ -134,19 +155,21 @@ impl Text {
         if self.offsets.len() > row + 1 {
             self.offsets.truncate(row + 1);
             self.bytes.truncate(self.offsets[row] as usize);
-            self.valid.truncate(row);
+            self.gaps.truncate(row);
         }
     }
 
     pub(super) fn finish(&mut self, n_rows: usize) -> StringArray {
-        self.offsets.resize(n_rows + 1, self.bytes.len() as i32);
+        if self.n_rows() < n_rows {
+            self.pad(n_rows);
+        }
         let offsets = std::mem::replace(&mut self.offsets, first_offset(n_rows));
         let next = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 8);
         let bytes = std::mem::replace(&mut self.bytes, next);
         StringArray::new(
             OffsetBuffer::new(ScalarBuffer::from(offsets)),
             Buffer::from_vec(bytes),
-            self.valid.finish(n_rows),
+            self.gaps.finish(n_rows),
         )
     }
 }
@@ -162,52 +185,59 @@ fn first_offset(n_rows: usize) -> Vec<i32> {
 #[derive(Default)]
 pub struct Fixed<T> {
     values: Vec<T>,
-    valid: Validity,
+    gaps: Gaps,
 }
 
 impl<T: Copy + Default> Fixed<T> {
     #[inline]
     pub fn put(&mut self, row: usize, value: T) -> bool {
-        if self.values.len() != row {
-            if self.values.len() > row {
-                return false;
-            }
-            self.values.resize(row, T::default());
+        if self.values.len() < row {
+            self.pad(row);
+        }
+        if self.values.len() > row {
+            return false;
         }
         self.values.push(value);
-        self.valid.set(row);
         true
+    }
+
+    #[inline(never)]
+    fn pad(&mut self, row: usize) {
+        self.gaps.add(self.values.len()..row);
+        self.values.resize(row, T::default());
     }
 
     /// The value of `row`, if one was put.
     pub fn get(&self, row: usize) -> Option<T> {
-        self.values.get(row).copied().filter(|_| self.valid.is_set(row))
+        self.values.get(row).copied().filter(|_| !self.gaps.contains(row))
     }
 
     fn truncate(&mut self, row: usize) {
         if self.values.len() > row {
             self.values.truncate(row);
-            self.valid.truncate(row);
+            self.gaps.truncate(row);
         }
     }
 
     fn finish(&mut self, n_rows: usize) -> (Vec<T>, Option<NullBuffer>) {
-        self.values.resize(n_rows, T::default());
+        if self.values.len() < n_rows {
+            self.pad(n_rows);
+        }
         let values = std::mem::take(&mut self.values);
         self.values.reserve(n_rows);
-        (values, self.valid.finish(n_rows))
+        (values, self.gaps.finish(n_rows))
     }
 }
 
 /// Where each row's entries end, for lists and maps.
 pub struct Spans {
     offsets: Vec<i32>,
-    valid: Validity,
+    gaps: Gaps,
 }
 
 impl Default for Spans {
     fn default() -> Spans {
-        Spans { offsets: vec![0], valid: Validity::default() }
+        Spans { offsets: vec![0], gaps: Gaps::default() }
     }
 }
 
@@ -219,26 +249,32 @@ impl Spans {
 
     /// Records that the entries up to `end` belong to `row`; `end` counts all entries so far.
     pub fn close(&mut self, row: usize, end: usize) {
-        let start = *self.offsets.last().expect("offsets start with 0");
-        self.offsets.resize(row + 1, start);
+        self.pad(row);
         self.offsets.push(end as i32);
-        self.valid.set(row);
+    }
+
+    fn pad(&mut self, row: usize) {
+        let n_rows = self.offsets.len() - 1;
+        if n_rows < row {
+            let start = *self.offsets.last().expect("offsets start with 0");
+            self.gaps.add(n_rows..row);
+            self.offsets.resize(row + 1, start);
+        }
     }
 
     /// Returns how many entries remain.
     fn truncate(&mut self, row: usize) -> usize {
         if self.offsets.len() > row + 1 {
             self.offsets.truncate(row + 1);
-            self.valid.truncate(row);
+            self.gaps.truncate(row);
         }
         *self.offsets.last().expect("offsets start with 0") as usize
     }
 
     fn finish(&mut self, n_rows: usize) -> (OffsetBuffer<i32>, Option<NullBuffer>) {
-        let end = *self.offsets.last().expect("offsets start with 0");
-        self.offsets.resize(n_rows + 1, end);
+        self.pad(n_rows);
         let offsets = std::mem::replace(&mut self.offsets, first_offset(n_rows));
-        (OffsetBuffer::new(ScalarBuffer::from(offsets)), self.valid.finish(n_rows))
+        (OffsetBuffer::new(ScalarBuffer::from(offsets)), self.gaps.finish(n_rows))
     }
 }
 

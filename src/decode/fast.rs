@@ -6,6 +6,7 @@
 //! an odd item inside a list or map) stops the row, and the plain decoder decides about that object.
 
 use crate::decode::columns::{Column, StructList, Table, TextList, TextMap};
+use crate::decode::copy::copy_plain;
 use crate::decode::json_text::{append_key, append_stored, depth};
 use crate::decode::number;
 use crate::decode::scan::{Broken, balanced_end, raw_value, short_int, skip_space};
@@ -110,16 +111,13 @@ impl Reader<'_> {
     #[cold]
     #[inline(never)]
     fn careful(&mut self, at: usize, spot: Spot, column: usize) -> Step<usize> {
+        if self.template.kind(spot) == Some(Kind::Json) {
+            return self.json(at, spot, column);
+        }
         let (raw, end) = raw_value(self.page, at)?;
         let row = self.table.n_rows;
         let is_text = raw.starts_with('"');
-        let is_json = self.template.kind(spot) == Some(Kind::Json);
         let is_put = match &mut self.table.columns[column] {
-            Column::Text(text) if is_json => {
-                let mut stored = String::new();
-                append_stored(raw, &mut stored).map_err(|_| Stop::Unusual)?;
-                must(text.put(row, &stored))?
-            }
             Column::Int64(builder) => put_if(number::int64(raw), |v| builder.put(row, v))?,
             Column::Float64(builder) => put_if(number::float(raw), |v| builder.put(row, v))?,
             Column::Timestamp(builder) => put_if(number::micros(raw), |v| builder.put(row, v))?,
@@ -130,11 +128,19 @@ impl Reader<'_> {
             _ => false,
         };
         if !is_put {
-            self.keep_mistyped(spot, raw)?;
+            self.keep_mistyped(spot, at)?;
         }
-        if is_json {
-            self.check_depth(self.template.node_of(spot), raw)?;
-        }
+        Ok(end)
+    }
+
+    fn json(&mut self, at: usize, spot: Spot, column: usize) -> Step<usize> {
+        let mut stored = self.unnamed.take_spare();
+        let end = store(self.page, at, self.template.levels_at(spot), &mut stored)?;
+        let Column::Text(text) = &mut self.table.columns[column] else {
+            unreachable!("a JSON column has a text builder")
+        };
+        must(text.put(self.table.n_rows, &stored))?;
+        self.unnamed.spare = stored;
         Ok(end)
     }
 
@@ -143,9 +149,7 @@ impl Reader<'_> {
         if bytes.get(at) == Some(&b'n') {
             return literal(bytes, at, b"null");
         }
-        let (raw, end) = raw_value(self.page, at)?;
-        self.keep_mistyped(spot, raw)?;
-        Ok(end)
+        self.keep_mistyped(spot, at)
     }
 
     fn child_list(&mut self, at: usize, spot: Spot, child: usize) -> Step<usize> {
@@ -258,37 +262,38 @@ impl Reader<'_> {
         Ok(at + 1)
     }
 
+    /// Keeps an unknown member whose value begins at `at`, and returns the index behind it.
     #[cold]
-    pub fn keep_unknown(&mut self, node: usize, key: &str, raw: &str) -> Step<()> {
+    pub fn keep_unknown(&mut self, node: usize, key: &str, at: usize) -> Step<usize> {
         if key.ends_with(SECRET_SUFFIX) {
-            return Ok(());
+            return Ok(raw_value(self.page, at)?.1);
         }
-        self.check_depth(node, raw)?;
         if self.template.nodes[node].rest.is_none() {
             // What is left of a deleted object says so at its root.
-            must(node != 0 || key != "deleted" || raw != "true")?;
+            must(node != 0 || key != "deleted" || !self.page[at..].starts_with("true"))?;
             self.unnamed.found.push((node, key.to_owned(), false));
-            return self.keep(node, key, raw);
+            return self.keep(node, key, at);
         }
         if self.unnamed.rest.last().is_none_or(|(last, _)| *last != node) {
-            self.unnamed.rest.push((node, "{".to_owned()));
+            let mut text = self.unnamed.take_spare();
+            text.push('{');
+            self.unnamed.rest.push((node, text));
         }
         let (_, text) = self.unnamed.rest.last_mut().expect("just pushed");
         append_key(key, text);
-        append_stored(raw, text).map_err(|_| Stop::Unusual)
+        store(self.page, at, self.template.levels_in(node), text)
     }
 
     #[cold]
-    fn keep_mistyped(&mut self, spot: Spot, raw: &str) -> Step<()> {
+    fn keep_mistyped(&mut self, spot: Spot, at: usize) -> Step<usize> {
         let node = self.template.node_of(spot);
-        self.check_depth(node, raw)?;
         let key = self.template.key(spot).to_owned();
         self.unnamed.found.push((node, key.clone(), true));
-        self.keep(node, &key, raw)
+        self.keep(node, &key, at)
     }
 
     /// Puts a member into `_extra`, in its place.
-    fn keep(&mut self, node: usize, key: &str, raw: &str) -> Step<()> {
+    fn keep(&mut self, node: usize, key: &str, at: usize) -> Step<usize> {
         let Unnamed { extra, open, .. } = &mut *self.unnamed;
         if extra.is_empty() {
             extra.push('{');
@@ -299,12 +304,7 @@ impl Reader<'_> {
             open.push(*level);
         }
         append_key(key, extra);
-        append_stored(raw, extra).map_err(|_| Stop::Unusual)
-    }
-
-    fn check_depth(&self, node: usize, raw: &str) -> Step<()> {
-        let levels = self.template.levels_above + self.template.nodes[node].path.len() + 1;
-        must(raw.len() < MAX_DEPTH - levels || levels + depth(raw) <= MAX_DEPTH).map(drop)
+        store(self.page, at, self.template.levels_in(node), extra)
     }
 
     /// At the end of an object that may have had members without a column.
@@ -322,7 +322,20 @@ impl Reader<'_> {
                 unreachable!("a JSON column has a text builder")
             };
             must(builder.put(self.table.n_rows, &text))?;
+            self.unnamed.spare = text;
         }
         Ok(())
     }
+}
+
+/// Appends the value that begins at `at`, with `levels` of objects and arrays around it, as it is stored.
+fn store(page: &str, at: usize, levels: usize, out: &mut String) -> Step<usize> {
+    if let Some(copied) = copy_plain(page, at, out) {
+        must(levels + copied.depth <= MAX_DEPTH)?;
+        return Ok(copied.end);
+    }
+    let (raw, end) = raw_value(page, at)?;
+    must(raw.len() < MAX_DEPTH - levels || levels + depth(raw) <= MAX_DEPTH)?;
+    append_stored(raw, out).map_err(|_| Stop::Unusual)?;
+    Ok(end)
 }

@@ -34,6 +34,12 @@ pub fn append_key(key: &str, out: &mut String) {
     if !out.ends_with('{') {
         out.push(',');
     }
+    if key.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        out.push('"');
+        out.push_str(key);
+        out.push_str("\":");
+        return;
+    }
     out.push_str(&serde_json::to_string(key).expect("a string is always JSON"));
     out.push(':');
 }

@@ -17,41 +17,56 @@ const BLOCKS: usize = 6;
 /// not unlearn a usual one.
 const PATIENCE: u8 = 3;
 
-/// One literal and where it leads.
-#[derive(Debug, Clone)]
-struct Jump {
-    landing: Option<Landing>,
+/// How a literal is compared and where it leads.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    landing: Landing,
+    /// 0 where nothing was learnt yet.
     length: u16,
-    literal: [[u8; BLOCK]; BLOCKS],
 }
 
-/// What was learnt for one spot.
-#[derive(Debug, Clone)]
-struct Ways {
-    ways: [Jump; 2],
+/// The bytes of a literal; its blocks begin with cache lines.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Literal([[u8; BLOCK]; BLOCKS]);
+
+/// When a literal is replaced.
+#[derive(Debug, Clone, Copy, Default)]
+struct Age {
     misses: u8,
     /// The way to replace next.
     oldest: u8,
 }
 
-/// The jumps of one table.
+/// The jumps of one table: two ways for each spot.
 #[derive(Debug)]
 pub struct Jumps {
-    by_spot: Vec<Ways>,
+    heads: Vec<[Head; 2]>,
+    literals: Vec<[Literal; 2]>,
+    ages: Vec<Age>,
 }
 
 impl Jumps {
     pub fn new(n_spots: usize) -> Jumps {
-        let empty = Jump { landing: None, length: 0, literal: [[0; BLOCK]; BLOCKS] };
-        let ways = Ways { ways: [empty.clone(), empty], misses: 0, oldest: 0 };
-        Jumps { by_spot: vec![ways; n_spots] }
+        Jumps {
+            heads: vec![[Head { landing: Landing::End, length: 0 }; 2]; n_spots],
+            literals: vec![[Literal([[0; BLOCK]; BLOCKS]); 2]; n_spots],
+            ages: vec![Age::default(); n_spots],
+        }
     }
 
     /// Where the bytes at `at` lead, and the index behind them, if they are known.
     #[inline(always)]
     pub fn find(&self, bytes: &[u8], at: usize, spot: Spot) -> Option<(Landing, usize)> {
-        let ways = &self.by_spot[spot.number()].ways;
-        ways[0].find(bytes, at).or_else(|| ways[1].find(bytes, at))
+        let heads = &self.heads[spot.number()];
+        let literals = &self.literals[spot.number()];
+        let window = bytes.get(at..)?;
+        let found = |way: usize| {
+            let Head { landing, length } = heads[way];
+            let is_known = length > 0 && begins_with(window, &literals[way], usize::from(length));
+            is_known.then(|| (landing, at + usize::from(length)))
+        };
+        found(0).or_else(|| found(1))
     }
 
     /// Remembers the bytes that led from `spot` to `landing`.
@@ -59,45 +74,41 @@ impl Jumps {
         if literal.is_empty() || literal.len() > BLOCK * BLOCKS {
             return;
         }
-        let ways = &mut self.by_spot[spot.number()];
-        let way = match ways.ways.iter().position(|way| way.landing.is_none()) {
+        let heads = &mut self.heads[spot.number()];
+        let age = &mut self.ages[spot.number()];
+        let way = match heads.iter().position(|head| head.length == 0) {
             Some(empty) => empty,
-            None if ways.misses < PATIENCE => {
-                ways.misses += 1;
+            None if age.misses < PATIENCE => {
+                age.misses += 1;
                 return;
             }
-            None => usize::from(ways.oldest),
+            None => usize::from(age.oldest),
         };
-        let jump = &mut ways.ways[way];
-        jump.literal.as_flattened_mut()[..literal.len()].copy_from_slice(literal);
-        jump.length = literal.len() as u16;
-        jump.landing = Some(landing);
-        ways.misses = 0;
-        ways.oldest = 1 - way as u8;
+        let bytes = self.literals[spot.number()][way].0.as_flattened_mut();
+        bytes[..literal.len()].copy_from_slice(literal);
+        heads[way] = Head { landing, length: literal.len() as u16 };
+        *age = Age { misses: 0, oldest: 1 - way as u8 };
     }
 }
 
-impl Jump {
-    #[inline(always)]
-    fn find(&self, bytes: &[u8], at: usize) -> Option<(Landing, usize)> {
-        let landing = self.landing?;
-        let mut left = usize::from(self.length);
-        let mut window = bytes.get(at..)?;
-        for literal in &self.literal {
-            let (block, behind) = window.split_first_chunk()?;
-            let same = same_bytes(block, literal);
-            if left <= BLOCK {
-                let is_same = (!same << (BLOCK - left)) == 0;
-                return is_same.then_some((landing, at + usize::from(self.length)));
-            }
-            if same != u64::MAX {
-                return None;
-            }
-            left -= BLOCK;
-            window = behind;
+/// Whether a text begins with the first `length` bytes of a literal, at least one. Texts that end less
+/// than a block behind it are not compared.
+#[inline(always)]
+fn begins_with(mut text: &[u8], literal: &Literal, length: usize) -> bool {
+    let mut left = length;
+    for block in &literal.0 {
+        let Some((bytes, behind)) = text.split_first_chunk() else { return false };
+        let same = same_bytes(bytes, block);
+        if left <= BLOCK {
+            return !same << (BLOCK - left) == 0;
         }
-        None
+        if same != u64::MAX {
+            return false;
+        }
+        left -= BLOCK;
+        text = behind;
     }
+    false
 }
 
 /// One bit for every byte that is the same in both.

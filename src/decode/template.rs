@@ -196,6 +196,16 @@ impl Template {
         usize::from(self.node_of[spot.number()])
     }
 
+    /// Objects and arrays around a member of a node.
+    pub fn levels_in(&self, node: usize) -> usize {
+        self.levels_above + self.nodes[node].path.len() + 1
+    }
+
+    /// Objects and arrays around the value before a spot.
+    pub fn levels_at(&self, spot: Spot) -> usize {
+        self.levels_in(self.node_of(spot))
+    }
+
     /// The spot behind another key of the same object.
     pub fn sibling(&self, spot: Spot, entry: u16) -> Spot {
         Spot(self.nodes[self.node_of(spot)].base as u16 + entry)

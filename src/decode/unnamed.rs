@@ -14,6 +14,8 @@ pub struct Unnamed {
     pub rest: Vec<(usize, String)>,
     /// What to count if the row is kept: node, key, and whether it was mistyped.
     pub found: Vec<(usize, String, bool)>,
+    /// A text that is free for use, so that not every one is allocated.
+    pub spare: String,
 }
 
 impl Unnamed {
@@ -27,6 +29,13 @@ impl Unnamed {
     pub fn clear(&mut self) {
         self.clear_row();
         self.found.clear();
+    }
+
+    /// An empty text.
+    pub fn take_spare(&mut self) -> String {
+        let mut text = std::mem::take(&mut self.spare);
+        text.clear();
+        text
     }
 
     /// The finished `_extra` object, if there is anything in it.

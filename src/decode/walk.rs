@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::decode::fast::Reader;
-use crate::decode::scan::{raw_value, skip_space, string_end};
+use crate::decode::scan::{skip_space, string_end};
 use crate::decode::step::{Step, Stop, expect, literal, unescape};
 use crate::decode::template::{Goal, Landing, Next, Place, Spot};
 
@@ -119,9 +119,7 @@ impl Reader<'_> {
                 self.learn(spot, literal, next);
                 return Ok(Key { next, at: value_at, is_behind_unknown: from.is_none() });
             }
-            let (raw, end) = raw_value(self.page, value_at)?;
-            self.keep_unknown(node, key, raw)?;
-            at = end;
+            at = self.keep_unknown(node, key, value_at)?;
             // A literal over an unknown member would skip it the next time.
             from = None;
         }
