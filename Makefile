@@ -4,11 +4,14 @@ PYTHON ?= python3
 CARGO ?= cargo
 DEMO_LAKE ?= demo-lake
 STRIPELAKE_BIN ?= target/debug/stripelake
+FUZZ_SECS ?= 60
+FUZZ_SEED ?= $(shell date +%s)
+CHARGES ?= 5000000
 
 REQUIREMENTS := tests/acceptance/requirements.txt
 TOOLS := .venv/.installed
 
-.PHONY: help demo test test-fast acceptance check bench clean
+.PHONY: help demo test test-fast acceptance check fuzz bench bench-compare bench-large clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -35,8 +38,22 @@ check: ## what must hold before a commit: format, lints, all tests
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(MAKE) test
 
+fuzz: ## mutated pages against every decoder and the envelope, for FUZZ_SECS
+	FUZZ_SECS=$(FUZZ_SECS) FUZZ_SEED=$(FUZZ_SEED) $(CARGO) test --locked --target-dir target --test fuzz -- --nocapture
+
 bench: ## the benchmarks
 	$(CARGO) bench --locked
+
+RELEASE := $(CARGO) build --release --locked --target-dir target --bins --example pages
+
+bench-compare: $(TOOLS) ## import beside DuckDB, Polars and pyarrow
+	$(RELEASE)
+	.venv/bin/python -B -m pip install --quiet --disable-pip-version-check --requirement benches/compare/requirements.txt
+	.venv/bin/python -B benches/compare/compare.py $(COMPARE_ARGS)
+
+bench-large: ## a partition of CHARGES charges in one import, and a merge into it
+	$(RELEASE)
+	$(PYTHON) -B benches/compare/large.py $(CHARGES)
 
 .venv: $(TOOLS) ## the Python tools of the acceptance tests, at pinned versions
 

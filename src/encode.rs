@@ -5,6 +5,7 @@
 //! made of the same rows are the same bytes.
 
 mod columns;
+mod memory;
 pub mod merge;
 pub mod old;
 pub mod same;

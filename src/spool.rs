@@ -1,31 +1,31 @@
 //! Turns batches that arrive in any order into sorted runs, one partition at a time, in bounded memory.
 //!
 //! A partition is gathered here until its span is complete. When all partitions together outgrow
-//! their budget, the largest is sorted and moved to a temporary file (Arrow IPC, LZ4), so memory is
-//! bounded by the budget and not by the account.
+//! their budget, the largest is sorted and moved to a temporary file, so memory is bounded by the
+//! budget and not by the account.
+
+mod spilled;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Seek};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
-use arrow::ipc::CompressionType;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 
 use crate::decode::schema::SYNCED_AT;
 use crate::encode::created_of;
 use crate::encode::merge::Run;
 use crate::error::{Error, Result};
 use crate::partition::Partition;
+use crate::spool::spilled::Spilled;
 
-/// Rows of a batch that comes out of a run.
+/// Rows of a batch that comes out of a run, at most.
 const ROWS_PER_BATCH: usize = 2048;
+/// Bytes of a batch in a spilled run, about. A merge holds one of every run.
+const BYTES_PER_SPILLED_BATCH: usize = 400 << 10;
 
 /// Memory that all spools of a run share.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ struct Part {
     batches: Vec<RecordBatch>,
     n_bytes: usize,
     n_rows: u64,
-    spilled: Vec<File>,
+    spilled: Spilled,
 }
 
 /// The rows of one table that wait for their partition to be complete.
@@ -71,11 +71,12 @@ pub struct Spool {
     dir: PathBuf,
 }
 
-/// Everything that was gathered for one partition.
-#[derive(Default)]
+/// Everything that was gathered for one partition. What is in memory counts until this is dropped.
 pub struct Gathered {
     batches: Vec<RecordBatch>,
-    spilled: Vec<File>,
+    n_bytes: usize,
+    spilled: Spilled,
+    budget: Budget,
     /// Rows, an object that was read twice counted twice.
     pub n_rows: u64,
 }
@@ -83,17 +84,17 @@ pub struct Gathered {
 impl Gathered {
     /// The rows as sorted runs, oldest observation first. May be called again for another attempt.
     pub fn runs(&self) -> Result<Vec<Run>> {
-        let mut runs: Vec<Run> = Vec::new();
-        for file in &self.spilled {
-            let mut file = file.try_clone().map_err(spill_failed)?;
-            file.rewind().map_err(spill_failed)?;
-            let reader = StreamReader::try_new(BufReader::new(file), None).map_err(spill_failed)?;
-            runs.push(Box::new(reader.map(|batch| batch.map_err(spill_failed))));
-        }
+        let mut runs = self.spilled.runs()?;
         if !self.batches.is_empty() {
             runs.push(Box::new(sorted(self.batches.clone())));
         }
         Ok(runs)
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        self.budget.give_back(self.n_bytes);
     }
 }
 
@@ -119,11 +120,15 @@ impl Spool {
         self.parts.keys().copied().collect()
     }
 
-    /// Hands over what was gathered for `partition`.
-    pub fn take(&mut self, partition: &Partition) -> Gathered {
-        let part = self.parts.remove(partition).unwrap_or_default();
-        self.budget.give_back(part.n_bytes);
-        Gathered { batches: part.batches, spilled: part.spilled, n_rows: part.n_rows }
+    /// Hands over what was gathered for `partition`. A partition that has outgrown memory is spilled to
+    /// its last row, since merging it takes memory, too.
+    pub fn take(&mut self, partition: &Partition) -> Result<Gathered> {
+        let mut part = self.parts.remove(partition).unwrap_or_default();
+        if !part.spilled.is_empty() {
+            part.spill(&self.schema, &self.dir, &self.budget)?;
+        }
+        let Part { batches, n_bytes, n_rows, spilled } = part;
+        Ok(Gathered { batches, n_bytes, spilled, budget: self.budget.clone(), n_rows })
     }
 
     /// Returns false when there is nothing in memory here; the budget is then held by other spools.
@@ -132,19 +137,22 @@ impl Spool {
         let Some(part) = largest.filter(|part| part.n_bytes > self.budget.limit / 16) else {
             return Ok(false);
         };
-        let file = tempfile::tempfile_in(&self.dir).map_err(spill_failed)?;
-        let options = IpcWriteOptions::default()
-            .try_with_compression(Some(CompressionType::LZ4_FRAME))
-            .map_err(spill_failed)?;
-        let mut writer = StreamWriter::try_new_with_options(BufWriter::new(file), &self.schema, options)
-            .map_err(spill_failed)?;
-        for batch in sorted(std::mem::take(&mut part.batches)) {
-            writer.write(&batch?).map_err(spill_failed)?;
-        }
-        let file = writer.into_inner().map_err(spill_failed)?;
-        part.spilled.push(file.into_inner().map_err(spill_failed)?);
-        self.budget.give_back(std::mem::take(&mut part.n_bytes));
+        part.spill(&self.schema, &self.dir, &self.budget)?;
         Ok(true)
+    }
+}
+
+impl Part {
+    /// Moves the rows in memory to a file.
+    fn spill(&mut self, schema: &SchemaRef, dir: &Path, budget: &Budget) -> Result<()> {
+        let batches = std::mem::take(&mut self.batches);
+        let n_rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if n_rows > 0 {
+            let rows_per_batch = (BYTES_PER_SPILLED_BATCH * n_rows / self.n_bytes.max(1)).max(1);
+            self.spilled.push(schema, dir, rows_per_batch, sorted(batches))?;
+        }
+        budget.give_back(std::mem::take(&mut self.n_bytes));
+        Ok(())
     }
 }
 
@@ -152,11 +160,6 @@ impl Drop for Spool {
     fn drop(&mut self) {
         self.budget.give_back(self.parts.values().map(|part| part.n_bytes).sum());
     }
-}
-
-fn spill_failed(error: impl std::fmt::Display) -> Error {
-    Error::destination(format!("temporary file: {error}"))
-        .hint("free space, or set TMPDIR to a folder with more")
 }
 
 /// The rows of `batches` in order of `created` and `id`, the newest observation of each id.

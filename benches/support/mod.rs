@@ -8,6 +8,7 @@ use serde_json::Value;
 use stripelake::catalog::{Catalog, Resource};
 use stripelake::decode::{Decoder, Options};
 use stripelake::fake::{Account, Request, Spec};
+use stripelake::fetch::envelope::Envelope;
 
 /// The key that the fake account accepts.
 pub const KEY: &str = "rk_test_stripelakebench";
@@ -28,13 +29,11 @@ pub fn each_page(account: &Account, resource: &str, mut take: impl FnMut(&[u8]))
         let url = format!("/v1/{resource}?limit=100{after}");
         let body = account.respond(&Request::get(&url, KEY)).body;
         take(&body);
-        let page: Value = serde_json::from_slice(&body).expect("the fake sends JSON");
-        if page["has_more"] != Value::Bool(true) {
+        let Envelope { has_more, ids, .. } = Envelope::parse(&body).expect("the fake sends lists");
+        if !has_more {
             return;
         }
-        let last =
-            page["data"].as_array().and_then(|data| data.last()).expect("a page that goes on has rows");
-        after = format!("&starting_after={}", last["id"].as_str().expect("objects have ids"));
+        after = format!("&starting_after={}", ids.last().expect("a page that goes on has rows"));
     }
 }
 

@@ -77,6 +77,10 @@ fn objects<'a>(text: &'a str, source: &Source) -> Result<Vec<&'a RawValue>, Page
         data: Vec<&'a RawValue>,
     }
     match source {
+        // serde reads a struct from an array, too.
+        Source::Page | Source::ChildPage(..) if !text.trim_start().starts_with('{') => {
+            Err(PageError::Malformed { what: "expected a list page".to_owned(), line: 1 })
+        }
         Source::Page | Source::ChildPage(..) => {
             serde_json::from_str::<Page>(text).map(|page| page.data).map_err(malformed)
         }

@@ -11,6 +11,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::decode::schema::{DELETED, SYNCED_AT};
 use crate::encode::created_of;
+use crate::encode::memory::bytes_of;
 use crate::encode::same::rows_are_same;
 use crate::error::{Error, Result};
 
@@ -298,7 +299,7 @@ impl Merge {
     fn keep(&mut self, index: usize) {
         let input = self.inputs[index].as_mut().expect("candidates are live");
         let held = *input.held.get_or_insert_with(|| {
-            self.held_bytes += input.batch.get_array_memory_size();
+            self.held_bytes += bytes_of(&input.batch);
             self.held.push(input.batch.clone());
             self.held.len() - 1
         });

@@ -104,6 +104,10 @@ impl Envelope {
     /// Checks every byte of the page in one pass. Fails with what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Envelope, String> {
         let text = same_length_text(body);
+        // serde reads a struct from an array, too.
+        if !text.trim_start().starts_with('{') {
+            return Err("expected a list object".to_owned());
+        }
         let list: List = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         if list.object != "list" {
             return Err(format!("object is \"{}\", expected \"list\"", list.object));
@@ -151,6 +155,7 @@ mod tests {
             r#"{"object":"list","has_more":false}"#,
             r#"{"object":"charge","data":[],"has_more":false}"#,
             r#"{"data":[],"has_more":false}"#,
+            r#"["list",[],false]"#,
             r#"{"object":"list","data":[],"has_more":false} x"#,
             r#"{"object":"list","data":[{"id":"a"}],"has_more":fal"#,
             "",

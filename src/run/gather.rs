@@ -260,7 +260,7 @@ impl Gatherer {
         for index in 0..self.tables.len() {
             let replaced = self.parents.remove(&(partition, index)).unwrap_or_default();
             let table = &mut self.tables[index];
-            let gathered = table.spool.take(&partition);
+            let gathered = table.spool.take(&partition)?;
             let folder = partition.to_string();
             let known = table.state.partitions.get(&folder).cloned();
             let is_child = index > 0;
@@ -371,7 +371,8 @@ impl Gatherer {
         };
         let table = &mut self.tables[index];
         let job = Job::new(&self.setup, &table.resource, partition);
-        let outcome = commit(Arc::new(job), Default::default()).await?;
+        let nothing = table.spool.take(&partition)?;
+        let outcome = commit(Arc::new(job), nothing).await?;
         if let Some((written, version)) = outcome.written {
             let file = FileState::new(&written, version.etag());
             table.state.partitions.insert(partition.to_string(), file);

@@ -31,7 +31,7 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
     }
     let mut changes = Changes::default();
     for partition in spool.partitions() {
-        let gathered = spool.take(&partition);
+        let gathered = spool.take(&partition).unwrap();
         let old: Option<Run> =
             files.get(&partition).map(|bytes| old::open(file(bytes), &schema).unwrap().run);
         let mut merge =

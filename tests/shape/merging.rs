@@ -205,3 +205,15 @@ proptest! {
         }
     }
 }
+
+/// Two hundred and more spilled runs of a partition become a few; what they hold stays the same.
+#[test]
+fn more_spilled_runs_than_a_merge_opens_give_the_same_file() {
+    let mut rng = fastrand::Rng::with_seed(3);
+    // The newest first and every form once, so that no run is superseded by later ones.
+    let observations = (0..700).rev().map(|n| Observation { id: rng.u8(0..24), at: n * 4 });
+    let observations: Vec<Observation> = observations.collect();
+    let files = merged(&observations, 1, 1);
+    check_newest(&files, &observations);
+    assert_eq!(held(&files), held(&merged(&observations, observations.len(), usize::MAX >> 1)));
+}

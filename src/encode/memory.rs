@@ -1,0 +1,43 @@
+//! Turns a batch into the bytes that it keeps in memory.
+
+use std::collections::HashSet;
+
+use arrow::array::{Array, ArrayData, RecordBatch};
+
+/// The bytes of the buffers that a batch refers to, each counted once.
+///
+/// Columns of a batch that was read from a file may be slices of one buffer;
+/// `RecordBatch::get_array_memory_size` counts it whole for each of them.
+pub fn bytes_of(batch: &RecordBatch) -> usize {
+    let mut seen = HashSet::new();
+    batch.columns().iter().map(|column| bytes_of_data(&column.to_data(), &mut seen)).sum()
+}
+
+fn bytes_of_data(data: &ArrayData, seen: &mut HashSet<usize>) -> usize {
+    let nulls = data.nulls().map(|nulls| nulls.buffer());
+    let mut n_bytes = 0;
+    for buffer in data.buffers().iter().chain(nulls) {
+        if seen.insert(buffer.data_ptr().as_ptr() as usize) {
+            n_bytes += buffer.capacity();
+        }
+    }
+    n_bytes + data.child_data().iter().map(|child| bytes_of_data(child, seen)).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_columns_share_counts_once() {
+        let numbers = Int64Array::from_iter_values(0..1000);
+        let column = |at: usize| -> ArrayRef { Arc::new(numbers.slice(at * 100, 100)) };
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+        let batch = RecordBatch::try_from_iter(names.iter().enumerate().map(|(at, n)| (*n, column(at))));
+        assert_eq!(bytes_of(&batch.unwrap()), 8000);
+    }
+}
