@@ -5,28 +5,29 @@
 //! made of the same rows are the same bytes.
 
 mod columns;
-mod memory;
+pub mod gather;
+pub mod memory;
 pub mod merge;
 pub mod old;
 pub mod same;
+mod settings;
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::schema::types::ColumnPath;
+use arrow::datatypes::{DataType, SchemaRef};
 
-use crate::decode::schema::{EXTRA, schema_version};
+use crate::decode::schema::schema_version;
 use crate::encode::columns::Groups;
+use crate::encode::settings::{FirstRows, properties};
 use crate::error::{Error, Result};
 
 /// A file of up to this many rows is one row group, which a reader holds consistent when the file is
 /// replaced under it; a larger file has several, each over a narrow range of `created`.
 pub const ROWS_PER_GROUP: usize = 262_144;
+
+/// Rows that are looked at before the columns' settings are chosen.
+const FIRST_ROWS: usize = 8_192;
 
 /// The key of the schema version in a file's metadata.
 pub const SCHEMA_VERSION: &str = "stripelake.schema_version";
@@ -68,12 +69,15 @@ pub fn write<W: Write + Send>(
     options: Options,
 ) -> Result<Written> {
     let version = schema_version(schema);
-    let properties = properties(schema, &version, n_rows_at_most, options)?;
+    let mut batches = batches.peekable();
+    let first = first_rows(&mut batches)?;
+    let rows = FirstRows { batches: &first, is_all: batches.peek().is_none() };
+    let properties = properties(schema, &version, &rows, n_rows_at_most, options)?;
     let mut sink = Summed { sink, n_bytes: 0, crc32: crc32fast::Hasher::new() };
     let mut groups = Groups::new(&mut sink, schema, properties).map_err(failed)?;
     let mut n_rows = 0;
     let mut created: Option<(i64, i64)> = None;
-    for batch in batches {
+    for batch in first.into_iter().map(Ok).chain(batches) {
         let batch = batch?;
         n_rows += batch.num_rows() as u64;
         created = widen(created, &batch);
@@ -83,6 +87,18 @@ pub fn write<W: Write + Send>(
     sink.flush().map_err(|e| Error::destination(e.to_string()))?;
     let (n_bytes, crc32) = (sink.n_bytes, sink.crc32.finalize());
     Ok(Written { n_rows, n_bytes, crc32, created, schema_version: version })
+}
+
+/// The batches that are looked at before anything is written.
+fn first_rows(batches: &mut impl Iterator<Item = Result<RecordBatch>>) -> Result<Vec<RecordBatch>> {
+    let (mut first, mut n_rows) = (Vec::new(), 0);
+    while n_rows < FIRST_ROWS
+        && let Some(batch) = batches.next().transpose()?
+    {
+        n_rows += batch.num_rows();
+        first.push(batch);
+    }
+    Ok(first)
 }
 
 fn failed(error: parquet::errors::ParquetError) -> Error {
@@ -98,59 +114,6 @@ fn widen(range: Option<(i64, i64)>, batch: &RecordBatch) -> Option<(i64, i64)> {
 /// The `created` column, if the resource has one.
 pub fn created_of(batch: &RecordBatch) -> Option<TimestampMicrosecondArray> {
     batch.column_by_name("created")?.as_any().downcast_ref::<TimestampMicrosecondArray>().cloned()
-}
-
-fn properties(schema: &Schema, version: &str, n_rows: u64, options: Options) -> Result<WriterProperties> {
-    let level = ZstdLevel::try_new(options.zstd_level).map_err(|e| Error::usage(e.to_string()))?;
-    let mut builder = WriterProperties::builder()
-        .set_created_by("stripelake".to_owned())
-        .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(options.rows_per_group))
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_sorting_columns(Some(sorting_columns(schema)))
-        .set_key_value_metadata(Some(vec![KeyValue::new(SCHEMA_VERSION.to_owned(), version.to_owned())]));
-    for field in schema.fields() {
-        builder = column_properties(builder, field, n_rows.min(options.rows_per_group as u64));
-    }
-    Ok(builder.build())
-}
-
-/// Page statistics where a query filters, none where they only cost; dictionaries where values repeat.
-fn column_properties(
-    builder: WriterPropertiesBuilder,
-    field: &Arc<Field>,
-    n_rows: u64,
-) -> WriterPropertiesBuilder {
-    let path = ColumnPath::from(field.name().as_str());
-    let is_json = field.metadata().contains_key("ARROW:extension:name");
-    match (field.name().as_str(), field.data_type()) {
-        ("id", _) => builder
-            .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_statistics_enabled(path.clone(), EnabledStatistics::Page)
-            .set_column_bloom_filter_enabled(path.clone(), true)
-            .set_column_bloom_filter_fpp(path.clone(), 0.01)
-            .set_column_bloom_filter_max_ndv(path, n_rows.max(1)),
-        (EXTRA, _) => builder
-            .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_statistics_enabled(path, EnabledStatistics::None),
-        (_, DataType::Utf8) if is_json => {
-            builder.set_column_statistics_enabled(path, EnabledStatistics::None)
-        }
-        (_, DataType::Timestamp(_, _) | DataType::Int64) => {
-            builder.set_column_statistics_enabled(path, EnabledStatistics::Page)
-        }
-        _ => builder,
-    }
-}
-
-/// The order of rows, told to readers: `created`, then `id`.
-fn sorting_columns(schema: &Schema) -> Vec<SortingColumn> {
-    let leaf_of = |name: &str| {
-        let at = schema.fields().iter().position(|f| f.name() == name)?;
-        let before: usize = schema.fields()[..at].iter().map(|f| n_leaves(f.data_type())).sum();
-        Some(SortingColumn { column_idx: before as i32, descending: false, nulls_first: true })
-    };
-    ["created", "id"].into_iter().filter_map(leaf_of).collect()
 }
 
 fn n_leaves(data_type: &DataType) -> usize {

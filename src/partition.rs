@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 /// A file should hold at least this many rows: it costs about 5 ms and 65 KB whatever it holds.
 pub const ROWS_PER_FILE: u64 = 3_000;
 
+/// Partitions that a batch is sliced into; rows for more of them are copied, so that each can be let go.
+const SLICES: usize = 4;
+
 /// How much time one partition of a resource spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -136,7 +139,7 @@ impl fmt::Display for Partition {
 /// Splits a decoded batch by partition and takes the `_partition_at` column off.
 pub fn split(batch: &RecordBatch, grain: Grain) -> Vec<(Partition, RecordBatch)> {
     let at = partition_at(batch);
-    let mut rows_of: BTreeMap<Partition, Vec<u32>> = BTreeMap::new();
+    let mut ranges_of: BTreeMap<Partition, Vec<Range<usize>>> = BTreeMap::new();
     let mut current: Option<(Range<i64>, Partition)> = None;
     for (row, created) in at.values().iter().enumerate() {
         let partition = match &current {
@@ -147,18 +150,24 @@ pub fn split(batch: &RecordBatch, grain: Grain) -> Vec<(Partition, RecordBatch)>
                 partition
             }
         };
-        rows_of.entry(partition).or_default().push(row as u32);
+        let ranges = ranges_of.entry(partition).or_default();
+        match ranges.last_mut() {
+            Some(last) if last.end == row => last.end = row + 1,
+            _ => ranges.push(row..row + 1),
+        }
     }
     let columns: Vec<usize> = (0..batch.num_columns() - 1).collect();
     let plain = batch.project(&columns).expect("columns of the batch itself");
-    if rows_of.len() == 1 {
-        let partition = *rows_of.keys().next().expect("one key");
-        return vec![(partition, plain)];
-    }
-    let take = |rows: Vec<u32>| {
-        take_record_batch(&plain, &UInt32Array::from(rows)).expect("rows of the batch itself")
+    // A few slices keep the whole batch in memory only until the last of them is committed.
+    let is_sliced = ranges_of.len() <= SLICES;
+    let take = |ranges: Vec<Range<usize>>| match ranges.as_slice() {
+        [range] if is_sliced => plain.slice(range.start, range.len()),
+        _ => {
+            let rows: Vec<u32> = ranges.into_iter().flatten().map(|row| row as u32).collect();
+            take_record_batch(&plain, &UInt32Array::from(rows)).expect("rows of the batch itself")
+        }
     };
-    rows_of.into_iter().map(|(partition, rows)| (partition, take(rows))).collect()
+    ranges_of.into_iter().map(|(partition, ranges)| (partition, take(ranges))).collect()
 }
 
 /// The second that decides each row's partition.

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 
 use crate::decode::schema::SYNCED_AT;
 use crate::encode::created_of;
+use crate::encode::gather::gather;
+use crate::encode::memory::slice_bytes_of;
 use crate::encode::merge::Run;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::partition::Partition;
 use crate::spool::spilled::Spilled;
 
@@ -105,7 +106,7 @@ impl Spool {
 
     /// Adds rows to a partition. Fails with [`crate::error::Kind::Destination`] when spilling does.
     pub fn push(&mut self, partition: Partition, batch: RecordBatch) -> Result<()> {
-        let n_bytes = batch.get_array_memory_size();
+        let n_bytes = slice_bytes_of(&batch);
         let part = self.parts.entry(partition).or_default();
         part.n_bytes += n_bytes;
         part.n_rows += batch.num_rows() as u64;
@@ -172,7 +173,7 @@ pub fn sorted(batches: Vec<RecordBatch>) -> impl Iterator<Item = Result<RecordBa
         let end = order.len().min((chunk + 1) * ROWS_PER_BATCH);
         let rows = &order[chunk * ROWS_PER_BATCH..end];
         let batches: Vec<&RecordBatch> = batches.iter().collect();
-        interleave_record_batch(&batches, rows).map_err(|e| Error::bug(format!("sort: {e}")))
+        gather(&batches, rows)
     })
 }
 

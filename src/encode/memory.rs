@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use arrow::array::{Array, ArrayData, RecordBatch};
+use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch};
 
 /// The bytes of the buffers that a batch refers to, each counted once.
 ///
@@ -11,6 +11,16 @@ use arrow::array::{Array, ArrayData, RecordBatch};
 pub fn bytes_of(batch: &RecordBatch) -> usize {
     let mut seen = HashSet::new();
     batch.columns().iter().map(|column| bytes_of_data(&column.to_data(), &mut seen)).sum()
+}
+
+/// The bytes that the rows of a batch take, without what lies around a slice. Columns without a value
+/// share their arrays and count as nothing.
+pub fn slice_bytes_of(batch: &RecordBatch) -> usize {
+    let has_values = |column: &&ArrayRef| column.null_count() < column.len();
+    let size = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+    // An array that cannot say counts whole.
+    let columns = batch.columns().iter().filter(has_values);
+    columns.map(|column| size(column).unwrap_or_else(|_| column.get_array_memory_size())).sum()
 }
 
 fn bytes_of_data(data: &ArrayData, seen: &mut HashSet<usize>) -> usize {
@@ -28,7 +38,7 @@ fn bytes_of_data(data: &ArrayData, seen: &mut HashSet<usize>) -> usize {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::array::Int64Array;
 
     use super::*;
 

@@ -6,11 +6,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::compute::interleave_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::decode::schema::{DELETED, SYNCED_AT};
 use crate::encode::created_of;
+use crate::encode::gather::gather;
 use crate::encode::memory::bytes_of;
 use crate::encode::same::rows_are_same;
 use crate::error::{Error, Result};
@@ -234,6 +234,29 @@ impl Merge {
         Ok(true)
     }
 
+    /// The rest of a batch as it is, where nothing else is left that could come between: a first run has
+    /// one input more often than not.
+    fn pass_on(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(Reverse((_, _, index))) = self.heap.peek() else { return Ok(None) };
+        let (index, is_alone) = (*index, self.heap.len() == 1);
+        let is_judged = self.absent.parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty());
+        if index == 0 || !is_alone || is_judged || !self.rows.is_empty() {
+            return Ok(None);
+        }
+        self.heap.clear();
+        let input = self.inputs[index].as_mut().expect("inputs in the heap are live");
+        let batch = input.batch.slice(input.row, input.batch.num_rows() - input.row);
+        self.changes.new += batch.num_rows() as u64;
+        input.row = input.batch.num_rows() - 1;
+        if input.advance()? {
+            let (created, id) = input.key();
+            self.heap.push(Reverse((created, id, index)));
+        } else {
+            self.inputs[index] = None;
+        }
+        Ok(Some(batch))
+    }
+
     fn is_outdated(&self, candidates: &[usize]) -> bool {
         let Some(parents) = &self.absent.parents else { return false };
         let input = self.input(candidates[candidates.len() - 1]);
@@ -319,7 +342,7 @@ impl Merge {
             held[first_batch].slice(first_row, rows.len())
         } else {
             let batches: Vec<&RecordBatch> = held.iter().collect();
-            interleave_record_batch(&batches, &rows).map_err(|e| Error::bug(format!("merge: {e}")))?
+            gather(&batches, &rows)?
         };
         self.mark_vanished(batch)
     }
@@ -353,6 +376,9 @@ impl Iterator for Merge {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Result<RecordBatch>> {
+        if let Some(batch) = self.pass_on().transpose() {
+            return Some(batch);
+        }
         while !self.is_done && self.rows.len() < ROWS_PER_BATCH && self.held_bytes < BYTES_HELD {
             match self.step() {
                 Ok(true) => {}

@@ -4,6 +4,7 @@
 //! lake as it was.
 
 mod decoding;
+mod scan;
 mod source;
 
 use std::io::Read;
@@ -22,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Message};
 use crate::run::import::decoding::{Part, RefusedChunk, decode_all};
-use crate::run::import::source::Chunks;
+use crate::run::import::source::Blocks;
 use crate::run::report::Report;
 use crate::run::sync::{finish, read_lake};
 use crate::run::{Setup, sql};
@@ -119,13 +120,13 @@ impl Reading {
             }
             Content::Stdin => Box::new(std::io::stdin()),
         };
-        let mut chunks = Chunks::new(source::plain(reader)?);
+        let mut blocks = Blocks::new(source::plain(reader)?);
         let decoders = std::mem::take(&mut self.decoders);
         let (mut n_rows, mut first_reject) = (0, None);
         let refused = |chunk: RefusedChunk| self.refused(chunk);
         let mut cut_off = None;
         let take = |part: Part| self.take(part, &mut n_rows, &mut first_reject, &mut cut_off);
-        let decoders = decode_all(decoders, observed_at, || chunks.next(), refused, take)?;
+        let decoders = decode_all(decoders, observed_at, |spare| blocks.next(spare), refused, take)?;
         self.decoders = decoders;
         self.cut_off = self.cut_off.take().or(cut_off);
         match first_reject {

@@ -1,27 +1,23 @@
-//! Turns chunks into decoded rows on several cores, handed on in the order of the file.
+//! Turns blocks into decoded rows on several cores, handed on in the order of the file.
 //!
 //! The order matters: of two observations of one object at the same time the later one counts.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use crate::decode::{Decoded, Decoder, PageError, Pushed};
 use crate::error::{Error, Result};
-use crate::run::import::source::Chunk;
+use crate::run::import::source::{Block, Chunk};
 
-/// JSON bytes that one decoder takes at a time.
-const GROUP_BYTES: usize = 4 << 20;
-
-/// Chunks that are decoded together.
-struct Group {
+/// A block and its place in the file.
+struct Numbered {
     number: usize,
-    chunks: Vec<Chunk>,
-    observed_at: i64,
+    block: Block,
 }
 
-/// What became of a group: its rows, and what its pages brought.
+/// What became of a block: its rows, and what its pages brought.
 pub struct Part {
     pub decoded: Decoded,
     pub pushed: Vec<Pushed>,
@@ -35,30 +31,33 @@ pub struct RefusedChunk {
 
 type Answer = (usize, std::result::Result<Part, RefusedChunk>);
 
-/// Decodes what `next` supplies with `decoders` at once, and gives the parts to `take` in order.
+/// Decodes the blocks that `next` supplies with `decoders` at once, and gives the parts to `take` in
+/// order. `next` gets the memory of a block that is done with.
 ///
 /// Stops at the first error of `next`, of a decoder (as `refused` puts it) or of `take`.
 pub fn decode_all(
     decoders: Vec<Decoder>,
     observed_at: i64,
-    mut next: impl FnMut() -> Result<Option<Chunk>> + Send,
+    mut next: impl FnMut(Vec<u8>) -> Result<Option<Block>> + Send,
     refused: impl Fn(RefusedChunk) -> Error,
     mut take: impl FnMut(Part) -> Result<()>,
 ) -> Result<Vec<Decoder>> {
     let n = decoders.len();
-    let (groups, waiting) = sync_channel::<Group>(n);
+    let (blocks, waiting) = sync_channel::<Numbered>(n);
     let waiting = Mutex::new(waiting);
     let (answers, answered) = sync_channel::<Answer>(2 * n);
+    let (spares, spare) = channel::<Vec<u8>>();
     let is_stopped = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (waiting, is_stopped) = (&waiting, &is_stopped);
-        let reading = scope.spawn(move || read(&mut next, observed_at, &groups, is_stopped));
+        let reading = scope.spawn(move || read(&mut next, &spare, &blocks, is_stopped));
         let mut working = Vec::new();
         for decoder in decoders {
-            let answers = answers.clone();
-            working.push(scope.spawn(move || work(decoder, waiting, &answers, is_stopped)));
+            let (answers, spares) = (answers.clone(), spares.clone());
+            let work = Work { decoder, observed_at, waiting, answers, spares, is_stopped };
+            working.push(scope.spawn(move || work.run()));
         }
-        drop(answers);
+        drop((answers, spares));
         let taken = in_order(&answered, refused, &mut take);
         is_stopped.store(true, Ordering::Relaxed);
         drop(answered);
@@ -70,74 +69,62 @@ pub fn decode_all(
 }
 
 fn read(
-    next: &mut impl FnMut() -> Result<Option<Chunk>>,
-    observed_at: i64,
-    groups: &SyncSender<Group>,
+    next: &mut impl FnMut(Vec<u8>) -> Result<Option<Block>>,
+    spare: &Receiver<Vec<u8>>,
+    blocks: &SyncSender<Numbered>,
     is_stopped: &AtomicBool,
 ) -> Result<()> {
-    let mut number = 0;
-    while !is_stopped.load(Ordering::Relaxed) {
-        let (mut chunks, mut n_bytes, mut failure) = (Vec::new(), 0, None);
-        while n_bytes < GROUP_BYTES {
-            match next() {
-                Ok(Some(chunk)) => {
-                    n_bytes += chunk.body().len();
-                    chunks.push(chunk);
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
-            }
+    for number in 0.. {
+        if is_stopped.load(Ordering::Relaxed) {
+            break;
         }
-        let is_end = chunks.is_empty();
-        if !is_end && groups.send(Group { number, chunks, observed_at }).is_err() {
-            return Ok(());
-        }
-        number += 1;
-        match failure {
-            Some(error) => return Err(error),
-            None if is_end => return Ok(()),
-            None => {}
+        let Some(block) = next(spare.try_recv().unwrap_or_default())? else { break };
+        if blocks.send(Numbered { number, block }).is_err() {
+            break;
         }
     }
     Ok(())
 }
 
-/// Once stopped, groups are still taken, so that the reader is never left waiting.
-fn work(
-    mut decoder: Decoder,
-    waiting: &Mutex<Receiver<Group>>,
-    answers: &SyncSender<Answer>,
-    is_stopped: &AtomicBool,
-) -> Decoder {
-    loop {
-        let group = waiting.lock().expect("no panic while waiting").recv();
-        let Ok(Group { number, chunks, observed_at }) = group else { return decoder };
-        if !is_stopped.load(Ordering::Relaxed) {
-            let answer = decode(&mut decoder, &chunks, observed_at);
-            if answers.send((number, answer)).is_err() {
-                is_stopped.store(true, Ordering::Relaxed);
+/// One decoder at work.
+struct Work<'a> {
+    decoder: Decoder,
+    observed_at: i64,
+    waiting: &'a Mutex<Receiver<Numbered>>,
+    answers: SyncSender<Answer>,
+    spares: Sender<Vec<u8>>,
+    is_stopped: &'a AtomicBool,
+}
+
+impl Work<'_> {
+    /// Once stopped, blocks are still taken, so that the reader is never left waiting.
+    fn run(mut self) -> Decoder {
+        loop {
+            let block = self.waiting.lock().expect("no panic while waiting").recv();
+            let Ok(Numbered { number, block }) = block else { return self.decoder };
+            if !self.is_stopped.load(Ordering::Relaxed) {
+                let answer = self.decode(&block);
+                // The reader may have come to its end.
+                let _ = self.spares.send(block.bytes);
+                if self.answers.send((number, answer)).is_err() {
+                    self.is_stopped.store(true, Ordering::Relaxed);
+                }
             }
         }
     }
-}
 
-fn decode(
-    decoder: &mut Decoder,
-    chunks: &[Chunk],
-    observed_at: i64,
-) -> std::result::Result<Part, RefusedChunk> {
-    let mut pushed = Vec::new();
-    for chunk in chunks {
-        let result = match chunk {
-            Chunk::Page { body, .. } => decoder.push_page(body, observed_at),
-            Chunk::Objects { body, .. } => decoder.push_objects(body, observed_at),
-        };
-        pushed.push(result.map_err(|error| RefusedChunk { error, line: chunk.line() })?);
+    fn decode(&mut self, block: &Block) -> std::result::Result<Part, RefusedChunk> {
+        let mut pushed = Vec::new();
+        for Chunk { span, line, is_page } in &block.chunks {
+            let body = &block.bytes[span.clone()];
+            let result = match is_page {
+                true => self.decoder.push_page(body, self.observed_at),
+                false => self.decoder.push_objects(body, self.observed_at),
+            };
+            pushed.push(result.map_err(|error| RefusedChunk { error, line: *line })?);
+        }
+        Ok(Part { decoded: self.decoder.flush(), pushed })
     }
-    Ok(Part { decoded: decoder.flush(), pushed })
 }
 
 fn in_order(

@@ -1,38 +1,33 @@
-//! Turns a file, plain or gzip, into chunks of whole JSON values.
+//! Turns a file, plain or gzip, into blocks of whole JSON values.
 
 use std::io::{BufReader, Chain, Cursor, Read};
+use std::ops::Range;
 
 use flate2::read::MultiGzDecoder;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use crate::error::{Error, Result};
+use crate::run::import::scan::Scan;
 
-/// Objects that are decoded together, in bytes of JSON.
-const GROUP: usize = 1 << 20;
-const READ: usize = 1 << 20;
+/// Bytes of JSON that are decoded together.
+const BLOCK: usize = 4 << 20;
 /// One value larger than this is not Stripe's.
 const MAX_VALUE: usize = 256 << 20;
 
-/// Whole values from a file, and the line they begin in.
-pub enum Chunk {
-    /// A list page.
-    Page { body: Vec<u8>, line: usize },
-    /// Objects, one after the other.
-    Objects { body: Vec<u8>, line: usize },
+/// A part of a file, and the whole values in it.
+pub struct Block {
+    pub bytes: Vec<u8>,
+    pub chunks: Vec<Chunk>,
 }
 
-impl Chunk {
-    pub fn body(&self) -> &[u8] {
-        match self {
-            Chunk::Page { body, .. } | Chunk::Objects { body, .. } => body,
-        }
-    }
-
-    pub fn line(&self) -> usize {
-        match self {
-            Chunk::Page { line, .. } | Chunk::Objects { line, .. } => *line,
-        }
-    }
+/// Values that are decoded in one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    pub span: Range<usize>,
+    /// The line of the file that it begins in.
+    pub line: usize,
+    /// A list page; otherwise objects, one after the other.
+    pub is_page: bool,
 }
 
 type Start = Chain<Cursor<Vec<u8>>, Box<dyn Read + Send>>;
@@ -50,80 +45,75 @@ fn unreadable(error: std::io::Error) -> Error {
     Error::usage(format!("cannot be read: {error}")).hint("nothing was imported")
 }
 
-/// Reads a file value by value; memory is bounded by the largest value.
-pub struct Chunks {
+/// Reads a file block by block; memory is bounded by the largest value.
+pub struct Blocks {
     reader: Box<dyn Read + Send>,
-    buffer: Vec<u8>,
-    /// What has been handed out already.
-    taken: usize,
+    /// What was read behind the last whole value.
+    rest: Vec<u8>,
+    /// The line in which `rest` begins.
     line: usize,
     is_at_end: bool,
-    /// A page that ended a group of objects.
-    page: Option<Chunk>,
 }
 
-impl Chunks {
-    pub fn new(reader: Box<dyn Read + Send>) -> Chunks {
-        Chunks { reader, buffer: Vec::new(), taken: 0, line: 1, is_at_end: false, page: None }
+impl Blocks {
+    pub fn new(reader: Box<dyn Read + Send>) -> Blocks {
+        Blocks { reader, rest: Vec::new(), line: 1, is_at_end: false }
     }
 
-    /// The next chunk. Fails with [`crate::error::Kind::Usage`] and the line for anything but objects.
-    pub fn next(&mut self) -> Result<Option<Chunk>> {
-        if let Some(page) = self.page.take() {
-            return Ok(Some(page));
-        }
-        let mut group: Option<(Vec<u8>, usize)> = None;
-        while let Some((body, line)) = self.value()? {
-            if is_list(&body) {
-                let page = Chunk::Page { body, line };
-                return Ok(Some(match group {
-                    None => page,
-                    Some((body, line)) => {
-                        self.page = Some(page);
-                        Chunk::Objects { body, line }
-                    }
-                }));
-            }
-            let (objects, first_line) = group.get_or_insert_with(|| (Vec::new(), line));
-            // Line breaks between objects are kept, so that an error can name its line.
-            let n_breaks = objects.iter().filter(|b| **b == b'\n').count();
-            objects.resize(objects.len() + (line - *first_line).saturating_sub(n_breaks), b'\n');
-            objects.extend_from_slice(&body);
-            if objects.len() >= GROUP {
+    /// The next block, in `bytes`, whose content is lost. Fails with [`crate::error::Kind::Usage`] and
+    /// the line for anything but objects.
+    pub fn next(&mut self, mut bytes: Vec<u8>) -> Result<Option<Block>> {
+        bytes.clear();
+        bytes.append(&mut self.rest);
+        self.fill(&mut bytes, BLOCK)?;
+        let mut block = Block { bytes, chunks: Vec::new() };
+        let mut at = 0;
+        loop {
+            self.skip_white_space(&mut block, &mut at)?;
+            let Some(first) = block.bytes.get(at) else { break };
+            if *first != b'{' {
+                if block.chunks.is_empty() {
+                    return Err(self.no_object(&block.bytes[at..]));
+                }
+                // What stands before it may be refused for a reason of its own, and comes first.
                 break;
             }
+            let Some((end, n_lines)) = self.value_end(&mut block, at)? else { break };
+            block.add(at..end, self.line);
+            self.line += n_lines;
+            at = end;
         }
-        Ok(group.map(|(body, line)| Chunk::Objects { body, line }))
+        self.rest.extend_from_slice(&block.bytes[at..]);
+        Ok((!block.chunks.is_empty()).then_some(block))
     }
 
-    /// The next whole value and the line it begins in.
-    fn value(&mut self) -> Result<Option<(Vec<u8>, usize)>> {
-        self.skip_white_space()?;
-        let Some(first) = self.buffer.get(self.taken) else { return Ok(None) };
-        if *first != b'{' {
-            let got: String = String::from_utf8_lossy(&self.buffer[self.taken..]).chars().take(40).collect();
-            let got = crate::redact::shown(&got, 20);
-            return Err(Error::usage(format!("line {}: expected a JSON object, got \"{got}\"", self.line))
-                .hint("expected list pages or objects as JSON, one after the other; nothing was imported"));
-        }
+    /// The end of the value that begins at `start`, and the line breaks in it. `None` where it goes on
+    /// behind a block that holds other values.
+    fn value_end(&mut self, block: &mut Block, start: usize) -> Result<Option<(usize, usize)>> {
         let mut scan = Scan::default();
         loop {
-            if let Some(length) = scan.end(&self.buffer[self.taken..]) {
-                let body = self.buffer[self.taken..self.taken + length].to_vec();
-                let line = self.line;
-                self.line += body.iter().filter(|b| **b == b'\n').count();
-                self.taken += length;
-                return Ok(Some((body, line)));
+            if let Some(length) = scan.end(&block.bytes[start..]) {
+                return Ok(Some((start + length, scan.n_lines)));
             }
-            if self.buffer.len() - self.taken > MAX_VALUE || !self.fill()? {
-                return Err(self.unfinished());
+            if !block.chunks.is_empty() {
+                return Ok(None);
+            }
+            let n_bytes = block.bytes.len() - start;
+            if n_bytes > MAX_VALUE || !self.fill(&mut block.bytes, start + 2 * n_bytes)? {
+                return Err(self.unfinished(&block.bytes[start..]));
             }
         }
+    }
+
+    fn no_object(&self, rest: &[u8]) -> Error {
+        let got: String = String::from_utf8_lossy(rest).chars().take(40).collect();
+        let got = crate::redact::shown(&got, 20);
+        Error::usage(format!("line {}: expected a JSON object, got \"{got}\"", self.line))
+            .hint("expected list pages or objects as JSON, one after the other; nothing was imported")
     }
 
     /// A value that does not end is broken inside, or the file is cut off.
-    fn unfinished(&self) -> Error {
-        let rest = &self.buffer[self.taken..];
+    fn unfinished(&self, rest: &[u8]) -> Error {
         let error = match serde_json::from_slice::<IgnoredAny>(rest) {
             Err(error) if !error.is_eof() => {
                 let what = crate::decode::without_position(&error);
@@ -134,72 +124,48 @@ impl Chunks {
         error.hint("nothing was imported")
     }
 
-    fn skip_white_space(&mut self) -> Result<()> {
+    fn skip_white_space(&mut self, block: &mut Block, at: &mut usize) -> Result<()> {
         loop {
-            while let Some(byte) = self.buffer.get(self.taken) {
+            while let Some(byte) = block.bytes.get(*at) {
                 match byte {
                     b'\n' => self.line += 1,
                     b' ' | b'\r' | b'\t' => {}
                     _ => return Ok(()),
                 }
-                self.taken += 1;
+                *at += 1;
             }
-            if !self.fill()? {
+            if !block.chunks.is_empty() {
+                return Ok(());
+            }
+            block.bytes.clear();
+            *at = 0;
+            if !self.fill(&mut block.bytes, BLOCK)? {
                 return Ok(());
             }
         }
     }
 
-    /// Reads on; false at the end of the file.
-    fn fill(&mut self) -> Result<bool> {
-        if self.is_at_end {
-            return Ok(false);
+    /// Reads on until there are `n_bytes`; false at the end of the file.
+    fn fill(&mut self, bytes: &mut Vec<u8>, n_bytes: usize) -> Result<bool> {
+        let before = bytes.len();
+        let missing = n_bytes.saturating_sub(before);
+        if !self.is_at_end && missing > 0 {
+            bytes.reserve(missing);
+            self.reader.by_ref().take(missing as u64).read_to_end(bytes).map_err(unreadable)?;
+            self.is_at_end = bytes.len() < n_bytes;
         }
-        self.buffer.drain(..self.taken);
-        self.taken = 0;
-        let before = self.buffer.len();
-        self.reader.by_ref().take(READ as u64).read_to_end(&mut self.buffer).map_err(unreadable)?;
-        self.is_at_end = self.buffer.len() == before;
-        Ok(!self.is_at_end)
+        Ok(bytes.len() > before)
     }
 }
 
-/// Finds the end of a value that begins with a brace, going on where the last bytes ended.
-#[derive(Default)]
-struct Scan {
-    at: usize,
-    depth: usize,
-    is_in_string: bool,
-}
-
-impl Scan {
-    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
-        while self.at < bytes.len() {
-            let byte = bytes[self.at];
-            if self.is_in_string {
-                match byte {
-                    // The escaped byte may not have been read yet.
-                    b'\\' if self.at + 1 >= bytes.len() => return None,
-                    b'\\' => self.at += 1,
-                    b'"' => self.is_in_string = false,
-                    _ => {}
-                }
-            } else {
-                match byte {
-                    b'"' => self.is_in_string = true,
-                    b'{' | b'[' => self.depth += 1,
-                    b'}' | b']' => {
-                        self.depth = self.depth.saturating_sub(1);
-                        if self.depth == 0 {
-                            return Some(self.at + 1);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            self.at += 1;
+impl Block {
+    /// Objects that follow each other are one chunk.
+    fn add(&mut self, span: Range<usize>, line: usize) {
+        let is_page = is_list(&self.bytes[span.clone()]);
+        match self.chunks.last_mut() {
+            Some(last) if !is_page && !last.is_page => last.span.end = span.end,
+            _ => self.chunks.push(Chunk { span, line, is_page }),
         }
-        None
     }
 }
 
