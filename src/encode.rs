@@ -100,7 +100,8 @@ pub fn created_of(batch: &RecordBatch) -> Option<TimestampMicrosecondArray> {
     batch.column_by_name("created")?.as_any().downcast_ref::<TimestampMicrosecondArray>().cloned()
 }
 
-fn properties(schema: &Schema, version: &str, n_rows: u64, options: Options) -> Result<WriterProperties> {
+/// How the columns of `schema` are written. Fails where `options` has no zstd level.
+pub fn properties(schema: &Schema, version: &str, n_rows: u64, options: Options) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(options.zstd_level).map_err(|e| Error::usage(e.to_string()))?;
     let mut builder = WriterProperties::builder()
         .set_created_by("stripelake".to_owned())
