@@ -44,12 +44,13 @@ fuzz: ## mutated pages against every decoder and the envelope, for FUZZ_SECS
 bench: ## the benchmarks
 	$(CARGO) bench --locked
 
-RELEASE := $(CARGO) build --release --locked --target-dir target --bins --example pages
+RELEASE := $(CARGO) build --release --locked --target-dir target --bins --examples
 
 bench-compare: $(TOOLS) ## import beside DuckDB, Polars and pyarrow
 	$(RELEASE)
 	.venv/bin/python -B -m pip install --quiet --disable-pip-version-check --requirement benches/compare/requirements.txt
 	.venv/bin/python -B benches/compare/compare.py $(COMPARE_ARGS)
+	.venv/bin/python -B benches/compare/floor.py $(COMPARE_ARGS)
 
 bench-large: ## a partition of CHARGES charges in one import, and a merge into it
 	$(RELEASE)

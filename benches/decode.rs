@@ -13,7 +13,7 @@ use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
 use serde_json::Value;
-use stripelake::decode::{Decoder, Options};
+use stripelake::decode::{Decoder, Options, Path};
 
 /// About one flush of the product.
 const N_CHARGES: u64 = 2_000;
@@ -21,7 +21,8 @@ const N_CHARGES: u64 = 2_000;
 fn decode(criterion: &mut Criterion) {
     let pretty = support::pretty_pages(N_CHARGES);
     let compact = support::compact_pages(&pretty);
-    for (form, pages) in [("pretty", pretty), ("compact", compact)] {
+    let shuffled = support::shuffled_pages(&pretty);
+    for (form, pages) in [("pretty", pretty), ("compact", compact), ("keys shuffled", shuffled)] {
         let mut group = criterion.benchmark_group(format!("decode/{form}"));
         let bytes = pages.iter().map(|page| page.len() as u64).sum();
         group.throughput(Throughput::ElementsAndBytes { elements: N_CHARGES, bytes });
@@ -34,15 +35,17 @@ fn decode(criterion: &mut Criterion) {
 
 fn ours(group: &mut BenchmarkGroup<'_, WallTime>, pages: &[Vec<u8>]) {
     let resource = support::charges();
-    let mut decoder = Decoder::new(&resource, &[], Options::default());
-    group.bench_function("stripelake", |bencher| {
-        bencher.iter(|| {
-            for page in pages {
-                decoder.push_page(black_box(page), 1).expect("the fake sends proper pages");
-            }
-            decoder.flush()
+    for (name, path) in [("stripelake", Path::Fast), ("stripelake's plain decoder", Path::Plain)] {
+        let mut decoder = Decoder::new(&resource, &[], Options { path, ..Options::default() });
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for page in pages {
+                    decoder.push_page(black_box(page), 1).expect("the fake sends proper pages");
+                }
+                decoder.flush()
+            });
         });
-    });
+    }
 }
 
 fn rivals(group: &mut BenchmarkGroup<'_, WallTime>, pages: &[Vec<u8>]) {

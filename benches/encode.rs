@@ -1,4 +1,4 @@
-//! Turns sorted batches into Parquet, beside the bare writer.
+//! Turns sorted batches into Parquet, beside the bare writer with the same settings and with its own.
 
 mod support;
 
@@ -10,6 +10,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use stripelake::decode::schema::schema_version;
+use stripelake::encode::settings::{FirstRows, properties};
 use stripelake::encode::{self, Options};
 use stripelake::spool::sorted;
 
@@ -22,13 +24,26 @@ fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     group.throughput(Throughput::Elements(N_CHARGES));
     group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(6)).sample_size(20);
+    let first = FirstRows { batches: &[], is_all: false };
+    let same = properties(&schema, &schema_version(&schema), &first, N_CHARGES, Options::default())
+        .expect("the default level is one");
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
     println!(
-        "encode: {} bytes by stripelake, {} by the bare writer",
+        "encode: {} bytes by stripelake, {} by the bare writer with the same settings, {} with its own",
         ours(&schema, &batches),
-        bare(&schema, &batches)
+        bare(&schema, &batches, same.clone()),
+        bare(&schema, &batches, defaults())
     );
     group.bench_function("stripelake", |bencher| bencher.iter(|| ours(&schema, &batches)));
-    group.bench_function("bare ArrowWriter", |bencher| bencher.iter(|| bare(&schema, &batches)));
+    group.bench_function("stripelake on one thread", |bencher| {
+        bencher.iter(|| alone.install(|| ours(&schema, &batches)));
+    });
+    group.bench_function("bare ArrowWriter, the same settings", |bencher| {
+        bencher.iter(|| bare(&schema, &batches, same.clone()));
+    });
+    group.bench_function("bare ArrowWriter, its own settings", |bencher| {
+        bencher.iter(|| bare(&schema, &batches, defaults()));
+    });
     group.bench_function("sort by created and id", |bencher| {
         bencher.iter(|| sorted(unsorted.clone()).count());
     });
@@ -44,12 +59,16 @@ fn ours(schema: &SchemaRef, batches: &[RecordBatch]) -> usize {
 }
 
 /// zstd 1 and the row groups of the product; dictionaries, statistics and the rest as the writer has them.
-fn bare(schema: &SchemaRef, batches: &[RecordBatch]) -> usize {
-    let properties = WriterProperties::builder()
+fn defaults() -> WriterProperties {
+    WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level")))
         .set_max_row_group_row_count(Some(encode::ROWS_PER_GROUP))
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .build();
+        .build()
+}
+
+/// The writer encodes column after column, on this thread.
+fn bare(schema: &SchemaRef, batches: &[RecordBatch], properties: WriterProperties) -> usize {
     let mut bytes = Vec::new();
     let mut writer =
         ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties)).expect("a known schema");

@@ -10,7 +10,7 @@ pub mod memory;
 pub mod merge;
 pub mod old;
 pub mod same;
-mod settings;
+pub mod settings;
 
 use std::io::{self, Write};
 

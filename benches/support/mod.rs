@@ -53,6 +53,30 @@ pub fn compact_pages(pages: &[Vec<u8>]) -> Vec<Vec<u8>> {
     pages.iter().map(compact).collect()
 }
 
+/// The same pages with the members of every object in an order of its own.
+pub fn shuffled_pages(pages: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let shuffled = pages.iter().map(|page| {
+        let mut value: Value = serde_json::from_slice(page).expect("pages are JSON");
+        shuffle(&mut value, &mut rng);
+        serde_json::to_vec_pretty(&value).expect("a value is JSON")
+    });
+    shuffled.collect()
+}
+
+fn shuffle(value: &mut Value, rng: &mut fastrand::Rng) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| shuffle(item, rng)),
+        Value::Object(members) => {
+            members.values_mut().for_each(|member| shuffle(member, rng));
+            let mut in_order: Vec<(String, Value)> = std::mem::take(members).into_iter().collect();
+            rng.shuffle(&mut in_order);
+            members.extend(in_order);
+        }
+        _ => {}
+    }
+}
+
 /// Decodes pages the product's way, a batch for every `pages_per_batch` pages, without the in-memory column.
 pub fn batches(pages: &[Vec<u8>], pages_per_batch: usize) -> Vec<RecordBatch> {
     let mut decoder = Decoder::new(&charges(), &[], Options::default());

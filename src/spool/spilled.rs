@@ -13,9 +13,9 @@ use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use crate::encode::merge::{Absent, Merge, OldAge, Run};
 use crate::error::{Error, Result};
 
-/// So many files of one level become one of the next: a merge holds a batch of each file, and so never
-/// of more than a few times this many.
-const FILES_PER_LEVEL: usize = 64;
+/// So many files of one level become one of the next: a merge opens all files, and so never more than a
+/// few times this many.
+const FILES_PER_LEVEL: usize = 16;
 
 /// Sorted runs in nameless temporary files (Arrow IPC, LZ4), oldest observation first.
 #[derive(Default)]
@@ -85,11 +85,16 @@ fn write(
         IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).map_err(failed)?;
     let mut writer =
         StreamWriter::try_new_with_options(BufWriter::new(file), schema, options).map_err(failed)?;
+    // The first row stands alone: until a merge comes to it, it is all that is held of the run.
+    let mut n_next = 1;
     for batch in run {
         let batch = batch?;
-        for at in (0..batch.num_rows()).step_by(rows_per_batch) {
-            let n_rows = rows_per_batch.min(batch.num_rows() - at);
+        let mut at = 0;
+        while at < batch.num_rows() {
+            let n_rows = n_next.min(batch.num_rows() - at);
             writer.write(&batch.slice(at, n_rows)).map_err(failed)?;
+            at += n_rows;
+            n_next = rows_per_batch;
         }
     }
     let file = writer.into_inner().map_err(failed)?;

@@ -118,8 +118,8 @@ fn compare(fast: &Seen, plain: &Seen) -> Result<(), String> {
             }
             return Err("one decoder has rows where the other has none".to_owned());
         };
-        let names = fast.schema_ref().fields().iter().zip(fast.columns()).zip(plain.columns());
-        for ((field, ours), theirs) in names.filter(|((_, ours), theirs)| ours != theirs) {
+        let mut columns = fast.schema_ref().fields().iter().zip(fast.columns()).zip(plain.columns());
+        if let Some(((field, ours), theirs)) = columns.find(|((_, ours), theirs)| ours != theirs) {
             return Err(format!("{}: fast: {ours:?}\nplain: {theirs:?}", field.name()));
         }
     }

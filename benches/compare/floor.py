@@ -1,0 +1,53 @@
+"""Turns gzip pages into Parquet with stripelake, and prints the CPU beside the least that this must cost."""
+
+import argparse
+import gzip
+import shutil
+import statistics
+import subprocess
+
+from measure import BUILD, STRIPELAKE, WORK, hardware, make, run
+
+FLOOR = BUILD / "examples" / "floor"
+
+
+def floor(*arguments) -> float:
+    return float(subprocess.check_output([FLOOR, *arguments], text=True).split()[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--charges", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    pages = make(WORK / f"charges-{arguments.charges}.json", "charges", str(arguments.charges), "pages")
+    packed = pages.with_suffix(".json.gz")
+    if not packed.exists():
+        with open(pages, "rb") as plain, gzip.open(packed, "wb", compresslevel=6) as out:
+            shutil.copyfileobj(plain, out, 1 << 20)
+    lake = WORK / "floor-lake"
+    print(hardware(), flush=True)
+    costs: dict[str, list[float]] = {what: [] for what in ("import", "inflate", "libdeflate", "zstd")}
+    for _ in range(arguments.rounds):
+        shutil.rmtree(lake, ignore_errors=True)
+        costs["import"].append(run([STRIPELAKE, "import", "charges", packed, "--lake", lake]).cpu)
+        costs["inflate"].append(floor("inflate", packed))
+        costs["libdeflate"].append(floor("libdeflate", packed))
+        costs["zstd"].append(floor("zstd", *sorted(lake.glob("charges/**/*.parquet"))))
+    shutil.rmtree(lake)
+    secs = {what: statistics.median(cost) for what, cost in costs.items()}
+    for what, name in [
+        ("import", "import from gzip"),
+        ("inflate", "inflate, zlib-rs"),
+        ("libdeflate", "inflate, libdeflate"),
+        ("zstd", "zstd 1 of the same pages"),
+    ]:
+        print(f"{name:<26} {secs[what]:6.2f} s CPU {secs[what] / arguments.charges * 1e6:6.1f} µs a charge")
+    for inflate in ("inflate", "libdeflate"):
+        least = secs[inflate] + secs["zstd"]
+        print(f"import / ({inflate} + zstd)  {secs['import'] / least:.1f}")
+
+
+if __name__ == "__main__":
+    main()
