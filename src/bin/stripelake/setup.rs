@@ -50,7 +50,8 @@ pub fn run_id(now: Timestamp) -> String {
     format!("{time}-{:08x}", now.subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16))
 }
 
-fn duration(text: &str) -> Result<Duration> {
+/// `90s`, `10m`, `1h 30m`, or seconds.
+pub fn duration(text: &str) -> Result<Duration> {
     let wrong = || Error::usage(format!("expected a time like 90s or 10m, got \"{text}\""));
     if let Ok(secs) = text.parse::<u64>() {
         return Ok(Duration::from_secs(secs));
@@ -78,7 +79,7 @@ pub fn interruption() -> watch::Receiver<Option<Kind>> {
                 std::process::exit(kind.exit_code());
             }
             is_second = true;
-            eprintln!("stopping: finishing what is being written; press again to stop at once");
+            eprintln!("stopping: keeping what was read so far, in at most 10 s; once more stops at once");
             sender.send_replace(Some(kind));
         }
     });
