@@ -45,6 +45,11 @@ impl Allowance {
         }
     }
 
+    /// Whether requests must be economised.
+    pub fn is_counted(&self) -> bool {
+        self.budgets.requests.is_some()
+    }
+
     /// Lets one more request be sent, or fails with [`Kind::Budget`].
     pub fn take(&self) -> Result<(), Error> {
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {

@@ -88,6 +88,8 @@ pub struct Gatherer {
     /// Whether something was settled that the state does not know of.
     has_unsaved: bool,
     first_object: i64,
+    /// How often progress was not kept since there was no grain.
+    n_postponed: u32,
     grain: Option<Grain>,
     /// Batches that came before the grain was chosen.
     undecided: Vec<Decoded>,
@@ -130,6 +132,7 @@ impl Gatherer {
             news_from: None,
             has_unsaved: false,
             first_object: listing.as_ref().map_or(0, |listing| listing.first_object),
+            n_postponed: 0,
             undecided: Vec::new(),
             n_undecided: 0,
             committed: HashSet::new(),

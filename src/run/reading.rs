@@ -221,8 +221,7 @@ fn how_far(early: &Error, closed: &[Closed]) -> Error {
     for Closed { name, tables, is_complete, .. } in closed {
         let own = tables.first();
         let kept = own.and_then(|table| table.kept).unwrap_or(0.0);
-        let before = own.and_then(|table| table.continued.as_ref()).map_or(0.0, |continued| continued.share);
-        is_further |= *is_complete || kept > before;
+        is_further |= own.is_some_and(|table| table.is_further);
         shares.push(match is_complete {
             true => format!("{name} complete"),
             false => format!("{name} {:.0} %", (kept * 100.0).floor()),

@@ -27,6 +27,9 @@ pub struct TableReport {
     /// The part of the listing's time that the next run need not read, where this one ended early.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<f64>,
+    /// Whether that is more than before this run, news aside.
+    #[serde(skip)]
+    pub is_further: bool,
     /// Members that the catalog does not name, by path; their values are in `_extra`.
     pub unknown: BTreeMap<String, u64>,
     /// Values of another type than their column's, by path; they are in `_extra`.

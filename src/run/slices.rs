@@ -77,6 +77,10 @@ impl Shared {
                 return None;
             }
             // Where requests are few, those that come with every run must not take them all.
+            if self.fetcher.allowance.is_counted() && open.iter().any(|(_, has_only_news, _)| !has_only_news)
+            {
+                open.retain(|(_, has_only_news, _)| !has_only_news);
+            }
             open.sort_by_key(|(n_active, has_only_news, _)| (*n_active, *has_only_news));
             for (_, _, list) in open {
                 if let Some(slice) = list.slices.lock().expect("no panic while planning").take() {

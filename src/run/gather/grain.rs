@@ -5,8 +5,10 @@ use crate::partition::{Grain, ROWS_PER_FILE, partition_at};
 
 /// Rows that wait at most for the grain to be chosen.
 const UNDECIDED: u64 = 50_000;
-/// Rows from which it may be chosen where progress waits for it.
-const ENOUGH: usize = 500;
+/// Rows from which it may be chosen where progress waits for it, and where it has waited some time.
+const ENOUGH: usize = 1_000;
+const FEW: usize = 200;
+const PATIENCE: u32 = 5;
 /// A few rows of one busy hour say nothing about a day.
 const LEAST_SECS: u64 = 86_400;
 
@@ -42,7 +44,13 @@ impl Gatherer {
         if created.is_empty() && is_end {
             created = self.undecided_in(&self.listing);
         }
-        if created.len() >= ENOUGH || (is_end && !created.is_empty()) {
+        self.n_postponed += 1;
+        let needed = match self.n_postponed {
+            _ if is_end => 1,
+            ..PATIENCE => ENOUGH,
+            _ => FEW,
+        };
+        if created.len() >= needed {
             let least_secs = if created.len() >= ENOUGH { 0 } else { LEAST_SECS };
             self.grain = Some(grain_of(&created, least_secs));
         }

@@ -152,6 +152,8 @@ impl Gatherer {
             self.share(&read)
         });
         self.tables[0].report.kept = kept;
+        let older = i64::MIN..self.news_from.unwrap_or(i64::MAX);
+        self.tables[0].report.is_further = kept.is_some() && !self.fresh.within(&older).is_empty();
         Ok(())
     }
 
