@@ -1,6 +1,7 @@
 //! Turns runs that are killed, stopped or out of budget into lakes that equal the account after all.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,12 +9,15 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use proptest::prelude::*;
 use serde_json::json;
+use stripelake::commit::Lake;
+use stripelake::commit::state::{ResourceState, state_path};
 use stripelake::error::Kind;
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::{Request, Response, Transport, TransportError};
+use stripelake::partition::Grain;
 use stripelake::run::event::Event;
 use stripelake::run::report::Report;
-use stripelake::run::sync::Options;
+use stripelake::run::sync::{Options, sync};
 use tokio::sync::{Notify, watch};
 
 use crate::harness::{TestLake, account, check_kind, with_long_subscriptions};
@@ -381,6 +385,67 @@ fn p3_an_object_that_was_rejected_before_a_kill_is_not_forgotten() {
     let (report, _) = run(&lake, &table, lake.options_for(&["charges"]));
     check_kind(&report, Some(Kind::Partial));
     assert_eq!(report.tables[0].rejected, 1);
+}
+
+#[test]
+fn g9_what_became_visible_late_is_not_missed_by_a_continued_run() {
+    let table = Table::charges(36, 1_200);
+    let lake = TestLake::new();
+    let budgets = Budgets { requests: Some(9), ..Budgets::default() };
+    let parts = Options { budgets, ..lake.options_for(&["charges"]) };
+    check_kind(&run(&lake, &table, parts).0, Some(Kind::Budget));
+    let mut late = table.list("charges")[0].clone();
+    late["id"] = "ch_late".into();
+    late["created"] = (table.now() - 500).into();
+    table.edit("charges", |charges| charges.insert(0, late));
+    table.edit("charges", |charges| charges.sort_by_key(|charge| -created(charge)));
+    check_kind(&run(&lake, &table, lake.options_for(&["charges"])).0, None);
+    alone(lake.check_table_equals(&table, "charges"));
+}
+
+#[test]
+fn s6_what_killed_runs_left_is_removed_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Lake::open(folder.path().to_str().unwrap(), &[]).unwrap();
+    let inside = folder.path().join("charges/created_year=2026-01-01");
+    let outside = folder.path().join("mine");
+    for at in [&inside, &outside] {
+        std::fs::create_dir_all(at).unwrap();
+        for name in [".stripelake-x1.tmp", ".stripelake-x1.txt", "x.tmp"] {
+            std::fs::write(at.join(name), "").unwrap();
+        }
+    }
+    lake.remove_leftovers(["charges", "refunds"].into_iter()).unwrap();
+    let n_files = |folder: &Path| std::fs::read_dir(folder).unwrap().count();
+    assert_eq!((n_files(&inside), n_files(&outside)), (2, 3));
+    assert!(!inside.join(".stripelake-x1.tmp").exists());
+}
+
+#[test]
+fn an_empty_file_that_a_killed_run_left_gives_way_whatever_its_folder() {
+    let table = Table::charges(37, 60);
+    for is_known in [false, true] {
+        let lake = TestLake::new();
+        let empty = Table::new(&table.id, table.now());
+        check_kind(&run(&lake, &empty, lake.options_for(&["charges"])).0, None);
+        alone(async {
+            // The run has died between the file and its state.
+            let path = state_path("charges");
+            let (mut state, version) = lake.lake.read_json::<ResourceState>(&path).await.unwrap().unwrap();
+            assert!(state.placeholder.is_some());
+            if !is_known {
+                state.partitions.clear();
+            }
+            lake.lake.write_json(&path, &state, &version).await.unwrap();
+            let mut setup = lake.setup();
+            setup.grains.insert("charges".to_owned(), Grain::Month);
+            let report = sync(&setup, lake.options_for(&["charges"]), table.clone()).await.unwrap();
+            check_kind(&report, None);
+            lake.check_intact().await;
+            lake.check_table_equals(&table, "charges").await;
+            assert_eq!(lake.state("charges").await.unwrap().placeholder, None);
+        });
+    }
 }
 
 #[test]

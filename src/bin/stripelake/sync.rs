@@ -45,7 +45,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     }
     let budgets = Budgets {
         requests: max_requests,
-        duration: max_duration.as_deref().map(setup::duration).transpose()?,
+        duration: max_duration.map(|text| setup::duration("--max-duration", &text)).transpose()?,
     };
     let key = find_key(global.api_key_file.as_deref(), &environment, &settings)?;
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);

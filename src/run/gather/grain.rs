@@ -7,7 +7,7 @@ use crate::partition::{Grain, ROWS_PER_FILE, partition_at};
 const UNDECIDED: u64 = 50_000;
 /// Rows from which it may be chosen where progress waits for it, and where it has waited some time.
 const ENOUGH: usize = 1_000;
-const FEW: usize = 200;
+const FEW: usize = 50;
 const PATIENCE: u32 = 5;
 /// A few rows of one busy hour say nothing about a day.
 const LEAST_SECS: u64 = 86_400;
