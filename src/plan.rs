@@ -247,6 +247,10 @@ mod tests {
         PageRead { n_rows, newest, oldest, is_newest_first: true, settles: true }
     }
 
+    fn one(span: Range<i64>) -> Slices {
+        Slices::new(std::iter::once(span).collect(), true, FIRST_OBJECT)
+    }
+
     #[test]
     fn g8_a_slice_that_shows_an_odd_order_is_neither_settled_nor_cut_nor_left() {
         let odd = [
@@ -255,7 +259,7 @@ mod tests {
             page(100, Some(1_700_001_001), Some(1_700_000_100)),
         ];
         for odd in odd {
-            let mut slices = Slices::new(vec![1_700_000_000..1_700_001_000], true, FIRST_OBJECT);
+            let mut slices = one(1_700_000_000..1_700_001_000);
             let slice = slices.take().unwrap();
             assert!(slices.page_read(slice.number, &odd).is_empty(), "{odd:?}");
             assert_eq!(slices.take(), None, "{odd:?}");
@@ -265,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_tiny_account_is_one_slice() {
-        let mut slices = Slices::new(vec![0..1_800_000_000], true, FIRST_OBJECT);
+        let mut slices = one(0..1_800_000_000);
         let slice = slices.take().unwrap();
         assert_eq!(slice.created, 0..1_800_000_000);
         assert_eq!(slices.take(), None, "nothing is known yet");
@@ -277,7 +281,7 @@ mod tests {
 
     #[test]
     fn g10_a_slice_of_one_second_is_not_cut() {
-        let mut slices = Slices::new(vec![1_700_000_000..1_700_000_002], true, FIRST_OBJECT);
+        let mut slices = one(1_700_000_000..1_700_000_002);
         let slice = slices.take().unwrap();
         slices.page_read(slice.number, &page(5_000, Some(1_700_000_001), Some(1_700_000_001)));
         assert_eq!(slices.take(), None);
