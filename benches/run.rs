@@ -44,6 +44,8 @@ async fn first_sync(address: &str) -> u64 {
         since: None,
         until: None,
         rate: Rate::Unlimited,
+        budgets: Default::default(),
+        stripe_version: catalog.stripe_version.clone(),
         concurrency: 8,
         jitter_seed: 0,
         interrupted,

@@ -191,6 +191,22 @@ impl Lake {
         self.write_bytes(path, &bytes, seen).await
     }
 
+    pub async fn exists(&self, path: &str) -> Result<bool> {
+        match self {
+            Lake::Local(lake) => Ok(lake.read(path)?.is_some()),
+            Lake::Remote(lake) => Ok(lake.present_version(path).await? != Version::Absent),
+        }
+    }
+
+    /// Removes what killed runs have left unfinished in the folders of these tables and in our own. Call it
+    /// with the lock. An object store has nothing of the kind: there a file appears whole.
+    pub fn remove_leftovers<'a>(&self, tables: impl Iterator<Item = &'a str>) -> Result<()> {
+        match self {
+            Lake::Local(lake) => lake.remove_leftovers(tables),
+            Lake::Remote(_) => Ok(()),
+        }
+    }
+
     /// Removes a file; it may be gone already.
     pub async fn remove(&self, path: &str) -> Result<()> {
         match self {

@@ -1,5 +1,6 @@
 //! Turns a slice into pages: cursor, retries, limits and the strict envelope around one GET.
 
+pub mod allowance;
 pub mod answer;
 pub mod envelope;
 pub mod http;
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
+use crate::fetch::allowance::Allowance;
 use crate::fetch::answer::{Answer, judge, judge_failure};
 use crate::fetch::envelope::Envelope;
 use crate::fetch::limit::Limits;
@@ -128,19 +130,39 @@ pub struct Fetcher {
     transport: Arc<dyn Transport>,
     limits: Limits,
     policy: Policy,
+    pub allowance: Allowance,
     pub counters: Counters,
     on_retry: OnRetry,
 }
 
 impl Fetcher {
-    pub fn new(transport: Arc<dyn Transport>, limits: Limits, policy: Policy, on_retry: OnRetry) -> Fetcher {
-        Fetcher { transport, limits, policy, counters: Counters::default(), on_retry }
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        limits: Limits,
+        policy: Policy,
+        allowance: Allowance,
+        on_retry: OnRetry,
+    ) -> Fetcher {
+        Fetcher { transport, limits, policy, allowance, counters: Counters::default(), on_retry }
+    }
+
+    /// One response of status 200, unless a signal comes first.
+    async fn get<T>(
+        &self,
+        request: &Request,
+        accept: impl Fn(&Response) -> std::result::Result<T, String>,
+    ) -> std::result::Result<(Response, T), FetchError> {
+        tokio::select! {
+            biased;
+            signal = self.allowance.closed() => Err(FetchError::Failed(signal)),
+            answer = self.attempts(request, accept) => answer,
+        }
     }
 
     /// One response of status 200, after as many attempts as it takes.
     ///
     /// `accept` looks at the body; what it refuses counts as a broken answer and is asked for again.
-    async fn get<T>(
+    async fn attempts<T>(
         &self,
         request: &Request,
         accept: impl Fn(&Response) -> std::result::Result<T, String>,
@@ -150,7 +172,8 @@ impl Fetcher {
         let mut broken = 0;
         loop {
             attempt += 1;
-            self.limits.ready(&request.path).await;
+            let is_ready = self.allowance.wait(self.limits.ready(&request.path)).await;
+            is_ready.and_then(|()| self.allowance.take()).map_err(FetchError::Failed)?;
             self.counters.requests.fetch_add(1, Ordering::Relaxed);
             let answer = match self.transport.get(request).await {
                 Ok(response) => {
@@ -180,7 +203,7 @@ impl Fetcher {
             };
             self.counters.retries.fetch_add(1, Ordering::Relaxed);
             (self.on_retry)(&Notice { path: request.path.clone(), reason, attempt, wait });
-            tokio::time::sleep(wait).await;
+            self.allowance.wait(tokio::time::sleep(wait)).await.map_err(FetchError::Failed)?;
         }
     }
 

@@ -29,11 +29,13 @@
 //!    [`decode::Decoder`] turns this one into rows.
 //! 4. A [`decode::Decoded`] batch goes to the gatherer of its resource (`run/gather.rs`), which lets
 //!    [`partition::split`] cut it and puts the parts into its [`spool::Spool`].
-//! 5. When all seconds of a partition have been read ([`plan::Coverage`]), the gatherer commits it:
+//! 5. When all seconds of a partition have been read ([`plan::coverage::Coverage`]), the gatherer commits it, and
+//!    from time to time also what is not complete yet:
 //!    [`encode::merge::Merge`] walks the old file and the new runs and keeps the newest row of each id,
 //!    [`encode::write`] makes the file, [`commit::Lake::replace`] puts it in the place of the old one.
 //!    If no row differs, nothing is written.
-//! 6. The resource's [`commit::state::ResourceState`] follows, always after the files it speaks of.
+//! 6. The resource's [`commit::state::ResourceState`] follows, always after the files it speaks of, with the
+//!    seconds that a later run need not list again.
 //!
 //! `ARCHITECTURE.md` says who may name whom and why things are as they are.
 

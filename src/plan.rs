@@ -1,10 +1,11 @@
 //! Turns the span of a resource into slices, and cuts the busiest one again when a worker is idle.
 //!
-//! Nothing is known about an account beforehand. The first slice is the whole span; the pages that
-//! come back tell how dense it is, and the unread older part of a slice is cut in two for as long as
+//! Nothing is known about an account beforehand. The first slice is the whole span, or one for each part
+//! of it that an earlier run has left; the pages that come back tell how dense it is, and the unread older part of a slice is cut in two for as long as
 //! there are idle workers and enough left to read.
 
-use std::collections::BTreeMap;
+pub mod coverage;
+
 use std::ops::Range;
 
 /// Stripe has no older objects. Only a guess for cutting, since an open slice has no lower bound.
@@ -43,9 +44,35 @@ struct Part {
     /// Objects per second, as far as known.
     density: Option<f64>,
     n_rows: u64,
+    /// How far the pass before the last one got, which settles nothing.
+    unsettled: Unsettled,
     is_ordered: bool,
     is_started: bool,
     is_done: bool,
+}
+
+#[derive(Debug)]
+struct Unsettled {
+    n_pages: u32,
+    reached: i64,
+    is_ordered: bool,
+}
+
+impl Part {
+    fn new(created: Range<i64>) -> Part {
+        let created_end = created.end;
+        Part {
+            reached: created.end,
+            asked: created.clone(),
+            created,
+            density: None,
+            n_rows: 0,
+            unsettled: Unsettled { n_pages: 0, reached: created_end, is_ordered: true },
+            is_ordered: true,
+            is_started: false,
+            is_done: false,
+        }
+    }
 }
 
 /// The slices of one resource.
@@ -53,26 +80,37 @@ struct Part {
 pub struct Slices {
     parts: Vec<Part>,
     can_cut: bool,
+    /// What was created from here on is new since the last run, which has begun the listing.
+    news_from: i64,
+    /// How often a slice has left its rest to another one.
+    n_left: u32,
     /// Where objects probably begin; older ones are found all the same.
     first_object: i64,
 }
 
 impl Slices {
-    /// One slice over the whole span, newest first to be read. `can_cut` is false for lists that take
-    /// no `created` or need several passes over few rows. `first_object` is a guess, such as the age of
-    /// the account or [`FIRST_OBJECT`]: older objects are found all the same.
-    pub fn new(span: Range<i64>, can_cut: bool, first_object: i64) -> Slices {
-        let first = Part {
-            reached: span.end,
-            asked: span.clone(),
-            created: span,
-            density: None,
-            n_rows: 0,
-            is_ordered: true,
-            is_started: false,
-            is_done: false,
-        };
-        Slices { parts: vec![first], can_cut, first_object }
+    /// One slice over each of these disjoint spans, to be read in this order. `can_cut` is false for lists
+    /// that take no `created`. `first_object` is a guess, such as the age of the account or
+    /// [`FIRST_OBJECT`]: older objects are found all the same.
+    pub fn new(spans: Vec<Range<i64>>, can_cut: bool, first_object: i64) -> Slices {
+        let spans = spans.into_iter().filter(|span| !span.is_empty());
+        Slices {
+            parts: spans.map(Part::new).collect(),
+            can_cut,
+            news_from: i64::MAX,
+            n_left: 0,
+            first_object,
+        }
+    }
+
+    /// For a listing that is continued: where begins what the earlier run could not have seen.
+    pub fn with_news_from(self, news_from: i64) -> Slices {
+        Slices { news_from, ..self }
+    }
+
+    /// Whether nothing older is left to read than what is new in every run.
+    pub fn has_only_news(&self) -> bool {
+        self.parts.iter().all(|part| part.is_done || part.created.start >= self.news_from)
     }
 
     /// A slice for an idle worker: the first one, or the older half of what the busiest one has left.
@@ -88,18 +126,8 @@ impl Slices {
         let density = part.density;
         let created = part.created.start..middle;
         part.created.start = middle;
-        let reached = created.end;
         let number = self.parts.len();
-        self.parts.push(Part {
-            asked: created.clone(),
-            created: created.clone(),
-            reached,
-            density,
-            n_rows: 0,
-            is_ordered: true,
-            is_started: true,
-            is_done: false,
-        });
+        self.parts.push(Part { density, is_started: true, ..Part::new(created.clone()) });
         Some(Slice { number, created })
     }
 
@@ -137,13 +165,36 @@ impl Slices {
                 && oldest.is_none_or(|oldest| oldest >= part.asked.start);
         }
         let end = part.created.end;
-        if !settles || !part.is_ordered {
+        if !settles {
+            self.leave_the_rest(number, page);
+            return end..end;
+        }
+        if !part.is_ordered {
             return end..end;
         }
         part.reached = part.reached.min(oldest.unwrap_or(part.reached));
         let read = part.created.end.saturating_sub(part.reached).max(1) as f64;
         part.density = (part.n_rows > 0).then_some(part.n_rows as f64 / read);
         part.reached.saturating_add(1).max(part.created.start).min(end)..end
+    }
+
+    /// A pass before the last settles nothing, so a slice of such a list is short: one page, then two, four.
+    /// What is below becomes a slice of its own, and a run that ends early keeps what it has settled.
+    fn leave_the_rest(&mut self, number: usize, page: &PageRead) {
+        let part = &mut self.parts[number];
+        let Unsettled { n_pages, reached, is_ordered } = &mut part.unsettled;
+        *n_pages += 1;
+        // The first page of a third pass looks like another order, and is read like one.
+        *is_ordered &= page.is_newest_first && page.newest.is_none_or(|newest| newest <= *reached);
+        *reached = page.oldest.map_or(*reached, |oldest| oldest.min(*reached));
+        let below = reached.saturating_add(1);
+        let is_inside = part.created.start < below && below < part.created.end;
+        if self.can_cut && *is_ordered && is_inside && *n_pages >= 1 << self.n_left.min(16) {
+            let rest = part.created.start..below;
+            part.created.start = below;
+            self.n_left += 1;
+            self.parts.push(Part::new(rest));
+        }
     }
 
     /// Notes the end of a slice and returns the seconds that it has settled.
@@ -153,10 +204,14 @@ impl Slices {
         part.created.clone()
     }
 
-    /// Whether slice `number` has read everything above the part that others took over.
-    pub fn has_passed_its_start(&self, number: usize) -> bool {
+    /// Whether slice `number` has read everything above the part that others took over; in a pass that
+    /// does not settle, everything of that pass.
+    pub fn has_passed_its_start(&self, number: usize, settles: bool) -> bool {
         let part = &self.parts[number];
-        part.is_ordered && part.reached < part.created.start
+        let Unsettled { reached, is_ordered, .. } = part.unsettled;
+        let (reached, is_ordered) =
+            if settles { (part.reached, part.is_ordered) } else { (reached, is_ordered) };
+        is_ordered && reached < part.created.start
     }
 
     pub fn is_done(&self) -> bool {
@@ -182,52 +237,18 @@ fn middle(part: &Part, first_object: i64) -> i64 {
     low + (part.reached - low) / 2
 }
 
-/// The seconds of a resource that have been read completely.
-#[derive(Debug, Default, Clone)]
-pub struct Coverage {
-    /// Disjoint, start to end.
-    ranges: BTreeMap<i64, i64>,
-}
-
-impl Coverage {
-    /// Adds seconds, which may overlap what is there.
-    pub fn add(&mut self, range: Range<i64>) {
-        if range.is_empty() {
-            return;
-        }
-        let (mut start, mut end) = (range.start, range.end);
-        let touching: Vec<i64> =
-            self.ranges.range(..=end).filter(|(_, e)| **e >= start).map(|(s, _)| *s).collect();
-        for s in touching {
-            let e = self.ranges.remove(&s).expect("just seen");
-            start = start.min(s);
-            end = end.max(e);
-        }
-        self.ranges.insert(start, end);
-    }
-
-    /// Whether every second of `range` has been read.
-    pub fn contains(&self, range: &Range<i64>) -> bool {
-        if range.is_empty() {
-            return true;
-        }
-        let before = self.ranges.range(..=range.start).next_back();
-        before.is_some_and(|(_, end)| *end >= range.end)
-    }
-
-    /// The unbroken range that ends at `end`.
-    pub fn ending_at(&self, end: i64) -> Option<Range<i64>> {
-        self.ranges.iter().find(|(_, e)| **e == end).map(|(s, e)| *s..*e)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::coverage::Coverage;
     use super::*;
     use proptest::prelude::*;
 
     fn page(n_rows: usize, newest: Option<i64>, oldest: Option<i64>) -> PageRead {
         PageRead { n_rows, newest, oldest, is_newest_first: true, settles: true }
+    }
+
+    fn one(span: Range<i64>) -> Slices {
+        Slices::new(std::iter::once(span).collect(), true, FIRST_OBJECT)
     }
 
     #[test]
@@ -238,17 +259,17 @@ mod tests {
             page(100, Some(1_700_001_001), Some(1_700_000_100)),
         ];
         for odd in odd {
-            let mut slices = Slices::new(1_700_000_000..1_700_001_000, true, FIRST_OBJECT);
+            let mut slices = one(1_700_000_000..1_700_001_000);
             let slice = slices.take().unwrap();
             assert!(slices.page_read(slice.number, &odd).is_empty(), "{odd:?}");
             assert_eq!(slices.take(), None, "{odd:?}");
-            assert!(!slices.has_passed_its_start(slice.number), "{odd:?}");
+            assert!(!slices.has_passed_its_start(slice.number, true), "{odd:?}");
         }
     }
 
     #[test]
     fn a_tiny_account_is_one_slice() {
-        let mut slices = Slices::new(0..1_800_000_000, true, FIRST_OBJECT);
+        let mut slices = one(0..1_800_000_000);
         let slice = slices.take().unwrap();
         assert_eq!(slice.created, 0..1_800_000_000);
         assert_eq!(slices.take(), None, "nothing is known yet");
@@ -260,75 +281,79 @@ mod tests {
 
     #[test]
     fn g10_a_slice_of_one_second_is_not_cut() {
-        let mut slices = Slices::new(1_700_000_000..1_700_000_002, true, FIRST_OBJECT);
+        let mut slices = one(1_700_000_000..1_700_000_002);
         let slice = slices.take().unwrap();
         slices.page_read(slice.number, &page(5_000, Some(1_700_000_001), Some(1_700_000_001)));
         assert_eq!(slices.take(), None);
     }
 
     proptest! {
-        /// Reads objects at random seconds with random interleaving: whatever is cut, the slices that
-        /// are read to their ends cover the span without a gap and each object is read once, but for
-        /// those that a page overshoots.
+        /// Reads objects at random seconds with random interleaving, in one or two passes, after an earlier
+        /// run that has read some of the span: whatever is cut, the slices that are read to their ends
+        /// cover all seconds that were left, and none of the others is asked for.
         #[test]
-        fn slices_cover_the_span_without_a_gap(
-            mut seconds in proptest::collection::vec(0i64..100_000, 0..2_000),
+        fn slices_cover_what_is_left_of_the_span_without_a_gap(
+            mut objects in proptest::collection::vec((0i64..100_000, any::<bool>()), 0..2_000),
+            read_before in proptest::collection::vec((0i64..100_000, 0i64..30_000), 0..4),
+            has_two_passes in any::<bool>(),
             choices in proptest::collection::vec(any::<u8>(), 400),
         ) {
             let span = 1_700_000_000..1_700_100_000;
-            seconds.iter_mut().for_each(|s| *s += span.start);
-            seconds.sort_unstable_by(|a, b| b.cmp(a));
-            let mut slices = Slices::new(span.clone(), true, FIRST_OBJECT);
-            let mut active: Vec<(Slice, usize)> = Vec::new();
-            let mut read = vec![false; seconds.len()];
+            objects.iter_mut().for_each(|(second, _)| *second += span.start);
+            objects.sort_unstable_by(|a, b| b.cmp(a));
+            let before = read_before.into_iter().map(|(from, n)| span.start + from..span.start + from + n);
+            let before: Coverage = before.collect();
+            let mut left = before.missing_in(&span);
+            left.reverse();
+            let mut slices = Slices::new(left.clone(), true, FIRST_OBJECT);
+            // Slice, pass and the place of the next object.
+            let mut active: Vec<(Slice, bool, usize)> = Vec::new();
+            let mut read = vec![false; objects.len()];
             let mut coverage = Coverage::default();
             let mut choices = choices.into_iter().cycle();
             loop {
-                if active.len() < 6
-                    && let Some(slice) = slices.take() {
-                        let first = seconds.iter().position(|s| slice.created.contains(s)).unwrap_or(seconds.len());
-                        active.push((slice, first));
-                    }
+                if active.len() < 6 && let Some(slice) = slices.take() {
+                    prop_assert!(before.within(&slice.created).is_empty(), "{:?} was read before", slice.created);
+                    active.push((slice, !has_two_passes, 0));
+                }
                 if active.is_empty() {
                     break;
                 }
                 let chosen = usize::from(choices.next().unwrap()) % active.len();
-                let (slice, at) = active[chosen].clone();
-                let page: Vec<usize> = (at..seconds.len()).filter(|i| slice.created.contains(&seconds[*i])).take(100).collect();
+                let (slice, is_last_pass, at) = active[chosen].clone();
+                let is_shown = |i: &usize| {
+                    let (second, is_second_pass) = objects[*i];
+                    slice.created.contains(&second) && (!has_two_passes || is_second_pass == is_last_pass)
+                };
+                let page: Vec<usize> = (at..objects.len()).filter(is_shown).take(100).collect();
                 for i in &page {
                     read[*i] = true;
                 }
-                let oldest = page.last().map(|i| seconds[*i]);
-                let newest = page.first().map(|i| seconds[*i]);
-                let page_read = super::tests::page(page.len(), newest, oldest);
-                coverage.add(slices.page_read(slice.number, &page_read));
-                let next = page.last().map_or(seconds.len(), |i| i + 1);
-                let has_more = seconds.get(next).is_some_and(|s| slice.created.contains(s));
-                if !has_more || slices.has_passed_its_start(slice.number) {
-                    coverage.add(slices.finish(slice.number));
-                    active.remove(chosen);
-                } else {
-                    active[chosen].1 = next;
+                let second = |i: &usize| objects[*i].0;
+                let page_read = PageRead {
+                    settles: is_last_pass,
+                    ..super::tests::page(page.len(), page.first().map(second), page.last().map(second))
+                };
+                let settled = slices.page_read(slice.number, &page_read);
+                let next = page.last().map_or(objects.len(), |i| i + 1);
+                let has_more = (next..objects.len()).any(|i| is_shown(&i));
+                let is_over = !has_more || slices.has_passed_its_start(slice.number, is_last_pass);
+                coverage.add(settled);
+                match (is_over, is_last_pass) {
+                    (true, true) => {
+                        coverage.add(slices.finish(slice.number));
+                        active.remove(chosen);
+                    }
+                    (true, false) => (active[chosen].1, active[chosen].2) = (true, 0),
+                    (false, _) => active[chosen].2 = next,
                 }
+                let settled = |i: usize| coverage.contains(&(objects[i].0..objects[i].0 + 1));
+                prop_assert!((0..objects.len()).all(|i| read[i] || !settled(i)), "a second was settled too early");
             }
             prop_assert!(slices.is_done());
-            prop_assert!(coverage.contains(&span));
-            prop_assert!(read.iter().all(|r| *r));
-        }
-
-        #[test]
-        fn coverage_agrees_with_a_set_of_seconds(
-            ranges in proptest::collection::vec((0i64..60, 0i64..20), 0..20),
-            probe in (0i64..60, 0i64..20),
-        ) {
-            let mut coverage = Coverage::default();
-            let mut seconds = std::collections::BTreeSet::new();
-            for (start, length) in ranges {
-                coverage.add(start..start + length);
-                seconds.extend(start..start + length);
-            }
-            let probe = probe.0..probe.0 + probe.1;
-            prop_assert_eq!(coverage.contains(&probe), probe.clone().all(|s| seconds.contains(&s)));
+            left.reverse();
+            prop_assert_eq!(coverage.ranges(), left);
+            prop_assert!((0..objects.len()).all(|i| read[i] || before.contains(&(objects[i].0..objects[i].0 + 1))));
         }
     }
 }

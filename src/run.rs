@@ -9,6 +9,7 @@ mod follow;
 mod gather;
 pub mod import;
 mod partition_commit;
+mod reading;
 pub mod report;
 mod slices;
 pub mod sql;

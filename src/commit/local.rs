@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::commit::Staged;
+use crate::commit::{META, Staged};
 use crate::error::{Error, Result};
 
 /// Temporary files start so and never end in `.parquet`, so no reader's glob matches them.
 const TEMPORARY: &str = ".stripelake-";
+const SUFFIX: &str = ".tmp";
 
 /// A lake in a folder of the local file system.
 #[derive(Debug)]
@@ -103,6 +104,25 @@ impl LocalLake {
         Ok(())
     }
 
+    /// Only files whose names are those of our temporary ones.
+    pub fn remove_leftovers<'a>(&self, tables: impl Iterator<Item = &'a str>) -> Result<()> {
+        let mut folders: Vec<PathBuf> = vec![self.path(META), self.path(META).join("state")];
+        for table in tables {
+            let folder = self.path(table);
+            folders.extend(entries(&folder).map_err(|e| self.failed(table, e))?);
+            folders.push(folder);
+        }
+        for folder in folders {
+            for file in entries(&folder).map_err(|e| self.failed(META, e))? {
+                let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                if name.starts_with(TEMPORARY) && name.ends_with(SUFFIX) && file.is_file() {
+                    fs::remove_file(&file).map_err(|e| self.failed(name, e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn failed(&self, path: &str, error: io::Error) -> Error {
         let target = self.path(path);
         let hint = match error.kind() {
@@ -118,9 +138,18 @@ impl LocalLake {
     }
 }
 
+/// What a folder holds; nothing where there is no folder.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
 fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY).suffix(".tmp");
+    builder.prefix(TEMPORARY).suffix(SUFFIX);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -179,7 +179,7 @@ impl RemoteLake {
         Ok(version(result.e_tag))
     }
 
-    async fn present_version(&self, path: &str) -> Result<Version> {
+    pub async fn present_version(&self, path: &str) -> Result<Version> {
         match self.store.head(&self.path(path)).await {
             Ok(meta) => Ok(version(meta.e_tag)),
             Err(error) if is_missing_object(&error) => Ok(Version::Absent),

@@ -61,6 +61,12 @@ pub struct ResourceState {
     /// Everything that was created before this second (Stripe's clock) has been listed.
     pub complete_until: Option<i64>,
     pub schema_version: String,
+    /// What a listing that has not come to its end has read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// The folder of an empty file that is being made or taken away, or is all there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placeholder: Option<String>,
     /// By folder name; `""` is the only file of a resource without partitions.
     pub partitions: BTreeMap<String, FileState>,
 }
@@ -73,6 +79,8 @@ impl ResourceState {
             grain: None,
             complete_until: None,
             schema_version: schema_version.to_owned(),
+            progress: None,
+            placeholder: None,
             partitions: BTreeMap::new(),
         }
     }
@@ -84,6 +92,22 @@ impl ResourceState {
     pub fn n_bytes(&self) -> u64 {
         self.partitions.values().map(|file| file.bytes).sum()
     }
+}
+
+/// How far a listing got that ended early. Spans are half open, in unix seconds of Stripe's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// When the listing began.
+    pub began: i64,
+    /// When its present run began; younger objects may not have been visible yet.
+    pub listed_at: i64,
+    /// What it lists.
+    pub span: (i64, i64),
+    pub stripe_version: String,
+    pub schema_version: String,
+    /// Disjoint seconds, oldest first. All of their objects, and what belongs to these, stand in files
+    /// that the states name.
+    pub read: Vec<(i64, i64)>,
 }
 
 /// One partition file, as it was committed.

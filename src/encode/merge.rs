@@ -28,7 +28,7 @@ const BYTES_HELD: usize = 32 << 20;
 pub struct Absent {
     /// Objects created in these seconds were all listed: an absent one has vanished and is marked
     /// deleted, observed at this time (microseconds).
-    pub vanished: Option<(Range<i64>, i64)>,
+    pub vanished: Option<(Vec<Range<i64>>, i64)>,
     /// For a child table, what became of the parents.
     pub parents: Option<Parents>,
 }
@@ -57,6 +57,9 @@ pub enum OldAge {
     /// The runs were listed just now, under the lake's lock: they are newer, whatever a clock said when
     /// the old rows were written.
     Superseded,
+    /// The same, but rows observed between these times (microseconds) were listed by this run, too, and
+    /// maybe after those in the runs.
+    SupersededBut(i64, i64),
     /// As old as `_synced_at` says, but no older than this time (microseconds): a row that was found
     /// unchanged keeps its time, and yet was seen again by the last complete listing.
     AtLeast(i64),
@@ -274,6 +277,7 @@ impl Merge {
             let synced_at = input.synced_at.value(input.row);
             let synced_at = match (index, self.old_age) {
                 (0, OldAge::Superseded) => i64::MIN,
+                (0, OldAge::SupersededBut(from, to)) if !(from..=to).contains(&synced_at) => i64::MIN,
                 (0, OldAge::AtLeast(time)) => synced_at.max(time),
                 _ => synced_at,
             };
@@ -307,7 +311,10 @@ impl Merge {
         }
         let is_marked = old.batch.column_by_name(DELETED).is_some_and(|d| d.as_boolean().value(old.row));
         let has_vanished = match &self.absent.vanished {
-            Some((listed, _)) => listed.contains(&created.div_euclid(1_000_000)) && !is_marked,
+            Some((listed, _)) => {
+                let created = created.div_euclid(1_000_000);
+                !is_marked && listed.iter().any(|seconds| seconds.contains(&created))
+            }
             None => false,
         };
         if has_vanished {

@@ -1,31 +1,32 @@
 //! Turns the decoded batches of one resource into committed partitions, as soon as their spans are read.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod ending;
+mod grain;
+mod placeholder;
+mod progress;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use jiff::Timestamp;
 
 use crate::catalog::Resource;
-use crate::commit::Version;
-use crate::commit::state::{FileState, rejected_path};
+use crate::commit::state::{FileState, Progress};
 use crate::decode::findings::Findings;
 use crate::decode::rows::ParentRow;
-use crate::decode::schema::{arrow_schema, schema_version};
 use crate::decode::{Decoded, Rejected};
 use crate::encode::merge::OldAge;
 use crate::error::{Error, Kind, Result};
-use crate::partition::{Grain, Partition, ROWS_PER_FILE, partition_at, split};
-use crate::plan::Coverage;
+use crate::partition::{Grain, Partition, split};
+use crate::plan::coverage::Coverage;
 use crate::run::Setup;
 use crate::run::event::Event;
 use crate::run::partition_commit::{Job, commit};
-use crate::run::report::TableReport;
 use crate::run::table::Table;
 use crate::spool::Budget;
 
-/// Rows that wait at most for the grain to be chosen.
-const UNDECIDED: u64 = 50_000;
 /// Rejected objects kept at most, in bytes; more is not an odd object but a wrong server.
 const MAX_REJECTED: usize = 32 << 20;
 
@@ -36,7 +37,31 @@ pub enum Message {
     Settled(Range<i64>),
     Rejected(Vec<Rejected>),
     /// Everything has been read.
-    Complete,
+    Complete(Outlook),
+    /// Nothing more comes, and not everything has been read.
+    Broken,
+}
+
+/// What becomes of the run when one of its resources is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlook {
+    /// It goes to its end.
+    Whole,
+    /// A budget or a signal ended it: the next run goes on with the other resources and need not list this
+    /// one again.
+    EndedEarly,
+}
+
+/// What is listed, and how.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Seconds of `created`.
+    pub span: Range<i64>,
+    /// Stripe's clock, unix seconds. Without it the progress is not kept.
+    pub now: Option<i64>,
+    pub stripe_version: String,
+    /// About when the account's objects begin.
+    pub first_object: i64,
 }
 
 /// Gathers one resource and its children.
@@ -50,7 +75,21 @@ pub struct Gatherer {
     is_listing: bool,
     /// Whether absence from a complete listing means that Stripe has deleted the object.
     marks_vanished: bool,
-    coverage: Coverage,
+    /// Seconds that this run has read.
+    fresh: Coverage,
+    /// Those, and what an earlier run of the same listing has read and committed.
+    covered: Coverage,
+    /// What the state will say of the listing when it ends early; `None` where it cannot be continued.
+    progress: Option<Progress>,
+    /// Whether an earlier run has begun the listing.
+    is_continued: bool,
+    /// Where begins what it could not have seen.
+    news_from: Option<i64>,
+    /// Whether something was settled that the state does not know of.
+    has_unsaved: bool,
+    first_object: i64,
+    /// How often progress was not kept since there was no grain.
+    n_postponed: u32,
     grain: Option<Grain>,
     /// Batches that came before the grain was chosen.
     undecided: Vec<Decoded>,
@@ -66,12 +105,12 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// Reads the states of the tables. `listing` is what will be read, in seconds; `None` for an import,
-    /// where absence means nothing.
+    /// Reads the states of the tables. `listing` is what will be read; `None` for an import, where absence
+    /// means nothing.
     pub async fn open(
         setup: &Setup,
         resource: &Arc<Resource>,
-        listing: Option<Range<i64>>,
+        listing: Option<Listing>,
         budget: &Budget,
     ) -> Result<Gatherer> {
         let mut tables = Vec::new();
@@ -79,14 +118,21 @@ impl Gatherer {
             tables.push(Table::open(setup, resource, budget).await?);
         }
         let grain = if resource.has_created { tables[0].state.grain } else { Some(Grain::Whole) };
-        Ok(Gatherer {
+        let mut gatherer = Gatherer {
             setup: setup.clone(),
             is_listing: listing.is_some(),
             marks_vanished: listing.is_some() && resource.deletable,
-            listing: listing.unwrap_or(0..i64::MAX),
+            listing: listing.as_ref().map_or(0..i64::MAX, |listing| listing.span.clone()),
             grain: grain.or_else(|| setup.grains.get(&resource.name).copied()),
             tables,
-            coverage: Coverage::default(),
+            fresh: Coverage::default(),
+            covered: Coverage::default(),
+            progress: None,
+            is_continued: false,
+            news_from: None,
+            has_unsaved: false,
+            first_object: listing.as_ref().map_or(0, |listing| listing.first_object),
+            n_postponed: 0,
             undecided: Vec::new(),
             n_undecided: 0,
             committed: HashSet::new(),
@@ -94,7 +140,11 @@ impl Gatherer {
             findings: Findings::default(),
             rejected: BTreeSet::new(),
             n_rejected_bytes: 0,
-        })
+        };
+        if let Some(listing) = listing {
+            gatherer.continue_from_state(&listing).await?;
+        }
+        Ok(gatherer)
     }
 
     /// Takes one message; commits the partitions that it completes.
@@ -102,13 +152,16 @@ impl Gatherer {
         match message {
             Message::Rows(decoded) => self.rows(decoded),
             Message::Settled(span) => {
-                self.coverage.add(span);
-                self.choose_grain(false);
+                self.has_unsaved |= !self.covered.contains(&span);
+                self.fresh.add(span.clone());
+                self.covered.add(span);
+                self.choose_grain(self.covered.contains(&self.listing));
                 self.place_undecided()?;
                 self.commit_settled().await
             }
             Message::Rejected(rejected) => self.reject(rejected),
-            Message::Complete => self.complete().await,
+            Message::Complete(outlook) => self.complete(outlook).await,
+            Message::Broken => self.break_off().await,
         }
     }
 
@@ -163,38 +216,6 @@ impl Gatherer {
         Ok(())
     }
 
-    /// Chooses the grain from the newest rows whose span is read without a gap.
-    fn choose_grain(&mut self, is_complete: bool) {
-        if self.grain.is_some() || self.n_undecided == 0 {
-            return;
-        }
-        let newest_span = match self.coverage.ending_at(self.listing.end) {
-            Some(span) if !is_complete => span,
-            _ if is_complete || self.n_undecided >= UNDECIDED => self.listing.clone(),
-            _ => return,
-        };
-        let created = self.undecided.iter().filter_map(|d| d.parent.as_ref()).flat_map(|batch| {
-            let at = partition_at(batch);
-            at.values().iter().copied().filter(|s| newest_span.contains(s)).collect::<Vec<_>>()
-        });
-        let mut created: Vec<i64> = created.collect();
-        created.sort_unstable_by(|a, b| b.cmp(a));
-        let n_rows = created.len() as u64;
-        if n_rows < ROWS_PER_FILE && !is_complete && self.n_undecided < UNDECIDED {
-            return;
-        }
-        // The densest way to read "the newest rows": as many as one file should hold.
-        created.truncate(ROWS_PER_FILE as usize);
-        let secs = match (created.first(), created.last()) {
-            (Some(newest), Some(oldest)) => (newest - oldest) as u64,
-            _ => 0,
-        };
-        self.grain = Some(match n_rows {
-            0..ROWS_PER_FILE => Grain::Year,
-            _ => Grain::for_density(created.len() as u64, secs),
-        });
-    }
-
     /// Moves batches into the spools once the grain is known.
     fn place_undecided(&mut self) -> Result<()> {
         let Some(grain) = self.grain else { return Ok(()) };
@@ -224,7 +245,7 @@ impl Gatherer {
     /// Commits every partition in memory whose listed part has been read.
     async fn commit_settled(&mut self) -> Result<()> {
         for partition in self.tables[0].spool.partitions() {
-            if self.coverage.contains(&self.listed_part(&partition)) {
+            if self.covered.contains(&self.listed_part(&partition)) {
                 self.commit_partition(partition).await?;
             }
         }
@@ -248,17 +269,16 @@ impl Gatherer {
         span.start.max(self.listing.start)..span.end.min(self.listing.end)
     }
 
+    /// Merges what was gathered for a partition into its files. It need not be complete: a merge takes no
+    /// row away but those that are known to be gone.
     async fn commit_partition(&mut self, partition: Partition) -> Result<()> {
         self.record_grain().await?;
-        self.remove_placeholders().await?;
         let mut outdated = Arc::new(HashSet::new());
-        let listed = self.listed_part(&partition);
-        // An object that could not be a row is absent too, and yet not deleted.
         let is_first = self.committed.insert(partition);
-        let may_mark =
-            is_first && self.marks_vanished && self.rejected.is_empty() && self.coverage.contains(&listed);
+        let vanished = if is_first { self.listed_anew(&partition) } else { Vec::new() };
         for index in 0..self.tables.len() {
             let replaced = self.parents.remove(&(partition, index)).unwrap_or_default();
+            let old_age = self.old_age(index, is_first);
             let table = &mut self.tables[index];
             let gathered = table.spool.take(&partition)?;
             let folder = partition.to_string();
@@ -268,22 +288,15 @@ impl Gatherer {
                 continue;
             }
             let job = Job {
-                vanished: (may_mark && !is_child)
-                    .then(|| (listed.clone(), self.setup.started_at.as_microsecond())),
+                vanished: (!vanished.is_empty() && !is_child)
+                    .then(|| (vanished.clone(), self.setup.started_at.as_microsecond())),
                 parents: table.parents(replaced, &outdated),
-                // What came late, after a first commit of the partition, may be the older observation.
-                old_age: match self.is_listing {
-                    true if is_first => OldAge::Superseded,
-                    true => OldAge::AtLeast(i64::MIN),
-                    false => {
-                        OldAge::AtLeast(table.state.complete_until.map_or(i64::MIN, |secs| secs * 1_000_000))
-                    }
-                },
+                old_age,
                 known,
                 ..Job::new(&self.setup, &table.resource, partition)
             };
             let outcome = commit(Arc::new(job), gathered).await?;
-            table.report.add(outcome.changes);
+            table.report.add(outcome.changes, is_first);
             if !is_child {
                 outdated = Arc::new(outcome.outdated);
             }
@@ -298,144 +311,33 @@ impl Gatherer {
                 table.report.files_written += 1;
                 table.state.partitions.insert(folder, file);
                 table.write_state(&self.setup).await?;
+                self.remove_placeholder(index).await?;
             }
         }
         Ok(())
     }
 
-    /// Commits what is left, touches files that have no new rows, and closes the states.
-    async fn complete(&mut self) -> Result<()> {
-        self.coverage.add(self.listing.clone());
-        self.choose_grain(true);
-        self.place_undecided()?;
-        let mut left: Vec<Partition> = self.tables[0].spool.partitions();
-        for table in &self.tables[1..] {
-            left.extend(table.spool.partitions());
+    /// The seconds of a partition whose objects this run has listed, all of them; an old row of these that
+    /// was not among them has vanished. That holds for the first commit alone, which has them all.
+    ///
+    /// An object that could not be a row is absent too, and yet not deleted.
+    fn listed_anew(&self, partition: &Partition) -> Vec<Range<i64>> {
+        match self.marks_vanished && self.rejected.is_empty() {
+            true => self.fresh.within(&self.listed_part(partition)),
+            false => Vec::new(),
         }
-        left.extend(self.partitions_to_touch());
-        left.sort_unstable();
-        left.dedup();
-        // The newest data lands first.
-        for partition in left.into_iter().rev() {
-            self.commit_partition(partition).await?;
-        }
-        self.write_rejected().await?;
-        let is_whole_list = self.marks_everything();
-        for index in 0..self.tables.len() {
-            if self.tables[index].state.partitions.is_empty() {
-                self.write_placeholder(index).await?;
-            }
-            let table = &mut self.tables[index];
-            let before = table.state.clone();
-            table.state.schema_version = schema_version(&arrow_schema(&table.resource));
-            if is_whole_list {
-                table.state.complete_until = Some(self.listing.end);
-            }
-            if table.state != before {
-                table.write_state(&self.setup).await?;
-            }
-        }
-        Ok(())
     }
 
-    fn marks_everything(&self) -> bool {
-        self.listing.start == 0 && self.listing.end < i64::MAX && self.rejected.is_empty()
-    }
-
-    /// Files without new rows that still need work: rows may have vanished, or the schema is older.
-    fn partitions_to_touch(&self) -> Vec<Partition> {
-        let mut touch = Vec::new();
-        for table in &self.tables {
-            let version = schema_version(&arrow_schema(&table.resource));
-            for (folder, file) in &table.state.partitions {
-                let Some(partition) = Partition::parse(folder) else { continue };
-                let listed = self.listed_part(&partition);
-                let may_have_vanished = self.marks_vanished && !listed.is_empty();
-                let is_done = file.rows == 0
-                    || Some(partition.grain) != self.grain
-                    || self.committed.contains(&partition);
-                if !is_done && (may_have_vanished || file.schema_version != version) {
-                    touch.push(partition);
-                }
+    /// What comes after a first commit of the partition may have been observed before it.
+    fn old_age(&self, table: usize, is_first: bool) -> OldAge {
+        let complete_until = self.tables[table].state.complete_until;
+        match self.is_listing {
+            true if is_first => OldAge::Superseded,
+            true => {
+                let now = Timestamp::now().as_microsecond();
+                OldAge::SupersededBut(self.setup.started_at.as_microsecond(), now)
             }
+            false => OldAge::AtLeast(complete_until.map_or(i64::MIN, |secs| secs * 1_000_000)),
         }
-        touch
-    }
-
-    /// An empty file with the full schema, so that a glob and a view work for a resource without rows.
-    async fn write_placeholder(&mut self, index: usize) -> Result<()> {
-        let now = self.setup.started_at.as_second();
-        let partition = match self.grain {
-            Some(grain) => grain.partition_of(now),
-            None => Grain::Year.partition_of(now),
-        };
-        let table = &mut self.tables[index];
-        let job = Job::new(&self.setup, &table.resource, partition);
-        let nothing = table.spool.take(&partition)?;
-        let outcome = commit(Arc::new(job), nothing).await?;
-        if let Some((written, version)) = outcome.written {
-            let file = FileState::new(&written, version.etag());
-            table.state.partitions.insert(partition.to_string(), file);
-        }
-        Ok(())
-    }
-
-    /// The empty file gives way to the first real one, whose grain may differ.
-    async fn remove_placeholders(&mut self) -> Result<()> {
-        let grain = self.grain;
-        for table in &mut self.tables {
-            let is_placeholder = |folder: &str, file: &FileState| {
-                file.rows == 0 && Partition::parse(folder).map(|p| Some(p.grain) != grain).unwrap_or(false)
-            };
-            let folders: Vec<String> = table
-                .state
-                .partitions
-                .iter()
-                .filter(|(folder, file)| is_placeholder(folder, file))
-                .map(|(folder, _)| folder.clone())
-                .collect();
-            for folder in folders {
-                let partition = Partition::parse(&folder).expect("just parsed");
-                self.setup.lake.remove(&partition.path(&table.resource.name)).await?;
-                table.state.partitions.remove(&folder);
-            }
-        }
-        Ok(())
-    }
-
-    async fn write_rejected(&mut self) -> Result<()> {
-        let mut lines: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
-        for object in &self.rejected {
-            let line = match std::str::from_utf8(&object.raw) {
-                Ok(text) => serde_json::json!({"reason": object.reason, "text": text}),
-                Err(_) => serde_json::json!({"reason": object.reason, "bytes": object.raw}),
-            };
-            let lines = lines.entry(&object.resource).or_default();
-            lines.extend(line.to_string().into_bytes());
-            lines.push(b'\n');
-        }
-        for (resource, bytes) in lines {
-            let path = rejected_path(&self.setup.run_id, resource);
-            self.setup.lake.write_bytes(&path, &bytes, &Version::Absent).await?;
-        }
-        Ok(())
-    }
-
-    /// What became of the tables. Call it also after an error: it tells what is in the lake.
-    pub fn reports(self) -> Vec<TableReport> {
-        let mut findings = Some(self.findings);
-        let finish = |table: Table| {
-            let mut report = table.report;
-            report.table = table.resource.name.clone();
-            report.rows = table.state.n_rows();
-            report.files = table.state.partitions.len() as u64;
-            report.bytes = table.state.n_bytes();
-            if let Some(Findings { unknown, mistyped }) = findings.take() {
-                report.unknown = unknown;
-                report.mistyped = mistyped;
-            }
-            report
-        };
-        self.tables.into_iter().map(finish).collect()
     }
 }

@@ -21,7 +21,7 @@ use crate::commit::{Version, lock};
 use crate::decode::{self, Decoder, PageError, Pushed};
 use crate::error::{Error, Kind, Result};
 use crate::run::event::Event;
-use crate::run::gather::{Gatherer, Message};
+use crate::run::gather::{Gatherer, Message, Outlook};
 use crate::run::import::decoding::{Part, RefusedChunk, decode_all};
 use crate::run::import::source::Blocks;
 use crate::run::report::Report;
@@ -83,13 +83,14 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
 
 async fn commit(setup: &Setup, gatherer: &mut Gatherer) -> Result<()> {
     gatherer.reload_states().await?;
+    setup.lake.remove_leftovers(setup.catalog.resources.iter().map(|resource| resource.name.as_str()))?;
     let known = read_lake(&setup.lake).await?;
     if known.is_none() {
         let stripe_version = setup.catalog.stripe_version.clone();
         let info = LakeInfo { format: FORMAT, account: None, livemode: None, stripe_version };
         setup.lake.write_json(LAKE, &info, &Version::Absent).await?;
     }
-    gatherer.take(Message::Complete).await?;
+    gatherer.take(Message::Complete(Outlook::Whole)).await?;
     sql::write_views(&setup.lake, &setup.catalog).await
 }
 

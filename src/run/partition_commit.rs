@@ -31,7 +31,7 @@ pub struct Job {
     pub partition: Partition,
     pub options: encode::Options,
     /// Seconds that were listed completely, and when; absent rows have vanished.
-    pub vanished: Option<(Range<i64>, i64)>,
+    pub vanished: Option<(Vec<Range<i64>>, i64)>,
     /// For a child: what became of its parents.
     pub parents: Option<Parents>,
     pub old_age: OldAge,

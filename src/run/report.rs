@@ -21,18 +21,39 @@ pub struct TableReport {
     pub files_written: u64,
     /// Objects that could not be rows; kept under `_stripelake/rejected`.
     pub rejected: u64,
+    /// The listing that was continued, if one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continued: Option<Continued>,
+    /// The part of the listing's time that the next run need not read, where this one ended early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<f64>,
+    /// Whether that is more than before this run, news aside.
+    #[serde(skip)]
+    pub is_further: bool,
     /// Members that the catalog does not name, by path; their values are in `_extra`.
     pub unknown: BTreeMap<String, u64>,
     /// Values of another type than their column's, by path; they are in `_extra`.
     pub mistyped: BTreeMap<String, u64>,
 }
 
+/// A listing that an earlier run has begun.
+#[derive(Debug, Clone, Serialize)]
+pub struct Continued {
+    pub began: jiff::Timestamp,
+    /// The part of its time that was read before, 0 to 1.
+    pub share: f64,
+}
+
 impl TableReport {
-    pub fn add(&mut self, changes: Changes) {
+    /// Adds what a commit changed; `is_first` is false where the partition was committed by this run before.
+    pub fn add(&mut self, changes: Changes, is_first: bool) {
         self.new += changes.new;
         self.changed += changes.changed;
-        self.unchanged += changes.unchanged;
         self.deleted += changes.deleted;
+        self.unchanged = match is_first {
+            true => self.unchanged + changes.unchanged,
+            false => self.unchanged.saturating_sub(changes.changed + changes.deleted),
+        };
     }
 }
 

@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use crate::catalog::Resource;
 use crate::decode::{Decoder, Options, Pushed};
@@ -18,8 +20,10 @@ use crate::run::event::{Event, OnEvent};
 use crate::run::follow::follow;
 use crate::run::gather::Message;
 
-/// A slice hands its rows on when it has decoded this much JSON.
+/// A slice hands its rows on when it has decoded this much JSON, or after this time: a run that is killed
+/// reads again what it had not handed on.
 const FLUSH_BYTES: usize = 2 << 20;
+const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// One resource being listed.
 pub struct List {
@@ -52,24 +56,33 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Takes a slice of the resource that has the fewest workers; waits while others may still be cut.
+    /// Takes a slice of the resource that has the fewest workers, and most to do of two; waits while others
+    /// may still be cut. `None` when nothing is left, or no further request may be sent.
     async fn next(&self) -> Option<(Arc<List>, Slice)> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let mut open: Vec<(usize, &Arc<List>)> = Vec::new();
+            if self.fetcher.allowance.ended().is_some() {
+                return None;
+            }
+            let mut open: Vec<(usize, bool, &Arc<List>)> = Vec::new();
             for list in self.lists.iter().filter(|list| !list.has_failed.load(Ordering::SeqCst)) {
                 let slices = list.slices.lock().expect("no panic while planning");
                 if !slices.is_done() {
-                    open.push((slices.n_active(), list));
+                    open.push((slices.n_active(), slices.has_only_news(), list));
                 }
             }
             if open.is_empty() {
                 return None;
             }
-            open.sort_by_key(|(n_active, _)| *n_active);
-            for (_, list) in open {
+            // Where requests are few, those that come with every run must not take them all.
+            if self.fetcher.allowance.is_counted() && open.iter().any(|(_, has_only_news, _)| !has_only_news)
+            {
+                open.retain(|(_, has_only_news, _)| !has_only_news);
+            }
+            open.sort_by_key(|(n_active, has_only_news, _)| (*n_active, *has_only_news));
+            for (_, _, list) in open {
                 if let Some(slice) = list.slices.lock().expect("no panic while planning").take() {
                     return Some((list.clone(), slice));
                 }
@@ -91,6 +104,9 @@ impl Shared {
     async fn read_slices(&self) {
         while let Some((list, slice)) = self.next().await {
             if let Err(error) = self.read(&list, &slice).await {
+                if self.fetcher.allowance.ended().is_some_and(|ended| ended.kind() == error.kind()) {
+                    break;
+                }
                 if error.is_fatal() {
                     self.stop.send_replace(true);
                 }
@@ -103,33 +119,65 @@ impl Shared {
 
     async fn read(&self, list: &Arc<List>, slice: &Slice) -> Result<()> {
         let window = list.resource.created_filter.then(|| slice.created.clone());
-        let mut reader = SliceReader::new(&list.resource, window);
-        let mut decoder = Decoder::new(&list.resource, &list.children, self.decode);
-        let mut page = reader.next(&self.fetcher).await?;
+        let mut reading = Reading {
+            reader: SliceReader::new(&list.resource, window),
+            decoder: Some(Decoder::new(&list.resource, &list.children, self.decode)),
+            settled: slice.created.end..slice.created.end,
+        };
+        let read = self.read_pages(list, slice, &mut reading).await;
+        if read.is_err() || list.has_failed.load(Ordering::SeqCst) {
+            // What came before is whole: the run, or the resource, may end here and another run go on.
+            let _ = self.hand_on(list, &mut reading).await;
+            return read;
+        }
+        // A slice is done when its rows are on their way, not before.
+        self.send_rows(list, &mut reading).await?;
+        let settled = list.slices.lock().expect("no panic while planning").finish(slice.number);
+        self.send(list, Message::Settled(settled)).await
+    }
+
+    /// Reads a slice to its end, or until another one of the list has failed.
+    async fn read_pages(&self, list: &Arc<List>, slice: &Slice, reading: &mut Reading) -> Result<()> {
+        let mut handed_on = Instant::now();
+        let mut page = reading.reader.next(&self.fetcher).await?;
         while let Some(present) = page {
             if list.has_failed.load(Ordering::SeqCst) {
                 return Ok(());
             }
             let (settled, is_passed) = self.note_page(list, slice, &present);
-            if is_passed {
-                reader.stop();
+            // After the last page of a pass the reader is in the next one already.
+            if is_passed && present.envelope.has_more {
+                reading.reader.stop();
             }
             let request_id = present.request_id.clone();
+            let Reading { reader, decoder, .. } = reading;
             // The next page is in flight while this one is decoded.
-            let (next, decoded) = tokio::join!(reader.next(&self.fetcher), decode(decoder, present));
-            let (back, pushed) = decoded?;
-            decoder = back;
+            let (next, pushed) = tokio::join!(reader.next(&self.fetcher), decode(decoder, present));
             let pushed = pushed.map_err(|error| error.request_id(request_id.as_deref()))?;
-            self.rest(list, &mut decoder, pushed).await?;
-            if decoder.n_bytes() >= FLUSH_BYTES {
-                self.send(list, Message::Rows(decoder.flush())).await?;
-                self.send(list, Message::Settled(settled)).await?;
+            if let Some(decoder) = decoder {
+                self.rest(list, decoder, pushed).await?;
+            }
+            reading.settled = settled;
+            let n_bytes = reading.decoder.as_ref().map_or(0, Decoder::n_bytes);
+            if n_bytes >= FLUSH_BYTES || handed_on.elapsed() >= FLUSH_TIME {
+                self.hand_on(list, reading).await?;
+                handed_on = Instant::now();
             }
             page = next?;
         }
-        self.send(list, Message::Rows(decoder.flush())).await?;
-        let settled = list.slices.lock().expect("no panic while planning").finish(slice.number);
-        self.send(list, Message::Settled(settled)).await
+        Ok(())
+    }
+
+    async fn hand_on(&self, list: &List, reading: &mut Reading) -> Result<()> {
+        self.send_rows(list, reading).await?;
+        self.send(list, Message::Settled(reading.settled.clone())).await
+    }
+
+    async fn send_rows(&self, list: &List, reading: &mut Reading) -> Result<()> {
+        match &mut reading.decoder {
+            Some(decoder) => self.send(list, Message::Rows(decoder.flush())).await,
+            None => Ok(()),
+        }
     }
 
     /// Returns the seconds of the slice that are settled once this page's rows have been handed on, and
@@ -141,7 +189,7 @@ impl Shared {
         let settles = page.is_last_pass;
         let read = PageRead { n_rows: n_objects, newest, oldest, is_newest_first, settles };
         let settled = slices.page_read(slice.number, &read);
-        let is_passed = slices.has_passed_its_start(slice.number);
+        let is_passed = slices.has_passed_its_start(slice.number, settles);
         drop(slices);
         self.changed.notify_waiters();
         let n_rows = envelope.n_objects as u64;
@@ -171,7 +219,17 @@ impl Shared {
     }
 }
 
-async fn decode(mut decoder: Decoder, page: Page) -> Result<(Decoder, Result<Pushed>)> {
+/// A slice that is being read.
+struct Reading {
+    reader: SliceReader,
+    /// `None` while it is at work, and if it has failed there.
+    decoder: Option<Decoder>,
+    /// The seconds whose rows the decoder has, or has handed on.
+    settled: Range<i64>,
+}
+
+async fn decode(slot: &mut Option<Decoder>, page: Page) -> Result<Pushed> {
+    let mut decoder = slot.take().ok_or_else(|| Error::bug("decode: the decoder has failed before"))?;
     let task = spawn_blocking(move || {
         let pushed = decoder.push_page(&page.body, page.observed_at).map_err(|e| match e {
             crate::decode::PageError::WrongMode { .. } => Error::new(Kind::Auth, e.to_string())
@@ -180,5 +238,7 @@ async fn decode(mut decoder: Decoder, page: Page) -> Result<(Decoder, Result<Pus
         });
         (decoder, pushed)
     });
-    task.await.map_err(|e| Error::bug(format!("decode: {e}")))
+    let (decoder, pushed) = task.await.map_err(|e| Error::bug(format!("decode: {e}")))?;
+    *slot = Some(decoder);
+    pushed
 }

@@ -1,32 +1,27 @@
 //! Turns a Stripe account into the lake: lists everything, gathers, commits, and says what it did.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::catalog::Resource;
 use crate::commit::lock::{self, Guard};
 use crate::commit::state::{FORMAT, LAKE, LakeInfo, run_path};
 use crate::commit::{Lake, Version};
-use crate::decode;
 use crate::error::{Error, Kind, Result};
+use crate::fetch::allowance::{Allowance, Budgets};
 use crate::fetch::limit::{Limits, Rate};
 use crate::fetch::retry::Policy;
 use crate::fetch::{Fetcher, Notice, Request, Transport};
-use crate::plan::{FIRST_OBJECT, Slices};
+use crate::plan::FIRST_OBJECT;
 use crate::run::event::Event;
-use crate::run::gather::{Gatherer, Message};
-use crate::run::report::{Report, RunRecord, TableReport};
-use crate::run::slices::{List, Shared};
+use crate::run::gather::Listing;
+use crate::run::reading::read_all;
+use crate::run::report::{Report, RunRecord};
 use crate::run::{Setup, sql};
-use crate::spool::Budget;
-
-/// Messages that wait for a gatherer; a slow destination holds the readers back.
-const WAITING: usize = 4;
 
 /// What a sync needs besides its setup.
 pub struct Options {
@@ -38,6 +33,9 @@ pub struct Options {
     pub since: Option<i64>,
     pub until: Option<i64>,
     pub rate: Rate,
+    pub budgets: Budgets,
+    /// What the transport asks for; progress of another version is not continued.
+    pub stripe_version: String,
     /// Slices in flight.
     pub concurrency: usize,
     pub jitter_seed: u64,
@@ -59,10 +57,11 @@ struct Account {
 /// Fails only where nothing was done; everything after that is in the report.
 pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>) -> Result<Report> {
     let started = Instant::now();
+    check_budgets(&options)?;
     setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
     let known = read_lake(&setup.lake).await?;
     check_mode(known.as_ref(), options.livemode)?;
-    let fetcher = Arc::new(fetcher(setup, &options, transport));
+    let fetcher = Arc::new(fetcher(setup, &options, transport, started));
     let account = account(&fetcher, setup).await.map_err(|e| e.lake("unchanged"))?;
     check_account(known.as_ref(), account.id.as_deref())?;
     let listing = listing(&options, account.now)?;
@@ -86,14 +85,20 @@ async fn locked(
     listing: Range<i64>,
 ) -> Result<Report> {
     claim(setup, account.id.clone(), options.livemode).await?;
+    setup.lake.remove_leftovers(setup.catalog.resources.iter().map(|resource| resource.name.as_str()))?;
     (setup.on_event)(Event::Start {
         lake: setup.lake.location(),
         account: account.id.clone(),
         livemode: Some(options.livemode),
         resources: options.resources.iter().map(|r| r.name.clone()).collect(),
     });
-    let mut report =
-        read_all(setup, options, fetcher, listing, account.created.unwrap_or(FIRST_OBJECT)).await?;
+    let listing = Listing {
+        span: listing,
+        now: account.now,
+        stripe_version: options.stripe_version.clone(),
+        first_object: account.created.unwrap_or(FIRST_OBJECT),
+    };
+    let mut report = read_all(setup, options, fetcher, listing).await?;
     if let Err(error) = sql::write_views(&setup.lake, &setup.catalog).await {
         report.failures.push(("views".to_owned(), error));
     }
@@ -117,6 +122,19 @@ pub async fn finish(setup: &Setup, guard: Guard, mut report: Report, command: &s
     Ok(report)
 }
 
+/// With fewer requests than these no run would ever come to its end.
+fn check_budgets(options: &Options) -> Result<()> {
+    let lists: usize = options.resources.iter().map(|resource| resource.passes.len().max(1)).sum();
+    let least = 1 + lists as u64;
+    match options.budgets.requests {
+        Some(requests) if requests < least => Err(Error::usage(format!(
+            "expected --max-requests of at least {least}, one for the account and one for each list, got {requests}"
+        ))
+        .hint("allow more requests, or name fewer resources")),
+        _ => Ok(()),
+    }
+}
+
 /// Whose lake this is, if it exists.
 pub async fn read_lake(lake: &Lake) -> Result<Option<(LakeInfo, Version)>> {
     let known = lake.read_json::<LakeInfo>(LAKE).await?;
@@ -126,7 +144,7 @@ pub async fn read_lake(lake: &Lake) -> Result<Option<(LakeInfo, Version)>> {
     Ok(known)
 }
 
-fn fetcher(setup: &Setup, options: &Options, transport: Arc<dyn Transport>) -> Fetcher {
+fn fetcher(setup: &Setup, options: &Options, transport: Arc<dyn Transport>, started: Instant) -> Fetcher {
     let on_event = setup.on_event.clone();
     let on_retry = Arc::new(move |notice: &Notice| {
         on_event(Event::Retry {
@@ -137,7 +155,8 @@ fn fetcher(setup: &Setup, options: &Options, transport: Arc<dyn Transport>) -> F
         });
     });
     let limits = Limits::new(options.rate, options.livemode);
-    Fetcher::new(transport, limits, Policy::new(options.jitter_seed), on_retry)
+    let allowance = Allowance::new(options.budgets, started);
+    Fetcher::new(transport, limits, Policy::new(options.jitter_seed), allowance, on_retry)
 }
 
 /// Asks for the account. A restricted key may not read it; the run then goes on without its id.
@@ -225,147 +244,4 @@ fn listing(options: &Options, now: Option<i64>) -> Result<Range<i64>> {
         return Err(Error::usage(format!("expected --since before --until and now, got {start} and {end}")));
     }
     Ok(start..end)
-}
-
-/// A gatherer at work; it ends when its channel does.
-type Gathering = JoinHandle<(Gatherer, Result<()>)>;
-
-async fn read_all(
-    setup: &Setup,
-    options: &Options,
-    fetcher: &Arc<Fetcher>,
-    listing: Range<i64>,
-    first_object: i64,
-) -> Result<Report> {
-    let budget = Budget::new(setup.memory);
-    let (stop, _) = watch::channel(false);
-    let mut lists = Vec::new();
-    let mut gatherings: Vec<Gathering> = Vec::new();
-    for resource in &options.resources {
-        let (rows, messages) = mpsc::channel(WAITING);
-        let gatherer = Gatherer::open(setup, resource, Some(listing.clone()), &budget).await?;
-        gatherings.push(tokio::spawn(gather(gatherer, messages, stop.clone())));
-        lists.push(Arc::new(List {
-            resource: resource.clone(),
-            children: setup.children_of(resource),
-            slices: Mutex::new(Slices::new(listing.clone(), resource.created_filter, first_object)),
-            rows,
-            failed: Mutex::new(None),
-            has_failed: AtomicBool::new(false),
-        }));
-    }
-    let shared = Arc::new(Shared {
-        lists: lists.clone(),
-        fetcher: fetcher.clone(),
-        decode: decode::Options {
-            livemode: Some(options.livemode),
-            refuse_other_mode: true,
-            ..Default::default()
-        },
-        on_event: setup.on_event.clone(),
-        changed: Notify::new(),
-        stop,
-    });
-    let interruption = work(&shared, options).await;
-    drop(shared);
-    let mut report = Report::default();
-    for (list, gathering) in lists.into_iter().zip(gatherings) {
-        let is_read = list.slices.lock().expect("no panic while planning").is_done();
-        let (name, tables, error) = close(setup, list, gathering, is_read, interruption).await?;
-        report.tables.extend(tables);
-        match error {
-            Some(error) => report.failures.push((name, error)),
-            None if is_read => report.complete.push(name),
-            None => {}
-        }
-    }
-    if let Some(kind) = interruption {
-        report.failures.insert(0, ("run".to_owned(), Error::new(kind, "interrupted by a signal")));
-    }
-    Ok(report)
-}
-
-/// Runs the workers to their end, or until a signal.
-async fn work(shared: &Arc<Shared>, options: &Options) -> Option<Kind> {
-    let mut workers = JoinSet::new();
-    for _ in 0..options.concurrency.max(1) {
-        workers.spawn(shared.clone().work());
-    }
-    let mut interrupted = options.interrupted.clone();
-    loop {
-        tokio::select! {
-            done = workers.join_next() => match done {
-                None => return None,
-                Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Some(_) => {}
-            },
-            Ok(kind) = interrupted.wait_for(Option::is_some) => {
-                let kind = *kind;
-                workers.shutdown().await;
-                return kind;
-            }
-        }
-    }
-}
-
-async fn gather(
-    mut gatherer: Gatherer,
-    mut messages: mpsc::Receiver<Message>,
-    stop: watch::Sender<bool>,
-) -> (Gatherer, Result<()>) {
-    while let Some(message) = messages.recv().await {
-        if let Err(error) = gatherer.take(message).await {
-            if error.is_fatal() {
-                stop.send_replace(true);
-            }
-            return (gatherer, Err(error));
-        }
-    }
-    (gatherer, Ok(()))
-}
-
-/// Ends one resource: commits what is left if all of it was read.
-async fn close(
-    setup: &Setup,
-    list: Arc<List>,
-    gathering: Gathering,
-    is_read: bool,
-    interruption: Option<Kind>,
-) -> Result<(String, Vec<TableReport>, Option<Error>)> {
-    let resource = list.resource.clone();
-    let failed = list.failed.lock().expect("no panic while storing").take();
-    if failed.is_none() && is_read {
-        // A gatherer that has failed is gone; its own error is the one to report.
-        let _ = list.rows.send(Message::Complete).await;
-    }
-    drop(list);
-    let (gatherer, gathered) = gathering.await.map_err(|e| Error::bug(format!("gather: {e}")))?;
-    let error = match (gathered, failed) {
-        (Err(error), _) | (Ok(()), Some(error)) => Some(error),
-        (Ok(()), None) if !is_read && interruption.is_none() => {
-            Some(Error::new(Kind::Partial, "not read, since the run was stopped by another failure"))
-        }
-        (Ok(()), None) => None,
-    };
-    let tables = gatherer.reports();
-    match &error {
-        Some(error) => {
-            let message = error.to_string();
-            (setup.on_event)(Event::Failed { resource: resource.name.clone(), error: message });
-        }
-        None if is_read => (setup.on_event)(done(&resource, &tables[0])),
-        None => {}
-    }
-    Ok((resource.name.clone(), tables, error))
-}
-
-fn done(resource: &Resource, table: &TableReport) -> Event {
-    Event::Done {
-        resource: resource.name.clone(),
-        rows: table.rows,
-        new: table.new,
-        changed: table.changed,
-        deleted: table.deleted,
-        files_written: table.files_written,
-    }
 }

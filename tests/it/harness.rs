@@ -24,6 +24,7 @@ use stripelake::error::{Kind, Result};
 use stripelake::fake::script::Scripted;
 use stripelake::fake::{Account, InProcess, Spec};
 use stripelake::fetch::Transport;
+use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::limit::Rate;
 use stripelake::partition::Partition;
 use stripelake::run::Setup;
@@ -110,6 +111,8 @@ impl TestLake {
             since: None,
             until: None,
             rate: Rate::Unlimited,
+            budgets: Budgets::default(),
+            stripe_version: self.catalog.stripe_version.clone(),
             concurrency: 4,
             jitter_seed: 7,
             interrupted,

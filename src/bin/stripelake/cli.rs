@@ -125,6 +125,12 @@ pub struct Sync {
     /// Parts of lists to read at once [default: 16]
     #[arg(long, value_name = "N", env = "STRIPELAKE_CONCURRENCY")]
     pub concurrency: Option<usize>,
+    /// End cleanly after this many requests, exit 9; the next run continues
+    #[arg(long, value_name = "N", env = "STRIPELAKE_MAX_REQUESTS")]
+    pub max_requests: Option<u64>,
+    /// End cleanly after this time, like 90s, 10m or 1h, exit 9; the next run continues
+    #[arg(long, value_name = "TIME", env = "STRIPELAKE_MAX_DURATION")]
+    pub max_duration: Option<String>,
     #[command(flatten)]
     pub writing: Writing,
 }

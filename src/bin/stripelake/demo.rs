@@ -10,6 +10,7 @@ use stripelake::commit::Lake;
 use stripelake::encode;
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fake::{self, Spec};
+use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::http::Http;
 use stripelake::fetch::limit::Rate;
 use stripelake::run::Setup;
@@ -69,6 +70,8 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
             since: None,
             until: None,
             rate: Rate::Unlimited,
+            budgets: Budgets::default(),
+            stripe_version: catalog.stripe_version.clone(),
             concurrency: 8,
             jitter_seed: 0,
             interrupted: setup::interruption(),

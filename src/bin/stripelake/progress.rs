@@ -129,6 +129,10 @@ fn line(event: &Event, verbose: u8) -> Option<String> {
             livemode.map_or("unknown".to_owned(), |l| l.to_string()),
             resources.len()
         )),
+        Event::Continued { resource, began, share } => Some(format!(
+            "{resource} continues the listing of {began}, {:.0} % read",
+            (share * 100.0).floor()
+        )),
         Event::Done { resource, rows, new, changed, deleted, files_written } => Some(format!(
             "{resource} done rows={rows} new={new} changed={changed} deleted={deleted} files={files_written}"
         )),

@@ -39,7 +39,11 @@ pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<
         memory: (*memory as usize) << 20,
         temporary: std::env::temp_dir(),
         grains: settings.grains()?,
-        wait_lock: wait_lock.as_deref().map(duration).transpose()?.unwrap_or(Duration::ZERO),
+        wait_lock: wait_lock
+            .as_deref()
+            .map(|text| duration("--wait-lock", text))
+            .transpose()?
+            .unwrap_or(Duration::ZERO),
         on_event: receiver(*progress, *json, global),
     })
 }
@@ -50,8 +54,9 @@ pub fn run_id(now: Timestamp) -> String {
     format!("{time}-{:08x}", now.subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16))
 }
 
-fn duration(text: &str) -> Result<Duration> {
-    let wrong = || Error::usage(format!("expected a time like 90s or 10m, got \"{text}\""));
+/// `90s`, `10m`, `1h 30m`, or seconds.
+pub fn duration(flag: &str, text: &str) -> Result<Duration> {
+    let wrong = || Error::usage(format!("expected {flag} like 90s, 10m or 1h30m, got \"{text}\""));
     if let Ok(secs) = text.parse::<u64>() {
         return Ok(Duration::from_secs(secs));
     }
@@ -78,7 +83,7 @@ pub fn interruption() -> watch::Receiver<Option<Kind>> {
                 std::process::exit(kind.exit_code());
             }
             is_second = true;
-            eprintln!("stopping: finishing what is being written; press again to stop at once");
+            eprintln!("stopping: keeping what was read so far, in at most 10 s; once more stops at once");
             sender.send_replace(Some(kind));
         }
     });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use stripelake::catalog::{Catalog, Resource};
 use stripelake::config::{KeyEnvironment, Settings, find_key, parse_time};
 use stripelake::error::{Error, Kind, Result};
+use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::http::Http;
 use stripelake::run::sync::{Options, sync};
 
@@ -15,7 +16,18 @@ const DEFAULT_CONCURRENCY: usize = 16;
 
 pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     // Without a state to build on, every sync lists everything; --full says so explicitly.
-    let Sync { resources, exclude, full: _, since, until, rate, concurrency, writing } = flags;
+    let Sync {
+        resources,
+        exclude,
+        full: _,
+        since,
+        until,
+        rate,
+        concurrency,
+        max_requests,
+        max_duration,
+        writing,
+    } = flags;
     let flags = Settings { lake: writing.lake.lake.clone(), rate, concurrency, ..Settings::default() };
     let settings = global.settings(flags)?;
     let setup = setup::setup(global, &settings, &writing)?;
@@ -31,6 +43,10 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     {
         return Err(Error::usage("expected --since before --until, got them the other way round"));
     }
+    let budgets = Budgets {
+        requests: max_requests,
+        duration: max_duration.map(|text| setup::duration("--max-duration", &text)).transpose()?,
+    };
     let key = find_key(global.api_key_file.as_deref(), &environment, &settings)?;
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
     let http = Http::new(settings.api_base(), &key.secret, version)?;
@@ -42,6 +58,8 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
             since,
             until,
             rate,
+            budgets,
+            stripe_version: version.to_owned(),
             concurrency: settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
             jitter_seed: setup.started_at.as_nanosecond() as u64,
             interrupted: setup::interruption(),

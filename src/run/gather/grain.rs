@@ -1,0 +1,80 @@
+//! Turns the rows that came first into the grain of a resource's partitions.
+
+use super::Gatherer;
+use crate::partition::{Grain, ROWS_PER_FILE, partition_at};
+
+/// Rows that wait at most for the grain to be chosen.
+const UNDECIDED: u64 = 50_000;
+/// Rows from which it may be chosen where progress waits for it, and where it has waited some time.
+const ENOUGH: usize = 1_000;
+const FEW: usize = 50;
+const PATIENCE: u32 = 5;
+/// A few rows of one busy hour say nothing about a day.
+const LEAST_SECS: u64 = 86_400;
+
+impl Gatherer {
+    /// Chooses the grain from the newest rows whose span is read without a gap.
+    pub(super) fn choose_grain(&mut self, is_complete: bool) {
+        if self.grain.is_some() || self.n_undecided == 0 {
+            return;
+        }
+        let newest_span = match self.covered.ending_at(self.listing.end) {
+            Some(span) if !is_complete => span,
+            _ if is_complete || self.n_undecided >= UNDECIDED => self.listing.clone(),
+            _ => return,
+        };
+        let created = self.undecided_in(&newest_span);
+        let n_rows = created.len() as u64;
+        if n_rows < ROWS_PER_FILE && !is_complete && self.n_undecided < UNDECIDED {
+            return;
+        }
+        self.grain = Some(match n_rows {
+            0..ROWS_PER_FILE => Grain::Year,
+            _ => grain_of(&created, 0),
+        });
+    }
+
+    /// Chooses it from fewer rows, so that what was read can be kept; at the end of a run from any.
+    pub(super) fn choose_grain_early(&mut self, is_end: bool) {
+        if self.grain.is_some() || self.n_undecided == 0 {
+            return;
+        }
+        let newest_span = self.covered.ending_at(self.listing.end);
+        let mut created = newest_span.map(|span| self.undecided_in(&span)).unwrap_or_default();
+        if created.is_empty() && is_end {
+            created = self.undecided_in(&self.listing);
+        }
+        self.n_postponed += 1;
+        let needed = match self.n_postponed {
+            _ if is_end => 1,
+            ..PATIENCE => ENOUGH,
+            _ => FEW,
+        };
+        if created.len() >= needed {
+            let least_secs = if created.len() >= ENOUGH { 0 } else { LEAST_SECS };
+            self.grain = Some(grain_of(&created, least_secs));
+        }
+    }
+
+    /// When the waiting rows of this span were created, newest first.
+    fn undecided_in(&self, span: &std::ops::Range<i64>) -> Vec<i64> {
+        let batches = self.undecided.iter().filter_map(|decoded| decoded.parent.as_ref());
+        let created = batches.flat_map(|batch| {
+            let at = partition_at(batch);
+            at.values().iter().copied().filter(|second| span.contains(second)).collect::<Vec<_>>()
+        });
+        let mut created: Vec<i64> = created.collect();
+        created.sort_unstable_by(|a, b| b.cmp(a));
+        created
+    }
+}
+
+/// By the newest rows, as many as one file should hold.
+fn grain_of(created: &[i64], least_secs: u64) -> Grain {
+    let newest = &created[..created.len().min(ROWS_PER_FILE as usize)];
+    let secs = match (newest.first(), newest.last()) {
+        (Some(newest), Some(oldest)) => (newest - oldest) as u64,
+        _ => 0,
+    };
+    Grain::for_density(newest.len() as u64, secs.max(least_secs))
+}

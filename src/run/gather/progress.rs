@@ -1,0 +1,196 @@
+//! Turns what was read so far into progress that a later run continues, and such progress into what is left.
+//!
+//! A second counts as read when all its objects, and what belongs to them, stand in files that the states
+//! name. So files come first, then their states, then the progress.
+
+use super::{Gatherer, Listing};
+use crate::commit::state::Progress;
+use crate::decode::schema::{arrow_schema, schema_version};
+use crate::error::Result;
+use crate::partition::Partition;
+use crate::plan::Slices;
+use crate::plan::coverage::Coverage;
+use crate::run::event::Event;
+use crate::run::report::Continued;
+
+/// Objects become visible up to this many seconds after their `created`.
+const LATE_SECS: i64 = 600;
+/// Older progress says too little about an account that goes on.
+const LONGEST_SECS: i64 = 29 * 86_400;
+
+impl Gatherer {
+    /// Takes up the listing that an earlier run has begun, if it is this one.
+    pub(super) async fn continue_from_state(&mut self, listing: &Listing) -> Result<()> {
+        let table = &self.tables[0];
+        // Without a filter on `created` there are no seconds to leave out.
+        let (Some(now), true) = (listing.now, table.resource.created_filter) else { return Ok(()) };
+        let new = Progress {
+            began: now,
+            listed_at: now,
+            span: (listing.span.start, listing.span.end),
+            stripe_version: listing.stripe_version.clone(),
+            schema_version: self.schema_versions(),
+            read: Vec::new(),
+        };
+        let Some(old) = table.state.progress.clone().filter(|old| is_fit(old, &new)) else {
+            self.progress = Some(new);
+            return Ok(());
+        };
+        if old.span.0 != new.span.0 || old.span.1 > new.span.1 {
+            // A longer listing waits to be continued; this one is for its window alone.
+            let is_other = old.span.0 <= new.span.0;
+            self.progress = (!is_other).then_some(new);
+            return Ok(());
+        }
+        if self.lacks_a_file().await? {
+            self.progress = Some(new);
+            return Ok(());
+        }
+        let mut read: Coverage = old.read.iter().map(|(start, end)| *start..*end).collect();
+        let news_from = old.listed_at - LATE_SECS;
+        read.remove(&(news_from..i64::MAX));
+        self.news_from = Some(news_from);
+        self.is_continued = !read.ranges().is_empty();
+        self.covered = read;
+        let read = pairs(&self.covered);
+        self.progress = Some(Progress { began: old.began, read, ..new });
+        self.tell_continued(old.began);
+        Ok(())
+    }
+
+    fn tell_continued(&mut self, began: i64) {
+        let Some(began) = jiff::Timestamp::from_second(began).ok().filter(|_| self.is_continued) else {
+            return;
+        };
+        let share = self.share(&self.covered);
+        self.tables[0].report.continued = Some(Continued { began, share });
+        let resource = self.tables[0].resource.name.clone();
+        (self.setup.on_event)(Event::Continued { resource, began, share });
+    }
+
+    /// What has to be listed: older gaps first, since what is new comes with every run.
+    pub fn slices(&self) -> Slices {
+        let mut left = self.covered.missing_in(&self.listing);
+        left.reverse();
+        let can_cut = self.tables[0].resource.created_filter;
+        let Some(news_from) = self.news_from else { return Slices::new(left, can_cut, self.first_object) };
+        let n_news = left.iter().take_while(|range| range.start >= news_from).count();
+        left.rotate_left(n_news);
+        Slices::new(left, can_cut, self.first_object).with_news_from(news_from)
+    }
+
+    /// Whether something was settled since the progress was last written.
+    pub fn has_unsaved(&self) -> bool {
+        self.has_unsaved && self.progress.is_some() && self.rejected.is_empty()
+    }
+
+    /// Commits what has been gathered, complete or not, and writes down what need not be read again. At the
+    /// end of a run that covers everything; before, some partitions may have to wait.
+    pub async fn save(&mut self, is_end: bool) -> Result<()> {
+        self.choose_grain_early(is_end);
+        self.place_undecided()?;
+        if !self.undecided.is_empty() {
+            return Ok(());
+        }
+        let mut partitions = self.gathered();
+        partitions.retain(|partition| is_end || !self.must_wait(partition));
+        if is_end {
+            partitions.extend(self.known().filter(|partition| !self.committed.contains(partition)));
+            partitions.sort_unstable();
+            partitions.dedup();
+        }
+        for partition in partitions.into_iter().rev() {
+            self.commit_partition(partition).await?;
+        }
+        self.has_unsaved = false;
+        self.record_progress().await
+    }
+
+    /// Known partitions of which this run has listed seconds that may say that rows have vanished.
+    fn known(&self) -> impl Iterator<Item = Partition> {
+        let state = &self.tables[0].state;
+        let with_rows = state.partitions.iter().filter(|(_, file)| file.rows > 0);
+        let partitions = with_rows.filter_map(|(folder, _)| Partition::parse(folder));
+        let known: Vec<_> = partitions.filter(|partition| !self.listed_anew(partition).is_empty()).collect();
+        known.into_iter()
+    }
+
+    /// Which rows of a file have vanished is told by its first commit, so that one waits until the
+    /// partition is complete or the run ends. There is nothing to tell for a file that this listing made.
+    fn must_wait(&self, partition: &Partition) -> bool {
+        let state = &self.tables[0].state;
+        let is_of_this_listing = self.is_continued && state.complete_until.is_none();
+        let has_rows = state.partitions.get(&partition.to_string()).is_some_and(|file| file.rows > 0);
+        self.marks_vanished && has_rows && !is_of_this_listing && !self.committed.contains(partition)
+    }
+
+    async fn record_progress(&mut self) -> Result<()> {
+        // What could not be a row is told when its resource is complete: until then it is read again.
+        let Some(mut progress) = self.progress.clone().filter(|_| self.rejected.is_empty()) else {
+            return Ok(());
+        };
+        let mut read = self.covered.clone();
+        for partition in self.known().filter(|partition| self.must_wait(partition)) {
+            self.listed_anew(&partition).iter().for_each(|waiting| read.remove(waiting));
+        }
+        progress.read = pairs(&read);
+        self.progress = Some(progress.clone());
+        let table = &mut self.tables[0];
+        if progress.read.is_empty() || table.state.progress.as_ref() == Some(&progress) {
+            return Ok(());
+        }
+        table.state.progress = Some(progress);
+        table.write_state(&self.setup).await
+    }
+
+    /// Commits what can be kept of a listing that has not come to its end.
+    pub(super) async fn break_off(&mut self) -> Result<()> {
+        self.write_rejected().await?;
+        self.save(true).await?;
+        let kept = self.progress.as_ref().map(|progress| {
+            let read = progress.read.iter().map(|(start, end)| *start..*end).collect();
+            self.share(&read)
+        });
+        self.tables[0].report.kept = kept;
+        let older = i64::MIN..self.news_from.unwrap_or(i64::MAX);
+        self.tables[0].report.is_further = kept.is_some() && !self.fresh.within(&older).is_empty();
+        Ok(())
+    }
+
+    /// The part of the listing's time that these seconds are, as far as objects may be expected in it.
+    fn share(&self, read: &Coverage) -> f64 {
+        let start = self.listing.start.max(self.first_object.min(self.listing.end - 1));
+        let span = start..self.listing.end;
+        let n_secs: i64 = read.within(&span).iter().map(|range| range.end - range.start).sum();
+        n_secs as f64 / (span.end - span.start) as f64
+    }
+
+    /// Of the resource and its children.
+    fn schema_versions(&self) -> String {
+        let versions = self.tables.iter().map(|table| schema_version(&arrow_schema(&table.resource)));
+        versions.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether a file has gone that the states name: then what was read is not all there.
+    async fn lacks_a_file(&self) -> Result<bool> {
+        for table in &self.tables {
+            let partitions = table.state.partitions.keys().filter_map(|folder| Partition::parse(folder));
+            for partition in partitions {
+                if !self.setup.lake.exists(&partition.path(&table.resource.name)).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Whether progress can be continued by a listing that begins as `new`, if it lists the same.
+fn is_fit(old: &Progress, new: &Progress) -> bool {
+    let is_recent = (old.began..=old.began + LONGEST_SECS).contains(&new.began) && old.listed_at <= new.began;
+    is_recent && old.stripe_version == new.stripe_version && old.schema_version == new.schema_version
+}
+
+fn pairs(coverage: &Coverage) -> Vec<(i64, i64)> {
+    coverage.ranges().into_iter().map(|range| (range.start, range.end)).collect()
+}

@@ -1,0 +1,246 @@
+//! Turns the lists of an account into committed tables: workers that read, gatherers that commit, and their end.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::catalog::Resource;
+use crate::decode;
+use crate::error::{Error, Kind, Result};
+use crate::fetch::Fetcher;
+use crate::run::Setup;
+use crate::run::event::Event;
+use crate::run::gather::{Gatherer, Listing, Message, Outlook};
+use crate::run::report::{Report, TableReport};
+use crate::run::slices::{List, Shared};
+use crate::run::sync::Options;
+use crate::spool::Budget;
+
+/// Messages that wait for a gatherer; a slow destination holds the readers back.
+const WAITING: usize = 4;
+/// How often progress is written at most, and how much of the time that may take.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+const SAVE_SHARE: u32 = 10;
+/// After a signal, for what was read to be committed.
+const LAST_SECS: Duration = Duration::from_secs(10);
+
+/// A gatherer at work; it ends when its channel does.
+type Gathering = JoinHandle<(Gatherer, Result<()>)>;
+
+/// How the reading ended.
+struct End {
+    /// Why no further request was sent, if that was so.
+    early: Option<Error>,
+    /// When everything must be over, after a signal.
+    deadline: Option<Instant>,
+}
+
+/// What became of one resource.
+struct Closed {
+    name: String,
+    tables: Vec<TableReport>,
+    is_complete: bool,
+    error: Option<Error>,
+}
+
+/// Lists the resources, commits them, and tells how far each one got.
+pub async fn read_all(
+    setup: &Setup,
+    options: &Options,
+    fetcher: &Arc<Fetcher>,
+    listing: Listing,
+) -> Result<Report> {
+    let budget = Budget::new(setup.memory);
+    let (stop, _) = watch::channel(false);
+    let mut lists = Vec::new();
+    let mut gatherings: Vec<Gathering> = Vec::new();
+    for resource in &options.resources {
+        let (rows, messages) = mpsc::channel(WAITING);
+        let gatherer = Gatherer::open(setup, resource, Some(listing.clone()), &budget).await?;
+        let slices = Mutex::new(gatherer.slices());
+        gatherings.push(tokio::spawn(gather(gatherer, messages, stop.clone())));
+        lists.push(Arc::new(List {
+            resource: resource.clone(),
+            children: setup.children_of(resource),
+            slices,
+            rows,
+            failed: Mutex::new(None),
+            has_failed: AtomicBool::new(false),
+        }));
+    }
+    let shared = Arc::new(Shared {
+        lists: lists.clone(),
+        fetcher: fetcher.clone(),
+        decode: decode::Options {
+            livemode: Some(options.livemode),
+            refuse_other_mode: true,
+            ..Default::default()
+        },
+        on_event: setup.on_event.clone(),
+        changed: Notify::new(),
+        stop,
+    });
+    let deadline = work(&shared, options).await;
+    drop(shared);
+    let end = End { early: fetcher.allowance.ended(), deadline };
+    let closing =
+        lists.into_iter().zip(gatherings).map(|(list, gathering)| close(setup, list, gathering, &end));
+    let mut report = Report::default();
+    let closed = join_all(closing).await.into_iter().collect::<Result<Vec<Closed>>>()?;
+    if let Some(early) = end.early {
+        report.failures.push(("run".to_owned(), how_far(&early, &closed)));
+    }
+    for Closed { name, tables, is_complete, error } in closed {
+        report.tables.extend(tables);
+        match error {
+            Some(error) => report.failures.push((name, error)),
+            None if is_complete => report.complete.push(name),
+            None => {}
+        }
+    }
+    Ok(report)
+}
+
+/// Runs the workers to their end. After a signal no request is sent, and what is decoded already is handed
+/// on; returns until when the run must be over then.
+async fn work(shared: &Arc<Shared>, options: &Options) -> Option<Instant> {
+    let mut workers = JoinSet::new();
+    for _ in 0..options.concurrency.max(1) {
+        workers.spawn(shared.clone().work());
+    }
+    let mut interrupted = options.interrupted.clone();
+    let mut deadline = None;
+    loop {
+        let is_late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            done = workers.join_next() => match done {
+                None => return deadline,
+                Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Some(_) => {}
+            },
+            Ok(kind) = interrupted.wait_for(Option::is_some), if deadline.is_none() => {
+                deadline = Some(Instant::now() + LAST_SECS);
+                shared.fetcher.allowance.close(kind.expect("waited for it"));
+                shared.changed.notify_waiters();
+            }
+            () = is_late => workers.abort_all(),
+        }
+    }
+}
+
+/// Takes messages as they come, and writes down from time to time what need not be read again.
+async fn gather(
+    mut gatherer: Gatherer,
+    mut messages: mpsc::Receiver<Message>,
+    stop: watch::Sender<bool>,
+) -> (Gatherer, Result<()>) {
+    let mut due = Instant::now() + SAVE_EVERY;
+    loop {
+        let done = tokio::select! {
+            biased;
+            message = messages.recv() => match message {
+                None => return (gatherer, Ok(())),
+                Some(message) => gatherer.take(message).await,
+            },
+            () = tokio::time::sleep_until(due), if gatherer.has_unsaved() => Ok(()),
+        };
+        let is_due = done.is_ok() && gatherer.has_unsaved() && Instant::now() >= due;
+        let begun = Instant::now();
+        let done = if is_due { gatherer.save(false).await } else { done };
+        if is_due {
+            due = Instant::now() + SAVE_EVERY.max(begun.elapsed() * SAVE_SHARE);
+        }
+        if let Err(error) = done {
+            if error.is_fatal() {
+                stop.send_replace(true);
+            }
+            return (gatherer, Err(error));
+        }
+    }
+}
+
+/// Ends one resource: commits what is left if all of it was read, and what can be kept if not.
+async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) -> Result<Closed> {
+    let resource = list.resource.clone();
+    let name = resource.name.clone();
+    let is_read = list.slices.lock().expect("no panic while planning").is_done();
+    let failed = list.failed.lock().expect("no panic while storing").take();
+    let is_complete = failed.is_none() && is_read;
+    let last = match end.early {
+        _ if !is_complete => Message::Broken,
+        Some(_) => Message::Complete(Outlook::EndedEarly),
+        None => Message::Complete(Outlook::Whole),
+    };
+    let abort = gathering.abort_handle();
+    let ending = async move {
+        // A gatherer that has failed is gone; its own error is the one to report.
+        let _ = list.rows.send(last).await;
+        drop(list);
+        gathering.await
+    };
+    let ended = match end.deadline {
+        None => Ok(ending.await),
+        Some(deadline) => tokio::time::timeout_at(deadline, ending).await,
+    };
+    let Ok(ended) = ended else {
+        abort.abort();
+        return Ok(Closed { name, tables: Vec::new(), is_complete: false, error: None });
+    };
+    let (gatherer, gathered) = ended.map_err(|e| Error::bug(format!("gather: {e}")))?;
+    let error = match (gathered, failed) {
+        // What could not be kept is a second failure, and the first one its cause.
+        (Err(error), None) | (_, Some(error)) => Some(error),
+        (Ok(()), None) if !is_read && end.early.is_none() => {
+            Some(Error::new(Kind::Partial, "not read, since the run was stopped by another failure"))
+        }
+        (Ok(()), None) => None,
+    };
+    let tables = gatherer.reports();
+    match &error {
+        Some(error) => (setup.on_event)(Event::Failed { resource: name.clone(), error: error.to_string() }),
+        None if is_read => (setup.on_event)(done(&resource, &tables[0])),
+        None => {}
+    }
+    Ok(Closed { name, tables, is_complete, error })
+}
+
+/// The error of a run that ended early, with what its resources have come to.
+fn how_far(early: &Error, closed: &[Closed]) -> Error {
+    let mut shares = Vec::new();
+    let mut is_further = false;
+    for Closed { name, tables, is_complete, .. } in closed {
+        let own = tables.first();
+        let kept = own.and_then(|table| table.kept).unwrap_or(0.0);
+        is_further |= own.is_some_and(|table| table.is_further);
+        shares.push(match is_complete {
+            true => format!("{name} complete"),
+            false => format!("{name} {:.0} %", (kept * 100.0).floor()),
+        });
+    }
+    let hint = match is_further {
+        true => "run the same command again: it continues where this run ended",
+        false => "this run got no further than the one before: allow more requests or more time",
+    };
+    Error::new(early.kind(), format!("{early}; read so far: {}", shares.join(", "))).hint(hint)
+}
+
+fn done(resource: &Resource, table: &TableReport) -> Event {
+    Event::Done {
+        resource: resource.name.clone(),
+        rows: table.rows,
+        new: table.new,
+        changed: table.changed,
+        deleted: table.deleted,
+        files_written: table.files_written,
+    }
+}
