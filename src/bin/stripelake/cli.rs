@@ -191,6 +191,7 @@ pub struct Demo {
 
 #[cfg(feature = "fake")]
 #[derive(Debug, Args)]
+#[command(after_help = "--faults FILE: see --help", after_long_help = stripelake::fake::FAULTS_HELP)]
 pub struct FakeStripe {
     #[command(flatten)]
     pub account: Account,
@@ -206,6 +207,15 @@ pub struct FakeStripe {
     /// Answer 403 for these resources
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', env = "STRIPELAKE_DENY")]
     pub deny: Vec<String>,
+    /// Answer this much later, like 150ms
+    #[arg(long, value_name = "TIME", env = "STRIPELAKE_LATENCY")]
+    pub latency: Option<String>,
+    /// Answer 429 above so many requests per second of an endpoint and of the account, like 25/100
+    #[arg(long, value_name = "N/N", env = "STRIPELAKE_RATE_LIMIT")]
+    pub rate_limit: Option<String>,
+    /// Misbehave as this TOML file says; see below
+    #[arg(long, value_name = "FILE", env = "STRIPELAKE_FAULTS")]
+    pub faults: Option<PathBuf>,
     /// Print url, key and account as one line of JSON
     #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,
