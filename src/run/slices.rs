@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use crate::catalog::Resource;
-use crate::decode::{Decoder, Options, Pushed};
+use crate::decode::{Decoder, Options, Pushed, Rejected};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::envelope::Envelope;
 use crate::fetch::slice::SliceReader;
@@ -121,12 +121,14 @@ impl Shared {
             decoder = back;
             let pushed = pushed.map_err(|error| error.request_id(request_id.as_deref()))?;
             self.rest(list, &mut decoder, pushed).await?;
+            self.leave_out(list, &mut reader).await?;
             if decoder.n_bytes() >= FLUSH_BYTES {
                 self.send(list, Message::Rows(decoder.flush())).await?;
                 self.send(list, Message::Settled(settled)).await?;
             }
             page = next?;
         }
+        self.leave_out(list, &mut reader).await?;
         self.send(list, Message::Rows(decoder.flush())).await?;
         let settled = list.slices.lock().expect("no panic while planning").finish(slice.number);
         self.send(list, Message::Settled(settled)).await
@@ -162,6 +164,21 @@ impl Shared {
             return Ok(());
         }
         self.send(list, Message::Rejected(rejected)).await
+    }
+
+    /// Names what no page could hold; the resource is not complete without it.
+    async fn leave_out(&self, list: &List, reader: &mut SliceReader) -> Result<()> {
+        let resource = &list.resource.name;
+        let mut rejected = Vec::new();
+        for (id, reason) in reader.unreadable.drain(..) {
+            (self.on_event)(Event::Warning { message: format!("{resource}: {id} is left out: {reason}") });
+            let raw = serde_json::json!({ "id": id }).to_string().into_bytes();
+            rejected.push(Rejected { resource: resource.clone(), reason, raw });
+        }
+        match rejected.is_empty() {
+            true => Ok(()),
+            false => self.send(list, Message::Rejected(rejected)).await,
+        }
     }
 
     async fn send(&self, list: &List, message: Message) -> Result<()> {

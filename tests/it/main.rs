@@ -14,3 +14,4 @@ mod paging;
 mod payload;
 mod policy;
 mod random;
+mod sizes;

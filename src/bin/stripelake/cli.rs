@@ -125,6 +125,12 @@ pub struct Sync {
     /// Parts of lists to read at once [default: 16]
     #[arg(long, value_name = "N", env = "STRIPELAKE_CONCURRENCY")]
     pub concurrency: Option<usize>,
+    /// Give a request up after this time, and a silent connection after three eighths of it [default: 80s]
+    #[arg(long, value_name = "TIME", env = "STRIPELAKE_TIMEOUT")]
+    pub timeout: Option<String>,
+    /// Also trust the certificates in this PEM file, such as a proxy's
+    #[arg(long, value_name = "FILE", env = "STRIPELAKE_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     #[command(flatten)]
     pub writing: Writing,
 }

@@ -50,7 +50,8 @@ pub fn run_id(now: Timestamp) -> String {
     format!("{time}-{:08x}", now.subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16))
 }
 
-fn duration(text: &str) -> Result<Duration> {
+/// A time like `90s`, `10m` or a number of seconds.
+pub fn duration(text: &str) -> Result<Duration> {
     let wrong = || Error::usage(format!("expected a time like 90s or 10m, got \"{text}\""));
     if let Ok(secs) = text.parse::<u64>() {
         return Ok(Duration::from_secs(secs));
