@@ -70,6 +70,8 @@ pub enum TransportError {
     Unreachable(String),
     /// A connection that was reset, said nothing for too long, or a body that broke off.
     Network(String),
+    /// A body that is not the gzip that it says it is.
+    Garbled(String),
     /// The server's certificate is not trusted; repeating does not help.
     Certificate(String),
     /// The inflated body passed the limit, in bytes; with its first few.

@@ -98,13 +98,16 @@ impl Server {
                 Some(reason) => Some(Fault::Refuse(too_many(reason))),
                 None => self.faults.rules.take(&asked),
             };
+            if let Some(fault) = &fault {
+                self.traffic.note(&name(fault));
+            }
             let (response, breaks) = self.answer(&request, fault.as_ref()).await;
             let sent = match &fault {
                 Some(fault) if breaks => wire::send_badly(&mut stream, &response, fault).await,
                 _ => wire::send(&mut stream, &response, keeps_open).await,
             };
             let status = (!breaks).then_some(response.status);
-            self.traffic.end(status, fault.as_ref().map(name).as_deref());
+            self.traffic.end(status);
             if breaks || sent.is_err() || !keeps_open {
                 return;
             }

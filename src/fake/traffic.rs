@@ -114,15 +114,18 @@ impl Traffic {
         None
     }
 
-    /// Notes a request that is over: its status, and what was done to it.
-    pub fn end(&self, status: Option<u16>, fault: Option<&str>) {
+    /// Notes what is about to be done to a request.
+    pub fn note(&self, fault: &str) {
+        let mut inner = self.inner.lock().expect("no one panics while counting");
+        *inner.counts.by_fault.entry(fault.to_owned()).or_default() += 1;
+    }
+
+    /// Notes a request that is over, with its status if it was answered.
+    pub fn end(&self, status: Option<u16>) {
         let mut inner = self.inner.lock().expect("no one panics while counting");
         inner.at_once -= 1;
         if let Some(status) = status {
             *inner.counts.by_status.entry(status).or_default() += 1;
-        }
-        if let Some(fault) = fault {
-            *inner.counts.by_fault.entry(fault.to_owned()).or_default() += 1;
         }
     }
 

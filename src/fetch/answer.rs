@@ -72,6 +72,11 @@ pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
             Error::stripe(format!("network: {}", shown(&what, 300)))
                 .hint("check the connection and --api-base, then run the same command again"),
         ),
+        TransportError::Garbled(what) => Answer::Retry(
+            Reason::Broken,
+            Error::stripe(format!("expected a gzip body, got a damaged one: {}", shown(&what, 100)))
+                .hint("a proxy between this machine and Stripe may change what passes through it"),
+        ),
         TransportError::Certificate(what) => Answer::Refused(
             Error::usage(format!("certificate: {}", shown(&what, 300)))
                 .hint("a proxy may be intercepting TLS; if it is yours, pass its certificate with --ca-file, else go around it"),

@@ -215,9 +215,7 @@ fn too_large(body: &[u8]) -> TransportError {
 fn inflate(raw: &[u8]) -> std::result::Result<Bytes, TransportError> {
     let mut body = Vec::with_capacity(raw.len().saturating_mul(6).min(LARGE));
     let mut decoder = MultiGzDecoder::new(raw).take(MAX_BODY as u64 + 1);
-    decoder
-        .read_to_end(&mut body)
-        .map_err(|e| TransportError::Network(format!("gzip body: {e} (a proxy may have changed it)")))?;
+    decoder.read_to_end(&mut body).map_err(|e| TransportError::Garbled(e.to_string()))?;
     if body.len() > MAX_BODY {
         return Err(too_large(&body));
     }
