@@ -113,6 +113,15 @@ pub struct Faults {
     /// Before every answer.
     pub latency: Duration,
     pub rates: Option<Rates>,
-    /// Objects of each list that `appear` and `late` will show: path, how many, whether they are the newest.
-    pub held_back: Vec<(String, u64, bool)>,
+    /// What `appear` and `late` will show.
+    pub held_back: Vec<HeldBack>,
+}
+
+/// Objects of a list that are not there at first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldBack {
+    pub path: String,
+    pub n: u64,
+    /// The newest ones, or any.
+    pub newest: bool,
 }

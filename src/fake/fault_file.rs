@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::{Spanned, Table, Value};
 
-use super::fault::{BadGzip, Change, Damage, Fault, Faults, Moment, Refusal};
+use super::fault::{BadGzip, Change, Damage, Fault, Faults, HeldBack, Moment, Refusal};
 use super::script::{Rule, Rules};
 use super::traffic::Rates;
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ struct Fields {
 
 impl Fields {
     /// The rule, and what it holds back until then.
-    fn rule(mut self) -> Result<(Rule<Fault>, Option<(String, u64, bool)>)> {
+    fn rule(mut self) -> Result<(Rule<Fault>, Option<HeldBack>)> {
         self.kind = self.text("kind")?.ok_or_else(|| Error::usage("expected a kind, found none"))?;
         let path = self.text("path")?.unwrap_or_else(|| "/v1/*".to_owned());
         let query = match self.table.remove("query") {
@@ -121,7 +121,7 @@ impl Fields {
         if held.is_some() && (path.ends_with('*') || times.is_none()) {
             return Err(Error::usage(format!("kind \"{}\" needs one path, and times", self.kind)));
         }
-        let held = held.map(|(n, newest)| (path.clone(), n * times.unwrap_or(1), newest));
+        let held = held.map(|(n, newest)| HeldBack { path: path.clone(), n: n * times.unwrap_or(1), newest });
         let mut rule = Rule::new(&path, fault).from_nth(from.unwrap_or(1));
         for (name, value) in query {
             match value {

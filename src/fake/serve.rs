@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::account::{Account, Resource};
 use super::connection::{Asked, read_request};
-use super::fault::{Change, Fault, Faults, Refusal};
+use super::fault::{Change, Fault, Faults, HeldBack, Refusal};
 use super::request::{Request, Response};
 use super::traffic::Traffic;
 use super::wire;
@@ -41,7 +41,7 @@ pub async fn serve_with(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     account.start_clock();
-    for (path, n, newest) in &faults.held_back {
+    for HeldBack { path, n, newest } in &faults.held_back {
         if let Some(resource) = resource_of(path) {
             account.hold_back(resource, *n, *newest);
         }
