@@ -33,6 +33,8 @@ pub struct Settings {
     pub api_version: Option<String>,
     pub rate: Option<String>,
     pub concurrency: Option<usize>,
+    pub timeout: Option<String>,
+    pub ca_file: Option<PathBuf>,
     pub resources: BTreeMap<String, ResourceSettings>,
 }
 
@@ -86,6 +88,8 @@ impl Settings {
             api_version: self.api_version.or(below.api_version),
             rate: self.rate.or(below.rate),
             concurrency: self.concurrency.or(below.concurrency),
+            timeout: self.timeout.or(below.timeout),
+            ca_file: self.ca_file.or(below.ca_file),
             resources,
         }
     }

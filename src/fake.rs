@@ -6,8 +6,9 @@
 //!
 //! From the inside out: `timeline` says when each object was created and `id` what it is called; `customer`, `charge`,
 //! `refund`, `balance`, `price`, `subscription` and `item` make one object each and write it; `query` and `list` find the
-//! rows of a page; `respond` puts it together and `serve` listens. `in_process` leads a sync to it without a network, and
-//! `script` puts faults in front.
+//! rows of a page; `respond` puts it together, `serve` listens, `connection` reads and `wire` writes. `in_process` leads a
+//! sync to it without a network. `script` decides which requests meet a fault, `fault` says which faults a server knows,
+//! and `changes` what happens to the account meanwhile.
 
 // What everything is made of.
 mod chance;
@@ -32,11 +33,19 @@ mod refund;
 mod subscription;
 
 // From a request to a response.
+mod changes;
 mod list;
 mod query;
 mod request;
 mod respond;
+
+// From a connection to an answer on it, with faults.
+mod connection;
+pub mod fault;
+mod fault_file;
 mod serve;
+mod traffic;
+mod wire;
 
 // The account without a network, and faults in front of it.
 mod in_process;
@@ -46,7 +55,10 @@ pub mod script;
 mod tests;
 
 pub use account::{Account, Requests, Resource, Spec};
+pub use fault::Faults;
+pub use fault_file::{FAULTS_HELP, parse_duration};
 pub use in_process::InProcess;
 pub use request::{Request, Response, parse_authorization, parse_query};
 pub use respond::API_VERSION;
-pub use serve::serve;
+pub use serve::{serve, serve_with};
+pub use traffic::Rates;

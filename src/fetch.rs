@@ -23,7 +23,7 @@ use crate::fetch::allowance::Allowance;
 use crate::fetch::answer::{Answer, judge, judge_failure};
 use crate::fetch::envelope::Envelope;
 use crate::fetch::limit::Limits;
-use crate::fetch::retry::{Policy, Reason};
+use crate::fetch::retry::{Next, Policy, Reason, Sent, Tries};
 
 /// One GET of the Stripe API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,12 +68,16 @@ pub struct Headers {
 /// Why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransportError {
-    /// No connection: name, refusal, reset, time-out, or a body that broke off.
+    /// No connection: no such name, or a refusal.
+    Unreachable(String),
+    /// A connection that was reset, said nothing for too long, or a body that broke off.
     Network(String),
+    /// A body that is not the gzip that it says it is.
+    Garbled(String),
     /// The server's certificate is not trusted; repeating does not help.
     Certificate(String),
-    /// The inflated body passed the limit, in bytes.
-    TooLarge(usize),
+    /// The inflated body passed the limit, in bytes; with its first few.
+    TooLarge { limit: usize, start: Bytes },
 }
 
 /// The way to Stripe: HTTP, or the fake account in memory.
@@ -84,23 +88,30 @@ pub trait Transport: Send + Sync + fmt::Debug {
 
 /// What the caller is told while requests go on.
 #[derive(Debug, Clone)]
-pub struct Notice {
-    pub path: String,
-    pub reason: Reason,
-    pub attempt: u32,
-    pub wait: Duration,
+pub enum Notice {
+    /// The request is sent again after the wait.
+    Retry { path: String, reason: Reason, attempt: u32, wait: Duration },
+    /// There has been no answer for so long.
+    Silence { path: String, time: Duration },
 }
 
-/// Called for every retry.
-pub type OnRetry = Arc<dyn Fn(&Notice) + Send + Sync>;
+/// Called for every notice.
+pub type OnNotice = Arc<dyn Fn(&Notice) + Send + Sync>;
+
+/// A request without an answer is worth a notice after this time.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Requests of this run so far.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub requests: AtomicU64,
     pub retries: AtomicU64,
+    /// Those of them that draw on what the run may repeat.
+    pub repeated: AtomicU64,
     /// Answers that asked to slow down.
     pub slowdowns: AtomicU64,
+    /// Milliseconds that all requests together have waited before they were sent again.
+    pub waited_ms: AtomicU64,
     /// Stripe's clock at the newest answer, unix seconds; 0 before the first.
     pub server_date: AtomicI64,
 }
@@ -122,7 +133,20 @@ pub struct Page {
 pub enum FetchError {
     /// The object that `starting_after` names is not visible any more.
     CursorGone,
+    /// Not even the smallest page is under the limit. With the start of what came.
+    TooLarge(Error, Bytes),
     Failed(Error),
+}
+
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Error {
+        match error {
+            FetchError::CursorGone => {
+                Error::new(Kind::Partial, "expected an object, got resource_missing for starting_after")
+            }
+            FetchError::TooLarge(error, _) | FetchError::Failed(error) => error,
+        }
+    }
 }
 
 /// Sends requests within the limits and repeats what is worth repeating.
@@ -132,7 +156,7 @@ pub struct Fetcher {
     policy: Policy,
     pub allowance: Allowance,
     pub counters: Counters,
-    on_retry: OnRetry,
+    on_notice: OnNotice,
 }
 
 impl Fetcher {
@@ -141,69 +165,115 @@ impl Fetcher {
         limits: Limits,
         policy: Policy,
         allowance: Allowance,
-        on_retry: OnRetry,
+        on_notice: OnNotice,
     ) -> Fetcher {
-        Fetcher { transport, limits, policy, allowance, counters: Counters::default(), on_retry }
+        Fetcher { transport, limits, policy, allowance, counters: Counters::default(), on_notice }
     }
 
     /// One response of status 200, unless a signal comes first.
     async fn get<T>(
         &self,
-        request: &Request,
+        ask: impl Fn(u32) -> Request,
         accept: impl Fn(&Response) -> std::result::Result<T, String>,
-    ) -> std::result::Result<(Response, T), FetchError> {
+    ) -> std::result::Result<(Response, T, Tries), FetchError> {
         tokio::select! {
             biased;
             signal = self.allowance.closed() => Err(FetchError::Failed(signal)),
-            answer = self.attempts(request, accept) => answer,
+            answer = self.attempts(ask, accept) => answer,
         }
     }
 
-    /// One response of status 200, after as many attempts as it takes.
+    /// One response of status 200, after as many attempts as it takes, and how they went.
     ///
-    /// `accept` looks at the body; what it refuses counts as a broken answer and is asked for again.
+    /// `ask` makes the request with a page halved so often; it may make the same one every time. `accept`
+    /// looks at the body; what it refuses counts as a broken answer and is asked for again.
     async fn attempts<T>(
         &self,
-        request: &Request,
+        ask: impl Fn(u32) -> Request,
         accept: impl Fn(&Response) -> std::result::Result<T, String>,
-    ) -> std::result::Result<(Response, T), FetchError> {
+    ) -> std::result::Result<(Response, T, Tries), FetchError> {
         let started = Instant::now();
-        let mut attempt = 0;
-        let mut broken = 0;
+        let mut tries = Tries::default();
         loop {
-            attempt += 1;
-            let is_ready = self.allowance.wait(self.limits.ready(&request.path)).await;
-            is_ready.and_then(|()| self.allowance.take()).map_err(FetchError::Failed)?;
-            self.counters.requests.fetch_add(1, Ordering::Relaxed);
-            let answer = match self.transport.get(request).await {
-                Ok(response) => {
-                    let date = response.headers.date.unwrap_or(0);
-                    self.counters.server_date.fetch_max(date, Ordering::Relaxed);
-                    judge(request, response, &accept)
-                }
-                Err(error) => judge_failure(error),
-            };
+            let request = ask(tries.halvings());
+            tries.attempts += 1;
+            let answer = self.send(&request, &accept).await.map_err(FetchError::Failed)?;
             let (reason, error) = match answer {
-                Answer::Accepted(response, value) => return Ok((response, value)),
+                Answer::Accepted(response, value) => return Ok((response, value, tries)),
                 Answer::CursorGone => return Err(FetchError::CursorGone),
                 Answer::Refused(error) => return Err(FetchError::Failed(error)),
                 Answer::Retry(reason, error) => (reason, error),
+                Answer::TooLarge(error, start) => {
+                    if ask(tries.halvings() + 1) == request {
+                        return Err(FetchError::TooLarge(error.context(request.path), start));
+                    }
+                    (Reason::TooLarge, error)
+                }
             };
-            if reason.is_slowdown() {
-                self.limits.slow_down(&request.path);
-                self.counters.slowdowns.fetch_add(1, Ordering::Relaxed);
+            tries.count(&reason);
+            tries.elapsed = started.elapsed();
+            match self.policy.next(&reason, &tries, self.sent()) {
+                Next::Wait(wait) => {
+                    self.wait(&request, reason, tries.attempts, wait).await.map_err(FetchError::Failed)?
+                }
+                Next::GiveUp(spent) => {
+                    let error = error.context(format!("{} ({spent})", request.path));
+                    return Err(FetchError::Failed(error));
+                }
             }
-            broken += u32::from(matches!(reason, Reason::Broken));
-            let requests = self.counters.requests.load(Ordering::Relaxed);
-            let retries = self.counters.retries.load(Ordering::Relaxed);
-            let wait = self.policy.wait(&reason, attempt, broken, started.elapsed(), requests, retries);
-            let Some(wait) = wait else {
-                let times = if attempt == 1 { "once".to_owned() } else { format!("{attempt} times") };
-                return Err(FetchError::Failed(error.context(format!("{} (tried {times})", request.path))));
-            };
-            self.counters.retries.fetch_add(1, Ordering::Relaxed);
-            (self.on_retry)(&Notice { path: request.path.clone(), reason, attempt, wait });
-            self.allowance.wait(tokio::time::sleep(wait)).await.map_err(FetchError::Failed)?;
+        }
+    }
+
+    /// One attempt, when limits and budgets allow it.
+    async fn send<T>(
+        &self,
+        request: &Request,
+        accept: &impl Fn(&Response) -> std::result::Result<T, String>,
+    ) -> Result<Answer<T>, Error> {
+        self.allowance.wait(self.limits.ready(&request.path)).await?;
+        self.allowance.take()?;
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let mut answer = self.transport.get(request);
+        let answer = match tokio::time::timeout(SILENCE, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                (self.on_notice)(&Notice::Silence { path: request.path.clone(), time: SILENCE });
+                answer.await
+            }
+        };
+        Ok(match answer {
+            Ok(response) => {
+                let date = response.headers.date.unwrap_or(0);
+                self.counters.server_date.fetch_max(date, Ordering::Relaxed);
+                judge(request, response, accept)
+            }
+            Err(error) => judge_failure(error),
+        })
+    }
+
+    async fn wait(
+        &self,
+        request: &Request,
+        reason: Reason,
+        attempt: u32,
+        wait: Duration,
+    ) -> Result<(), Error> {
+        let counters = &self.counters;
+        if let Reason::RateLimited(scope, _) = &reason {
+            self.limits.slow_down(&request.path, scope);
+            counters.slowdowns.fetch_add(1, Ordering::Relaxed);
+        }
+        counters.retries.fetch_add(1, Ordering::Relaxed);
+        counters.repeated.fetch_add(u64::from(reason.draws_on_the_run()), Ordering::Relaxed);
+        counters.waited_ms.fetch_add(wait.as_millis() as u64, Ordering::Relaxed);
+        (self.on_notice)(&Notice::Retry { path: request.path.clone(), reason, attempt, wait });
+        self.allowance.wait(tokio::time::sleep(wait)).await
+    }
+
+    fn sent(&self) -> Sent {
+        Sent {
+            requests: self.counters.requests.load(Ordering::Relaxed),
+            repeated: self.counters.repeated.load(Ordering::Relaxed),
         }
     }
 
@@ -214,25 +284,29 @@ impl Fetcher {
 
     /// One page of a list, with its envelope checked.
     pub async fn page(&self, request: &Request) -> std::result::Result<Page, FetchError> {
-        let (response, envelope) = self.get(request, |r| Envelope::parse(&r.body)).await?;
-        Ok(Page {
+        Ok(self.smaller_page(|_| request.clone()).await?.0)
+    }
+
+    /// One page of a list, halved where that helps, and how often it was: `ask` makes the request.
+    pub async fn smaller_page(
+        &self,
+        ask: impl Fn(u32) -> Request,
+    ) -> std::result::Result<(Page, u32), FetchError> {
+        let (response, envelope, tries) = self.get(ask, |r| Envelope::parse(&r.body)).await?;
+        let page = Page {
             body: response.body,
             envelope,
             observed_at: Timestamp::now().as_microsecond(),
             request_id: response.headers.request_id,
             is_last_pass: true,
-        })
+        };
+        Ok((page, tries.halvings()))
     }
 
     /// One JSON object.
     pub async fn object(&self, request: &Request) -> Result<serde_json::Value, Error> {
         let parse = |r: &Response| serde_json::from_slice(&r.body).map_err(|e| e.to_string());
-        match self.get(request, parse).await {
-            Ok((_, value)) => Ok(value),
-            Err(FetchError::Failed(error)) => Err(error),
-            Err(FetchError::CursorGone) => {
-                Err(Error::new(Kind::Partial, "expected an object, got resource_missing"))
-            }
-        }
+        let (_, value, _) = self.get(|_| request.clone(), parse).await?;
+        Ok(value)
     }
 }

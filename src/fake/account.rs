@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
 use super::chance::{Chance, mix, topic};
+use super::changes::Changes;
 use super::id::{Id, Ids};
 use super::timeline::{DAY, Followups, Timeline};
 
@@ -128,7 +129,7 @@ impl FromStr for Resource {
 }
 
 /// Things that happen one after another, counted from the oldest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Series {
     Charges,
     Refunds,
@@ -145,7 +146,7 @@ pub(super) enum Series {
 /// A refund that fails does so after this time.
 pub(super) const FAILURE_DELAY: i64 = 3 * DAY;
 
-/// A made-up Stripe account. Only what a client did to it is stored: the clock and the count of requests.
+/// A made-up Stripe account. Only what was done to it is stored: the clock, the count of requests, changes.
 #[derive(Debug)]
 pub struct Account {
     pub spec: Spec,
@@ -157,6 +158,7 @@ pub struct Account {
     clock: AtomicI64,
     running_since: OnceLock<Instant>,
     requests: Mutex<Requests>,
+    pub(super) changes: Changes,
 }
 
 /// What a client has asked so far.
@@ -210,6 +212,7 @@ impl Account {
             clock: AtomicI64::new(spec.now),
             running_since: OnceLock::new(),
             requests: Mutex::default(),
+            changes: Changes::default(),
             spec,
         }
     }

@@ -7,7 +7,7 @@ use super::query::{Query, is_object};
 use super::request::ApiError;
 
 /// One object: where it stands among those of its kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Row {
     pub series: Series,
     pub index: u64,
@@ -91,7 +91,7 @@ impl Account {
         }
     }
 
-    fn row_id(&self, resource: Resource, row: Row) -> Id {
+    pub(super) fn row_id(&self, resource: Resource, row: Row) -> Id {
         match (resource, row.series) {
             (Resource::BalanceTransactions, series) => self.transaction(series, row.index).id,
             (_, Series::Customers) => self.customer_id(row.index),

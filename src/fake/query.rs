@@ -121,8 +121,11 @@ impl Query {
     }
 }
 
-/// Some members of a series are no objects of the list.
+/// Some members of a series are no objects of the list, or not any more.
 pub(super) fn is_object(account: &Account, resource: Resource, row: Row) -> bool {
+    if !account.is_shown(resource, row) {
+        return false;
+    }
     match (resource, row.series) {
         (Resource::BalanceTransactions, Series::Charges) => account.charge(row.index).is_captured,
         (Resource::BalanceTransactions, Series::RefundFailures) => account.is_failed_refund(row.index),

@@ -1,17 +1,15 @@
 //! Turns a request into a response: key, version, path, page.
 
-use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 
 use super::account::{Account, Resource};
 use super::chance::{Chance, topic};
 use super::json::Json;
 use super::query::{Query, unknown_parameter};
 use super::request::{ApiError, Request, Response};
+use super::wire;
 
 /// The version that an account without one has, and whose shapes all objects have.
 pub const API_VERSION: &str = "2026-05-27.dahlia";
@@ -39,12 +37,12 @@ impl Account {
             ("Stripe-Version", request.stripe_version.as_deref().unwrap_or(API_VERSION).to_owned()),
         ];
         let (status, mut body) = match self.answer(request) {
-            Ok(body) => (200, body),
+            Ok(body) => (200, self.revised(body)),
             Err(error) => (error.status, error.body(&request_id, self.spec.livemode)),
         };
         if request.accepts_gzip {
             headers.push(("Content-Encoding", "gzip".to_owned()));
-            body = gzip(&body);
+            body = wire::gzip(&body);
         }
         Response { status, headers, body: Bytes::from(body) }
     }
@@ -248,10 +246,4 @@ fn counted_path(path: &str) -> String {
         *id = "{id}";
     }
     parts.join("/")
-}
-
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4 + 64), Compression::fast());
-    encoder.write_all(body).expect("a vector takes every byte");
-    encoder.finish().expect("a vector takes every byte")
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::chance::{Chance, topic};
 use crate::fetch::{Headers, Request, Response, Transport, TransportError};
 
 /// Sees a request before it is answered, and may change the world behind it.
@@ -46,9 +47,9 @@ impl fmt::Debug for Action {
     }
 }
 
-/// Which requests, and what happens to them.
+/// Which requests, and what happens to them: an [`Action`], or a fault of the server.
 #[derive(Debug, Clone)]
-pub struct Rule {
+pub struct Rule<A = Action> {
     /// The whole path, or with `*` at its end its beginning.
     path: String,
     /// Parameters that the request must have; `*` stands for any value.
@@ -57,30 +58,41 @@ pub struct Rule {
     skip: u64,
     /// How many to act on after that; `None` for all.
     times: Option<u64>,
-    action: Action,
+    /// How many of a million that it would act on.
+    chance: u64,
+    /// Requests that it would have acted on.
+    n_drawn: u64,
+    action: A,
 }
 
-impl Rule {
+impl<A: Clone> Rule<A> {
     /// Acts on every request to `path`.
-    pub fn new(path: &str, action: Action) -> Rule {
-        Rule { path: path.to_owned(), query: Vec::new(), skip: 0, times: None, action }
+    pub fn new(path: &str, action: A) -> Rule<A> {
+        let (query, path) = (Vec::new(), path.to_owned());
+        Rule { path, query, skip: 0, times: None, chance: 1_000_000, n_drawn: 0, action }
     }
 
     /// Only on requests with this parameter; `*` stands for any value.
-    pub fn with(mut self, name: &str, value: &str) -> Rule {
+    pub fn with(mut self, name: &str, value: &str) -> Rule<A> {
         self.query.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Only from the `n`-th matching request on, counted from 1.
-    pub fn from_nth(mut self, n: u64) -> Rule {
+    pub fn from_nth(mut self, n: u64) -> Rule<A> {
         self.skip = n - 1;
         self
     }
 
     /// Only so many times.
-    pub fn times(mut self, n: u64) -> Rule {
+    pub fn times(mut self, n: u64) -> Rule<A> {
         self.times = Some(n);
+        self
+    }
+
+    /// Only on this share of them, 0 to 1; the seed of the rules decides which.
+    pub fn chance(mut self, share: f64) -> Rule<A> {
+        self.chance = (share * 1e6) as u64;
         self
     }
 
@@ -97,14 +109,26 @@ impl Rule {
 }
 
 /// Rules in the order in which they are asked.
-#[derive(Debug, Default)]
-pub struct Rules {
-    rules: Mutex<Vec<Rule>>,
+#[derive(Debug)]
+pub struct Rules<A = Action> {
+    seed: u64,
+    rules: Mutex<Vec<Rule<A>>>,
 }
 
-impl Rules {
+impl<A> Default for Rules<A> {
+    fn default() -> Rules<A> {
+        Rules { seed: 0, rules: Mutex::default() }
+    }
+}
+
+impl<A: Clone> Rules<A> {
+    /// Rules whose chances are those of `seed`.
+    pub fn seeded(seed: u64) -> Rules<A> {
+        Rules { seed, ..Rules::default() }
+    }
+
     /// Adds a rule behind those that are there.
-    pub fn add(&self, rule: Rule) {
+    pub fn add(&self, rule: Rule<A>) {
         self.rules.lock().expect("no one panics while asking").push(rule);
     }
 
@@ -115,13 +139,19 @@ impl Rules {
 
     /// What happens to this request, and one fewer left of it. Every rule that the request matches
     /// counts it, up to the one that acts.
-    pub fn take(&self, request: &Request) -> Option<Action> {
-        for rule in self.rules.lock().expect("no one panics while asking").iter_mut() {
+    pub fn take(&self, request: &Request) -> Option<A> {
+        let mut rules = self.rules.lock().expect("no one panics while asking");
+        for (number, rule) in rules.iter_mut().enumerate() {
             if !rule.matches(request) || rule.times == Some(0) {
                 continue;
             }
             if rule.skip > 0 {
                 rule.skip -= 1;
+                continue;
+            }
+            rule.n_drawn += 1;
+            let draw = Chance::of(self.seed, topic("fault") + number as u64, rule.n_drawn).below(1_000_000);
+            if draw >= rule.chance {
                 continue;
             }
             rule.times = rule.times.map(|left| left - 1);
@@ -230,6 +260,19 @@ mod tests {
         let acts: Vec<bool> = (0..5).map(|_| rules.take(&request).is_some()).collect();
         assert_eq!(acts, [false, true, true, false, false]);
         assert!(rules.take(&Request::new("/v1/charges/ch_1")).is_none());
+    }
+
+    #[test]
+    fn a_chance_is_a_share_and_the_same_for_the_same_seed() {
+        let drawn = |seed| {
+            let rules = Rules::seeded(seed);
+            rules.add(Rule::new("/v1/*", ()).chance(0.1));
+            (0..1_000).map(|_| rules.take(&Request::new("/v1/x")).is_some()).collect::<Vec<_>>()
+        };
+        let n = drawn(3).iter().filter(|acts| **acts).count();
+        assert!((60..150).contains(&n), "{n}");
+        assert_eq!(drawn(3), drawn(3));
+        assert_ne!(drawn(3), drawn(4));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Turns one response, or the lack of one, into what to do about it.
 
+use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::error::{Error, Kind};
@@ -16,6 +17,8 @@ pub enum Answer<T> {
     Refused(Error),
     /// Ask again, and fail with the error when patience ends.
     Retry(Reason, Error),
+    /// Ask for less. With the start of what came.
+    TooLarge(Error, Bytes),
 }
 
 /// Stripe's error object. <https://docs.stripe.com/api/errors>
@@ -59,20 +62,44 @@ pub fn judge<T>(
 
 pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
     match error {
+        TransportError::Unreachable(what) => Answer::Retry(
+            Reason::Unreachable,
+            Error::stripe(format!("network: {}", shown(&what, 300)))
+                .hint("check the connection, the name server and --api-base, then run the same command again"),
+        ),
         TransportError::Network(what) => Answer::Retry(
             Reason::Network,
             Error::stripe(format!("network: {}", shown(&what, 300)))
                 .hint("check the connection and --api-base, then run the same command again"),
         ),
+        TransportError::Garbled(what) => Answer::Retry(
+            Reason::Broken,
+            Error::stripe(format!("expected a gzip body, got a damaged one: {}", shown(&what, 100)))
+                .hint("a proxy between this machine and Stripe may change what passes through it"),
+        ),
         TransportError::Certificate(what) => Answer::Refused(
             Error::usage(format!("certificate: {}", shown(&what, 300)))
-                .hint("a proxy may be intercepting TLS; trust its certificate or go around it"),
+                .hint("a proxy may be intercepting TLS; if it is yours, pass its certificate with --ca-file, else go around it"),
         ),
-        TransportError::TooLarge(limit) => Answer::Retry(
-            Reason::Broken,
-            Error::stripe(format!("expected a body of at most {limit} bytes, got more")),
+        TransportError::TooLarge { limit, start } => Answer::TooLarge(
+            Error::new(Kind::Partial, format!("expected a body of at most {limit} bytes, got more")),
+            start,
         ),
     }
+}
+
+/// The id of the first object of a page of which only the start is known.
+pub fn first_id(start: &[u8]) -> Option<String> {
+    let after = |text: &[u8], word: &[u8]| {
+        let at = text.windows(word.len()).position(|part| part == word)?;
+        Some(text[at + word.len()..].trim_ascii_start().to_vec())
+    };
+    let data = after(&after(start, b"\"data\"")?, b"[")?;
+    let id = after(&after(&data, b"\"id\"")?, b"\"")?;
+    let id = &id[..id.iter().position(|byte| *byte == b'"')?];
+    let is_id = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (!id.is_empty() && id.len() <= 255 && id.iter().all(is_id))
+        .then(|| String::from_utf8_lossy(id).into_owned())
 }
 
 fn stripe_error(response: &Response) -> StripeError {
@@ -89,7 +116,7 @@ fn reason_to_retry(response: &Response) -> Option<Reason> {
     let after = headers.retry_after_secs;
     match (response.status, &headers.rate_limited_reason, headers.should_retry) {
         (429, Some(reason), _) => Some(Reason::RateLimited(shown(reason, 40), after)),
-        (429, None, _) | (409, _, _) => Some(Reason::LockTimeout),
+        (429, None, _) | (409, _, _) => Some(Reason::LockTimeout(after)),
         (500..=599, _, Some(false)) => Some(Reason::ServerFinal(response.status)),
         (408 | 425 | 500..=599, _, _) => Some(Reason::Server(response.status, after)),
         (status, _, Some(true)) => Some(Reason::Server(status, after)),

@@ -11,8 +11,9 @@ use flate2::read::MultiGzDecoder;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Client, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::fetch::{Headers, Request, Response, Transport, TransportError};
@@ -20,21 +21,51 @@ use crate::fetch::{Headers, Request, Response, Transport, TransportError};
 /// An inflated body larger than this is refused; 100 objects take about 0.4 MB.
 pub const MAX_BODY: usize = 64 << 20;
 const CONNECT: Duration = Duration::from_secs(10);
-/// Without a byte for this long, a connection is given up.
-const IDLE: Duration = Duration::from_secs(30);
 /// For one request in all, as in Stripe's own libraries.
-const TOTAL: Duration = Duration::from_secs(80);
+pub const TOTAL: Duration = Duration::from_secs(80);
+/// Bodies over this size are read by few requests at once.
+const LARGE: usize = 8 << 20;
+const LARGE_AT_ONCE: usize = 2;
+/// What is kept of a body that is refused: enough to say whose it is.
+const START: usize = 1024;
 
 /// Stripe's API over HTTP.
 #[derive(Debug)]
 pub struct Http {
     client: Client,
     base: Url,
+    large: Semaphore,
+}
+
+/// What a user may set about connections.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// For one request in all. Without a byte for three eighths of it, a connection is given up.
+    pub timeout: Duration,
+    /// Certificates in PEM to trust besides the usual ones.
+    pub ca: Option<Vec<u8>>,
+}
+
+impl Default for Connection {
+    fn default() -> Connection {
+        Connection { timeout: TOTAL, ca: None }
+    }
 }
 
 impl Http {
     /// `base` is https, or http on a loopback address, without a path.
     pub fn new(base: &str, key: &SecretString, stripe_version: &str) -> Result<Http> {
+        Http::with(base, key, stripe_version, &Connection::default())
+    }
+
+    /// The same with settings of the user's.
+    pub fn with(
+        base: &str,
+        key: &SecretString,
+        stripe_version: &str,
+        connection: &Connection,
+    ) -> Result<Http> {
+        let Connection { timeout, ca } = connection;
         let base = parse_base(base)?;
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
             .map_err(|_| Error::usage("expected a key of letters, digits and _, got other characters"))?;
@@ -49,16 +80,24 @@ impl Http {
             .default_headers(headers)
             .user_agent(concat!("stripelake/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .read_timeout(IDLE)
-            .timeout(TOTAL);
+            .connect_timeout(CONNECT.min(*timeout))
+            .read_timeout(*timeout * 3 / 8)
+            .timeout(*timeout);
+        if let Some(pem) = ca {
+            let wrong = |e: reqwest::Error| Error::usage(format!("--ca-file: expected PEM, got {e}"));
+            let trusted = Certificate::from_pem_bundle(pem).map_err(wrong)?;
+            if trusted.is_empty() {
+                return Err(Error::usage("--ca-file: expected a certificate in PEM, found none"));
+            }
+            builder = trusted.into_iter().fold(builder, ClientBuilder::add_root_certificate);
+        }
         if base.scheme() == "http" {
             builder = builder.no_proxy();
         } else {
             builder = builder.https_only(true);
         }
         let client = builder.build().map_err(|e| Error::bug(format!("http client: {e}")))?;
-        Ok(Http { client, base })
+        Ok(Http { client, base, large: Semaphore::new(LARGE_AT_ONCE) })
     }
 
     async fn exchange(&self, request: &Request) -> std::result::Result<Response, TransportError> {
@@ -77,11 +116,16 @@ impl Http {
             .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
         let headers = headers(response.headers());
         let mut raw = Vec::new();
+        let mut permit = None;
         let mut stream = response.bytes_stream();
         while let Some(chunk) = stream.next().await {
             raw.extend_from_slice(&chunk.map_err(failed)?);
             if raw.len() > MAX_BODY {
-                return Err(TransportError::TooLarge(MAX_BODY));
+                // Without inflating there is nothing to read in it.
+                return Err(too_large(if is_gzip { &[] } else { &raw }));
+            }
+            if raw.len() > LARGE && permit.is_none() {
+                permit = Some(self.large.acquire().await.expect("it is never closed"));
             }
         }
         let body = if is_gzip { inflate(&raw)? } else { Bytes::from(raw) };
@@ -92,6 +136,7 @@ impl Http {
     /// the origin is named: a cursor is noise.
     fn failed(&self, error: reqwest::Error) -> TransportError {
         let error = error.without_url();
+        let is_connect = error.is_connect();
         let mut text = format!("{}: {error}", self.base.origin().ascii_serialization());
         let mut cause = std::error::Error::source(&error);
         while let Some(error) = cause {
@@ -101,6 +146,8 @@ impl Http {
         }
         if text.contains("certificate") || text.contains("UnknownIssuer") {
             TransportError::Certificate(text)
+        } else if is_connect {
+            TransportError::Unreachable(text)
         } else {
             TransportError::Network(text)
         }
@@ -159,14 +206,18 @@ fn headers(map: &HeaderMap) -> Headers {
     }
 }
 
+fn too_large(body: &[u8]) -> TransportError {
+    let start = Bytes::copy_from_slice(&body[..body.len().min(START)]);
+    TransportError::TooLarge { limit: MAX_BODY, start }
+}
+
+/// Runs without a pause, so at most one large body per processor is being made.
 fn inflate(raw: &[u8]) -> std::result::Result<Bytes, TransportError> {
-    let mut body = Vec::with_capacity(raw.len().saturating_mul(6).min(MAX_BODY));
+    let mut body = Vec::with_capacity(raw.len().saturating_mul(6).min(LARGE));
     let mut decoder = MultiGzDecoder::new(raw).take(MAX_BODY as u64 + 1);
-    decoder
-        .read_to_end(&mut body)
-        .map_err(|e| TransportError::Network(format!("gzip body: {e} (a proxy may have changed it)")))?;
+    decoder.read_to_end(&mut body).map_err(|e| TransportError::Garbled(e.to_string()))?;
     if body.len() > MAX_BODY {
-        return Err(TransportError::TooLarge(MAX_BODY));
+        return Err(too_large(&body));
     }
     Ok(Bytes::from(body))
 }
@@ -202,7 +253,7 @@ mod tests {
             gzip.write_all(&zeros).unwrap();
         }
         let bomb = gzip.finish().unwrap();
-        assert_eq!(inflate(&bomb), Err(TransportError::TooLarge(MAX_BODY)));
+        assert!(matches!(inflate(&bomb), Err(TransportError::TooLarge { limit: MAX_BODY, .. })));
     }
 
     #[test]

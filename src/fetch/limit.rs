@@ -123,14 +123,16 @@ impl Limits {
         None
     }
 
-    /// Halves the rates that a rate-limited request ran under.
-    pub fn slow_down(&self, path: &str) {
+    /// Halves the rate of a refused request's endpoint, and the account's unless `reason`
+    /// (`Stripe-Rate-Limited-Reason`) blames the endpoint alone.
+    pub fn slow_down(&self, path: &str, reason: &str) {
         let now = Instant::now();
         let mut buckets = self.buckets.lock().expect("no panic while counting");
         let rate = self.per_endpoint.unwrap_or(PER_ENDPOINT);
+        let is_endpoint = reason.starts_with("endpoint-") || reason == "resource-specific";
         let endpoints = &mut buckets.endpoints;
         endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)).halve(now);
-        if let Some(account) = &mut buckets.account {
+        if let Some(account) = buckets.account.as_mut().filter(|_| !is_endpoint) {
             account.halve(now);
         }
     }

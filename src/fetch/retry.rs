@@ -9,23 +9,32 @@ use std::time::Duration;
 const FIRST: f64 = 0.5;
 const LONGEST: f64 = 30.0;
 const SHORTEST: Duration = Duration::from_millis(250);
+/// Before the one repetition of what Stripe says not to repeat.
+const LATE: Duration = Duration::from_secs(5);
 /// A server may ask for at most this much patience.
 const LONGEST_ASKED: u64 = 60;
+/// What a whole run may repeat, besides one request in ten.
+const RUN_REPEATS: u64 = 50;
 
-/// Why a request is sent again.
+/// Why a request is sent again; some with what `Retry-After` asks for, in seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// 429 with `Stripe-Rate-Limited-Reason`.
     RateLimited(String, Option<u64>),
     /// 429 or 409 without that header: two requests met at one object.
-    LockTimeout,
+    LockTimeout(Option<u64>),
     /// 5xx and the like.
     Server(u16, Option<u64>),
     /// Stripe said not to repeat this 5xx; one late repetition is spent on it all the same.
     ServerFinal(u16),
+    /// No connection.
+    Unreachable,
+    /// A connection that broke off or said nothing.
     Network,
     /// A body that is not what a page of Stripe's looks like.
     Broken,
+    /// A body over the limit; a smaller page may be under it.
+    TooLarge,
 }
 
 impl Reason {
@@ -33,16 +42,104 @@ impl Reason {
     pub fn is_slowdown(&self) -> bool {
         matches!(self, Reason::RateLimited(_, _))
     }
+
+    /// Whether a smaller page might have come through. Stripe's advice for a 500 on a page of 100.
+    pub fn is_heavy(&self) -> bool {
+        matches!(self, Reason::Network | Reason::Server(500.., _))
+    }
+
+    /// Whether repeating it draws on what the whole run may repeat. What Stripe asks to repeat does not: a
+    /// minute of 429 would leave nothing for the rest of the run.
+    pub fn draws_on_the_run(&self) -> bool {
+        !matches!(self, Reason::RateLimited(_, _) | Reason::LockTimeout(_) | Reason::TooLarge)
+    }
+
+    fn asked_secs(&self) -> u64 {
+        match self {
+            Reason::RateLimited(_, asked) | Reason::LockTimeout(asked) | Reason::Server(_, asked) => {
+                asked.unwrap_or(0).min(LONGEST_ASKED)
+            }
+            _ => 0,
+        }
+    }
 }
 
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Reason::RateLimited(reason, _) => write!(f, "rate limited ({reason})"),
-            Reason::LockTimeout => f.write_str("lock timeout"),
+            Reason::RateLimited(reason, _) => write!(f, "Stripe asked to slow down ({reason})"),
+            Reason::LockTimeout(_) => f.write_str("lock timeout"),
             Reason::Server(status, _) | Reason::ServerFinal(status) => write!(f, "status {status}"),
-            Reason::Network => f.write_str("network"),
+            Reason::Unreachable => f.write_str("no connection"),
+            Reason::Network => f.write_str("the connection broke off or said nothing"),
             Reason::Broken => f.write_str("broken answer"),
+            Reason::TooLarge => f.write_str("answer too large"),
+        }
+    }
+}
+
+/// The attempts at one request so far, the failed one included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tries {
+    pub attempts: u32,
+    /// Answers that were no page.
+    pub broken: u32,
+    /// Failures that a smaller page might have avoided.
+    pub heavy: u32,
+    pub too_large: u32,
+    /// Since the first one began.
+    pub elapsed: Duration,
+}
+
+impl Tries {
+    pub fn count(&mut self, reason: &Reason) {
+        self.broken += u32::from(*reason == Reason::Broken);
+        self.heavy += u32::from(reason.is_heavy());
+        self.too_large += u32::from(*reason == Reason::TooLarge);
+    }
+
+    /// How often to halve the page: at once where it was too large, from the second failure on where its
+    /// size is only suspected. Eight attempts at 100 objects end with a page of one.
+    pub fn halvings(&self) -> u32 {
+        self.too_large + self.heavy.saturating_sub(1)
+    }
+}
+
+/// What a run has sent so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    pub requests: u64,
+    /// Repetitions that draw on the run.
+    pub repeated: u64,
+}
+
+/// What to do after a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    Wait(Duration),
+    GiveUp(Spent),
+}
+
+/// What there is no more of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    Attempts(u32),
+    /// Attempts within the patience for one request.
+    Patience(u32, Duration),
+    /// Attempts; the run has repeated as much as it may.
+    Run(u32, Sent),
+}
+
+impl std::fmt::Display for Spent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Spent::Attempts(1) => f.write_str("tried once"),
+            Spent::Attempts(n) => write!(f, "tried {n} times"),
+            Spent::Patience(n, time) => write!(f, "tried {n} times in {} s", time.as_secs()),
+            Spent::Run(n, Sent { requests, repeated }) => write!(
+                f,
+                "tried {n} times; the run has sent {requests} requests and repeated {repeated}, more than {RUN_REPEATS} and a tenth"
+            ),
         }
     }
 }
@@ -69,40 +166,33 @@ impl Policy {
         }
     }
 
-    /// How long to wait before attempt `attempt + 1`, or `None` to give up.
+    /// Whether to try again, and when.
     ///
-    /// All requests of a run together may be repeated 50 times plus 10 % of their number, so that a
-    /// dead server is not stormed.
-    pub fn wait(
-        &self,
-        reason: &Reason,
-        attempt: u32,
-        broken: u32,
-        elapsed: Duration,
-        requests: u64,
-        retries: u64,
-    ) -> Option<Duration> {
-        let is_spent = match reason {
-            Reason::RateLimited(_, _) | Reason::LockTimeout => elapsed >= self.patience,
-            Reason::ServerFinal(_) => attempt >= 2,
-            Reason::Broken => broken >= self.broken_attempts,
-            Reason::Server(_, _) | Reason::Network => {
-                attempt >= self.attempts || elapsed >= self.patience || retries >= 50 + requests / 10
-            }
+    /// What Stripe asks to repeat is repeated until patience ends, anything else also until it was tried
+    /// often enough or the run has repeated 50 requests and one in ten, so that a dead server is not stormed.
+    pub fn next(&self, reason: &Reason, tries: &Tries, sent: Sent) -> Next {
+        let attempts = match reason {
+            Reason::RateLimited(_, _) | Reason::LockTimeout(_) | Reason::TooLarge => u32::MAX,
+            Reason::ServerFinal(_) => 2,
+            _ => self.attempts,
         };
-        if is_spent {
-            return None;
+        if tries.attempts >= attempts || tries.broken >= self.broken_attempts {
+            return Next::GiveUp(Spent::Attempts(tries.attempts));
         }
-        let backoff = (FIRST * 2f64.powi(attempt.min(16) as i32 - 1)).min(LONGEST);
+        if tries.elapsed >= self.patience {
+            return Next::GiveUp(Spent::Patience(tries.attempts, self.patience));
+        }
+        if reason.draws_on_the_run() && sent.repeated >= RUN_REPEATS + sent.requests / 10 {
+            return Next::GiveUp(Spent::Run(tries.attempts, sent));
+        }
+        let backoff = (FIRST * 2f64.powi(tries.attempts.min(16) as i32 - 1)).min(LONGEST);
         let jittered = self.rng.lock().expect("no panic while drawing").f64() * backoff;
         let wait = match reason {
-            Reason::ServerFinal(_) => Duration::from_secs(5),
+            Reason::ServerFinal(_) => LATE,
+            // Another page is asked for: there is nothing to wait for.
+            Reason::TooLarge => SHORTEST,
             _ => Duration::from_secs_f64(jittered).max(SHORTEST),
         };
-        let asked = match reason {
-            Reason::RateLimited(_, asked) | Reason::Server(_, asked) => asked.unwrap_or(0).min(LONGEST_ASKED),
-            _ => 0,
-        };
-        Some(wait.max(Duration::from_secs(asked)))
+        Next::Wait(wait.max(Duration::from_secs(reason.asked_secs())))
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::catalog::Resource;
 use crate::error::{Error, Kind};
+use crate::fetch::answer::first_id;
 use crate::fetch::{FetchError, Fetcher, Page, Request};
 
 /// Objects per page; Stripe allows 1 to 100.
@@ -17,6 +18,10 @@ const LIMIT: usize = 100;
 const HISTORY: usize = 300;
 /// How far back to step before the slice is restarted, in ids.
 const STEPS_BACK: [usize; 4] = [1, 4, 20, 100];
+/// Objects of one slice that are left out; more is not an odd object but a wrong server.
+const UNREADABLE: usize = 20;
+/// Good pages after which a halved page grows, at most.
+const SLOWEST_GROWTH: u32 = 64;
 /// Restarts of one slice that bring nothing new.
 const RESTARTS: u32 = 5;
 
@@ -36,6 +41,38 @@ pub struct SliceReader {
     restarts: u32,
     oldest: Option<i64>,
     is_done: bool,
+    size: PageSize,
+    /// Objects that no page could hold, and why, until the caller takes them.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// Objects to ask for. It halves where pages fail and grows again, more slowly each time that it had to halve.
+#[derive(Debug, Clone, Copy)]
+struct PageSize {
+    limit: usize,
+    good_pages: u32,
+    grows_after: u32,
+}
+
+impl PageSize {
+    const FULL: PageSize = PageSize { limit: LIMIT, good_pages: 0, grows_after: 1 };
+
+    fn halved(&self, times: u32) -> usize {
+        self.limit.checked_shr(times).unwrap_or(0).max(1)
+    }
+
+    /// A page came, after so many halvings.
+    fn note(&mut self, halvings: u32) {
+        if halvings > 0 {
+            (self.limit, self.good_pages) = (self.halved(halvings), 0);
+            self.grows_after = (self.grows_after * 2).min(SLOWEST_GROWTH);
+            return;
+        }
+        self.good_pages += 1;
+        if self.limit < LIMIT && self.good_pages >= self.grows_after {
+            (self.limit, self.good_pages) = ((self.limit * 2).min(LIMIT), 0);
+        }
+    }
 }
 
 impl SliceReader {
@@ -54,6 +91,8 @@ impl SliceReader {
             restarts: 0,
             oldest: None,
             is_done: false,
+            size: PageSize::FULL,
+            unreadable: Vec::new(),
         }
     }
 
@@ -70,13 +109,21 @@ impl SliceReader {
             if self.is_done {
                 return Ok(None);
             }
-            let mut page = match fetcher.page(&self.request()).await {
-                Ok(page) => page,
+            let size = self.size;
+            let mut page = match fetcher.smaller_page(|times| self.request(size.halved(times))).await {
+                Ok((page, halvings)) => {
+                    self.size.note(halvings);
+                    page
+                }
                 Err(FetchError::CursorGone) => {
                     self.step_back()?;
                     continue;
                 }
-                Err(FetchError::Failed(error)) => return Err(error),
+                Err(FetchError::TooLarge(error, start)) => {
+                    self.step_over(error, &start)?;
+                    continue;
+                }
+                Err(FetchError::Failed(error)) => return Err(self.after(error)),
             };
             if let Err(what) = self.check(&page) {
                 repeats += 1;
@@ -103,12 +150,12 @@ impl SliceReader {
         }
     }
 
-    fn request(&self) -> Request {
+    fn request(&self, limit: usize) -> Request {
         let mut request = Request::new(&self.resource.path);
         if let Some(pass) = self.resource.passes.get(self.pass) {
             request.query.extend(pass.iter().cloned());
         }
-        request = request.with("limit", LIMIT.to_string());
+        request = request.with("limit", limit.to_string());
         if let Some(window) = &self.window {
             if window.start > 0 {
                 request = request.with("created[gte]", window.start.to_string());
@@ -168,6 +215,37 @@ impl SliceReader {
             self.is_done = true;
         } else {
             self.next_pass();
+        }
+    }
+
+    /// Leaves out the one object that is too large for any page. Its id, which stands at the start of what
+    /// came, is the cursor to what follows.
+    fn step_over(&mut self, error: Error, start: &[u8]) -> Result<(), Error> {
+        let Some(id) = first_id(start).filter(|id| self.cursor.as_ref() != Some(id)) else {
+            return Err(self.after(error));
+        };
+        self.size = PageSize {
+            limit: 1,
+            good_pages: 0,
+            grows_after: (self.size.grows_after * 2).min(SLOWEST_GROWTH),
+        };
+        self.unreadable.push((id.clone(), error.to_string()));
+        if self.unreadable.len() > UNREADABLE {
+            return Err(
+                error.hint("more than a few objects are like that; a proxy may change what Stripe sends")
+            );
+        }
+        self.history.push_back(id.clone());
+        self.ends.insert(id.clone());
+        self.cursor = Some(id);
+        Ok(())
+    }
+
+    /// Where in the list an error happened.
+    fn after(&self, error: Error) -> Error {
+        match &self.cursor {
+            Some(cursor) => error.context(format!("the page after {cursor}")),
+            None => error,
         }
     }
 

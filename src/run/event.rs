@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::fetch::Notice;
+
 /// One thing that happened.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -16,6 +18,8 @@ pub enum Event {
     Rows { resource: String, rows: u64, share: Option<f64> },
     /// A request is repeated after a wait.
     Retry { path: String, reason: String, attempt: u32, wait_secs: f64 },
+    /// A request has had no answer for so long, and is waited for.
+    Silence { path: String, secs: f64 },
     /// A partition file was written.
     File { table: String, path: String, rows: u64, bytes: u64 },
     /// All of a resource is in the lake.
@@ -24,6 +28,20 @@ pub enum Event {
     Failed { resource: String, error: String },
     /// Something the reader should know.
     Warning { message: String },
+}
+
+impl From<&Notice> for Event {
+    fn from(notice: &Notice) -> Event {
+        match notice {
+            Notice::Retry { path, reason, attempt, wait } => Event::Retry {
+                path: path.clone(),
+                reason: reason.to_string(),
+                attempt: *attempt,
+                wait_secs: wait.as_secs_f64(),
+            },
+            Notice::Silence { path, time } => Event::Silence { path: path.clone(), secs: time.as_secs_f64() },
+        }
+    }
 }
 
 /// Receives events from any task, in no particular order across resources.

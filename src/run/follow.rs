@@ -43,7 +43,7 @@ pub async fn follow(
                     child.path
                 )));
             }
-            Err(FetchError::Failed(error)) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         let last = page.envelope.ids.last().cloned();
         if page.envelope.has_more && last.as_ref().is_none_or(|last| !ends.insert(last.clone())) {

@@ -68,7 +68,10 @@ pub struct Report {
     pub failures: Vec<(String, Error)>,
     pub requests: u64,
     pub retries: u64,
+    /// Answers that asked to slow down.
     pub slowdowns: u64,
+    /// What all requests together have waited before they were sent again.
+    pub waited_secs: f64,
     pub secs: f64,
 }
 
@@ -107,6 +110,8 @@ pub struct RunRecord<'a> {
     pub exit_code: i32,
     pub requests: u64,
     pub retries: u64,
+    pub slowdowns: u64,
+    pub waited_secs: f64,
     pub tables: &'a [TableReport],
     pub failures: Vec<String>,
 }
@@ -127,6 +132,8 @@ impl<'a> RunRecord<'a> {
             exit_code: kind.map_or(0, Kind::exit_code),
             requests: report.requests,
             retries: report.retries,
+            slowdowns: report.slowdowns,
+            waited_secs: report.waited_secs,
             tables: &report.tables,
             failures: report
                 .failures

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::catalog::Resource;
-use crate::decode::{Decoder, Options, Pushed};
+use crate::decode::{Decoder, Options, Pushed, Rejected};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::envelope::Envelope;
 use crate::fetch::slice::SliceReader;
@@ -157,6 +157,7 @@ impl Shared {
             if let Some(decoder) = decoder {
                 self.rest(list, decoder, pushed).await?;
             }
+            self.leave_out(list, reader).await?;
             reading.settled = settled;
             let n_bytes = reading.decoder.as_ref().map_or(0, Decoder::n_bytes);
             if n_bytes >= FLUSH_BYTES || handed_on.elapsed() >= FLUSH_TIME {
@@ -165,7 +166,7 @@ impl Shared {
             }
             page = next?;
         }
-        Ok(())
+        self.leave_out(list, &mut reading.reader).await
     }
 
     async fn hand_on(&self, list: &List, reading: &mut Reading) -> Result<()> {
@@ -210,6 +211,21 @@ impl Shared {
             return Ok(());
         }
         self.send(list, Message::Rejected(rejected)).await
+    }
+
+    /// Names what no page could hold; the resource is not complete without it.
+    async fn leave_out(&self, list: &List, reader: &mut SliceReader) -> Result<()> {
+        let resource = &list.resource.name;
+        let mut rejected = Vec::new();
+        for (id, reason) in reader.unreadable.drain(..) {
+            (self.on_event)(Event::Warning { message: format!("{resource}: {id} is left out: {reason}") });
+            let raw = serde_json::json!({ "id": id }).to_string().into_bytes();
+            rejected.push(Rejected { resource: resource.clone(), reason, raw });
+        }
+        match rejected.is_empty() {
+            true => Ok(()),
+            false => self.send(list, Message::Rejected(rejected)).await,
+        }
     }
 
     async fn send(&self, list: &List, message: Message) -> Result<()> {

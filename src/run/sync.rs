@@ -107,6 +107,7 @@ async fn locked(
     report.requests = fetcher.counters.requests.load(Ordering::Relaxed);
     report.retries = fetcher.counters.retries.load(Ordering::Relaxed);
     report.slowdowns = fetcher.counters.slowdowns.load(Ordering::Relaxed);
+    report.waited_secs = fetcher.counters.waited_ms.load(Ordering::Relaxed) as f64 / 1e3;
     Ok(report)
 }
 
@@ -146,17 +147,10 @@ pub async fn read_lake(lake: &Lake) -> Result<Option<(LakeInfo, Version)>> {
 
 fn fetcher(setup: &Setup, options: &Options, transport: Arc<dyn Transport>, started: Instant) -> Fetcher {
     let on_event = setup.on_event.clone();
-    let on_retry = Arc::new(move |notice: &Notice| {
-        on_event(Event::Retry {
-            path: notice.path.clone(),
-            reason: notice.reason.to_string(),
-            attempt: notice.attempt,
-            wait_secs: notice.wait.as_secs_f64(),
-        });
-    });
+    let on_notice = Arc::new(move |notice: &Notice| on_event(notice.into()));
     let limits = Limits::new(options.rate, options.livemode);
     let allowance = Allowance::new(options.budgets, started);
-    Fetcher::new(transport, limits, Policy::new(options.jitter_seed), allowance, on_retry)
+    Fetcher::new(transport, limits, Policy::new(options.jitter_seed), allowance, on_notice)
 }
 
 /// Asks for the account. A restricted key may not read it; the run then goes on without its id.

@@ -15,3 +15,4 @@ mod payload;
 mod policy;
 mod random;
 mod resume;
+mod sizes;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use stripelake::error::Kind;
 use stripelake::fake::script::{Action, Asked, Rule, Scripted, answer, refusal};
+use stripelake::fake::{Account, Spec};
 use stripelake::fetch::limit::Rate;
 use stripelake::fetch::{Response, TransportError};
 use stripelake::run::event::Event;
 use stripelake::run::sync::Options;
 
-use crate::harness::{TestLake, account, check_kind, scripted_table};
+use crate::harness::{TestLake, account, check_kind, scripted, scripted_table};
 use crate::table::Table;
 
 const CHARGES: &str = "/v1/charges";
@@ -167,7 +168,7 @@ async fn n5_a_network_that_stays_away_fails_after_eight_attempts() {
     let (lake, _, script) = world(42);
     script
         .rules
-        .add(Rule::new("/v1/*", Action::Fail(TransportError::Network("connection refused".to_owned()))));
+        .add(Rule::new("/v1/*", Action::Fail(TransportError::Unreachable("connection refused".to_owned()))));
     let error = lake.sync(script.clone()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Stripe, "{error}");
     assert_eq!(script.log().len(), 8);
@@ -236,12 +237,50 @@ async fn n13_a_list_that_the_account_has_not_fails_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn n16_a_body_that_is_too_large_fails_its_resource() {
-    check_one_fails(
-        49,
-        Rule::new(CHARGES, Action::Fail(TransportError::TooLarge(64))),
-        Kind::Stripe,
-        "at most 64 bytes",
-    )
-    .await;
+async fn n10_a_request_without_an_answer_is_noticed() {
+    let (lake, _, script) = world(51);
+    script.rules.add(Rule::new(CHARGES, Action::Delay(Duration::from_secs(25))).times(1));
+    lake.sync_completely(script).await;
+    let events = lake.events.lock().unwrap().clone();
+    let silent = events.iter().filter(|event| matches!(event, Event::Silence { .. })).count();
+    assert_eq!(silent, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn n2_a_run_repeats_fifty_requests_and_one_in_ten_and_says_so() {
+    let (lake, script) = (TestLake::new(), scripted(account(52, 3_000)));
+    // Every request gets through in the end, but there are too many of them that do not at once.
+    script.rules.add(Rule::new("/v1/*", Action::Answer(answer(500, "oops"))).from_nth(2).chance(0.6));
+    let report = lake.sync_with(slow_options(&lake), script.clone()).await.unwrap();
+    assert!(matches!(report.kind(), Some(Kind::Stripe | Kind::Partial)), "{:?}", report.failures);
+    // As many as the workers had in flight may come on top.
+    assert!((50..=100).contains(&report.retries), "{} retries", report.retries);
+    let said = report.failures.iter().map(|(_, error)| error.to_string()).collect::<Vec<_>>().join("\n");
+    assert!(said.contains("more than 50 and a tenth"), "{said}");
+    assert!(report.waited_secs > 10.0, "{}", report.waited_secs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_several_lists_together_reach_the_share_of_the_account() {
+    // 150 ms per answer, and four lists of about as many pages.
+    let account = Account::new(Spec {
+        charges: 6_000,
+        customers: Some(6_000),
+        subscriptions: Some(4_000),
+        livemode: true,
+        ..Spec::default()
+    });
+    let script = scripted(account);
+    script.rules.add(Rule::new("/v1/*", Action::Delay(Duration::from_millis(150))));
+    let lake = TestLake::new();
+    let names = ["charges", "customers", "subscriptions", "balance_transactions", "prices"];
+    let options =
+        Options { rate: Rate::Share(0.8), livemode: true, concurrency: 16, ..lake.options_for(&names) };
+    let report = lake.sync_with(options, script.clone()).await.unwrap();
+    check_kind(&report, None);
+    let log = script.log();
+    let at_most = most_in(&log, 1.0);
+    assert!((60..=97).contains(&at_most), "{at_most} requests in the busiest second");
+    let charges = most_in(&script.asked(CHARGES), 1.0);
+    assert!(charges <= 25, "{charges} requests to one list");
 }

@@ -101,6 +101,43 @@ async fn g2_objects_that_vanish_behind_the_cursor_are_marked_by_the_next_run() {
     lake.check_equals(&table).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn g7_a_list_that_ends_too_early_is_put_right_by_the_next_run() {
+    let customers = Account::new(Spec { customers: Some(350), charges: 20, ..Spec::default() });
+    let table = Table::some_of(&customers, |name| name == "customers");
+    let script = scripted_table(&table);
+    let lake = TestLake::new();
+    lake.sync_completely(script.clone()).await;
+    // One list cannot tell that the server lies; what it left out looks as if it had vanished.
+    script.rules.add(Rule::new("/v1/customers", rewrite(|page| page["has_more"] = false.into())));
+    lake.sync_completely(script.clone()).await;
+    script.rules.clear();
+    lake.sync_completely(script).await;
+    lake.check_equals(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn g9_an_object_that_shows_late_comes_with_the_next_run() {
+    let table = Table::charges(83, 450);
+    let script = scripted_table(&table);
+    let (late, shown) = (table.list("charges")[5..200].to_vec(), table.clone());
+    table.edit("charges", |charges| drop(charges.drain(5..200)));
+    // Visible when the page that should have held them has been read.
+    let show = hook(move || {
+        let late = late.clone();
+        shown.edit("charges", |charges| {
+            if charges.len() < 450 {
+                charges.splice(5..5, late);
+            }
+        });
+    });
+    script.rules.add(Rule::new(CHARGES, show).from_nth(2));
+    let lake = TestLake::new();
+    sync_charges(&lake, &script, 1).await;
+    sync_charges(&lake, &script, 4).await;
+    lake.check_table_equals(&table, "charges").await;
+}
+
 /// Takes so many charges away, the cursor last, when the `nth` page is asked for.
 async fn check_cursor_vanishes(seed: u64, nth: u64, n_gone: usize, concurrency: usize) {
     let table = Table::charges(seed, 600);

@@ -4,69 +4,151 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use stripelake::fake::script::refusal;
+use stripelake::fetch::Request;
+use stripelake::fetch::answer::{Answer, judge};
 use stripelake::fetch::limit::{Limits, Rate};
-use stripelake::fetch::retry::{Policy, Reason};
+use stripelake::fetch::retry::{Next, Policy, Reason, Sent, Spent, Tries};
 use tokio::time::Instant;
 
-/// One line of the table: why, how often, broken answers, elapsed, requests and retries of the run.
+/// One line of the table: why, attempts, broken answers, seconds since the first, requests of the run, repeated ones.
 struct Case(Reason, u32, u32, u64, u64, u64);
 
-fn wait(case: &Case, seed: u64) -> Option<Duration> {
-    let Case(reason, attempt, broken, elapsed, requests, retries) = case;
-    Policy::new(seed).wait(reason, *attempt, *broken, Duration::from_secs(*elapsed), *requests, *retries)
+fn next(case: &Case, seed: u64) -> Next {
+    let Case(reason, attempts, broken, elapsed, requests, repeated) = case;
+    let elapsed = Duration::from_secs(*elapsed);
+    let tries = Tries { attempts: *attempts, broken: *broken, elapsed, ..Tries::default() };
+    Policy::new(seed).next(reason, &tries, Sent { requests: *requests, repeated: *repeated })
+}
+
+fn limited(after: Option<u64>) -> Reason {
+    Reason::RateLimited("global-rate".to_owned(), after)
 }
 
 #[test]
 fn a_wait_is_within_its_bounds() {
-    let limited = |after| Reason::RateLimited("global-rate".to_owned(), after);
-    let table: [(Case, f64, f64); 12] = [
+    let table: [(Case, f64, f64); 16] = [
         (Case(Reason::Network, 1, 0, 0, 1, 0), 0.25, 0.5),
         (Case(Reason::Network, 2, 0, 1, 2, 1), 0.25, 1.0),
         (Case(Reason::Network, 7, 0, 100, 9, 6), 0.25, 30.0),
+        (Case(Reason::Unreachable, 3, 0, 3, 3, 2), 0.25, 2.0),
         (Case(Reason::Server(500, None), 1, 0, 0, 1, 0), 0.25, 0.5),
         (Case(Reason::Server(503, Some(7)), 1, 0, 0, 1, 0), 7.0, 7.0),
         (Case(Reason::Server(503, Some(86_400)), 1, 0, 0, 1, 0), 60.0, 60.0),
         (Case(Reason::ServerFinal(500), 1, 0, 0, 1, 0), 5.0, 5.0),
         (Case(Reason::Broken, 1, 1, 0, 1, 0), 0.25, 0.5),
         (Case(Reason::Broken, 2, 2, 0, 2, 1), 0.25, 1.0),
+        // What Stripe asks to repeat is repeated whatever the run has spent.
         (Case(limited(None), 40, 0, 299, 40, 5_000), 0.25, 30.0),
         (Case(limited(Some(3)), 1, 0, 0, 1, 0), 3.0, 3.0),
-        (Case(Reason::LockTimeout, 20, 0, 200, 20, 5_000), 0.25, 30.0),
+        (Case(Reason::LockTimeout(None), 20, 0, 200, 20, 5_000), 0.25, 30.0),
+        (Case(Reason::LockTimeout(Some(4)), 1, 0, 0, 1, 0), 4.0, 4.0),
+        (Case(Reason::TooLarge, 1, 0, 0, 1, 0), 0.25, 0.25),
+        (Case(Reason::TooLarge, 9, 0, 60, 9, 5_000), 0.25, 0.25),
     ];
     for (case, least, most) in &table {
         for seed in 0..200 {
-            let wait = wait(case, seed).unwrap().as_secs_f64();
-            assert!((*least..=*most).contains(&wait), "{:?}: {wait}", case.0);
+            let Next::Wait(wait) = next(case, seed) else { panic!("{:?} is given up", case.0) };
+            assert!((*least..=*most).contains(&wait.as_secs_f64()), "{:?}: {wait:?}", case.0);
         }
     }
 }
 
 #[test]
 fn patience_ends() {
-    let limited = Reason::RateLimited("global-rate".to_owned(), None);
+    let patience = Duration::from_secs(300);
+    let sent = |requests, repeated| Sent { requests, repeated };
     let table = [
-        Case(Reason::Network, 8, 0, 0, 8, 7),
-        Case(Reason::Server(500, None), 8, 0, 0, 8, 7),
-        Case(Reason::Server(500, None), 2, 0, 300, 8, 7),
+        (Case(Reason::Network, 8, 0, 0, 8, 7), Spent::Attempts(8)),
+        (Case(Reason::Unreachable, 8, 0, 0, 8, 7), Spent::Attempts(8)),
+        (Case(Reason::Server(500, None), 8, 0, 0, 8, 7), Spent::Attempts(8)),
+        (Case(Reason::Server(500, None), 2, 0, 300, 8, 7), Spent::Patience(2, patience)),
+        (Case(Reason::ServerFinal(500), 2, 0, 5, 2, 1), Spent::Attempts(2)),
+        (Case(Reason::Broken, 3, 3, 0, 3, 2), Spent::Attempts(3)),
+        (Case(limited(None), 9, 0, 300, 9, 8), Spent::Patience(9, patience)),
+        (Case(Reason::LockTimeout(None), 9, 0, 300, 9, 8), Spent::Patience(9, patience)),
+        (Case(Reason::TooLarge, 5, 0, 300, 9, 8), Spent::Patience(5, patience)),
         // The whole run may repeat 50 requests and one in ten.
-        Case(Reason::Server(500, None), 1, 0, 0, 100, 60),
-        Case(Reason::Network, 1, 0, 0, 5, 50),
-        Case(Reason::ServerFinal(500), 2, 0, 5, 2, 1),
-        Case(Reason::Broken, 3, 3, 0, 3, 2),
-        Case(limited, 9, 0, 300, 9, 8),
-        Case(Reason::LockTimeout, 9, 0, 300, 9, 8),
+        (Case(Reason::Server(500, None), 1, 0, 0, 100, 60), Spent::Run(1, sent(100, 60))),
+        (Case(Reason::Network, 1, 0, 0, 5, 50), Spent::Run(1, sent(5, 50))),
+        (Case(Reason::Unreachable, 1, 0, 0, 5, 50), Spent::Run(1, sent(5, 50))),
+        (Case(Reason::Broken, 1, 1, 0, 5, 50), Spent::Run(1, sent(5, 50))),
+        (Case(Reason::ServerFinal(500), 1, 0, 0, 5, 50), Spent::Run(1, sent(5, 50))),
     ];
-    for case in &table {
-        assert_eq!(wait(case, 1), None, "{:?}", case.0);
+    for (case, spent) in &table {
+        assert_eq!(next(case, 1), Next::GiveUp(*spent), "{:?}", case.0);
+    }
+}
+
+/// Status, `Stripe-Rate-Limited-Reason`, `Stripe-Should-Retry`, `Retry-After`, and what they mean.
+#[test]
+fn what_the_server_says_decides_what_is_repeated() {
+    type Line = (u16, Option<&'static str>, Option<bool>, Option<u64>, Option<Reason>);
+    let rate = || Some("endpoint-rate");
+    let limited = |after| Some(Reason::RateLimited("endpoint-rate".to_owned(), after));
+    let table: [Line; 22] = [
+        (429, rate(), None, None, limited(None)),
+        (429, rate(), Some(false), Some(9), limited(Some(9))),
+        (429, None, None, None, Some(Reason::LockTimeout(None))),
+        (429, None, Some(true), Some(2), Some(Reason::LockTimeout(Some(2)))),
+        (409, None, None, None, Some(Reason::LockTimeout(None))),
+        (408, None, None, None, Some(Reason::Server(408, None))),
+        (425, None, None, None, Some(Reason::Server(425, None))),
+        (500, None, None, None, Some(Reason::Server(500, None))),
+        (500, None, Some(true), Some(5), Some(Reason::Server(500, Some(5)))),
+        (500, None, Some(false), None, Some(Reason::ServerFinal(500))),
+        (503, None, Some(false), Some(5), Some(Reason::ServerFinal(503))),
+        (502, None, None, None, Some(Reason::Server(502, None))),
+        (504, None, None, None, Some(Reason::Server(504, None))),
+        (520, None, None, None, Some(Reason::Server(520, None))),
+        (529, None, None, None, Some(Reason::Server(529, None))),
+        (400, None, Some(true), None, Some(Reason::Server(400, None))),
+        (400, None, None, None, None),
+        (401, None, None, None, None),
+        (402, None, None, Some(9), None),
+        (403, None, Some(false), None, None),
+        (404, None, None, None, None),
+        (302, None, None, None, None),
+    ];
+    for (status, reason, should_retry, retry_after_secs, expected) in table {
+        let mut response = refusal(status, "odd", None, "told");
+        response.headers.rate_limited_reason = reason.map(str::to_owned);
+        response.headers.should_retry = should_retry;
+        response.headers.retry_after_secs = retry_after_secs;
+        let answer = judge(&Request::new("/v1/charges"), response, |_| Ok::<(), String>(()));
+        let got = match answer {
+            Answer::Retry(reason, _) => Some(reason),
+            Answer::Refused(_) => None,
+            _ => panic!("{status}: neither repeated nor refused"),
+        };
+        assert_eq!(got, expected, "{status} {should_retry:?}");
     }
 }
 
 #[test]
 fn only_a_stated_rate_limit_slows_down() {
     assert!(Reason::RateLimited("endpoint-rate".to_owned(), None).is_slowdown());
-    for reason in [Reason::LockTimeout, Reason::Server(503, None), Reason::Network, Reason::Broken] {
+    for reason in [Reason::LockTimeout(None), Reason::Server(503, None), Reason::Network, Reason::Broken] {
         assert!(!reason.is_slowdown(), "{reason}");
     }
+}
+
+#[test]
+fn eight_attempts_end_with_a_page_of_one_object() {
+    let mut tries = Tries::default();
+    let mut limits = Vec::new();
+    for reason in [Reason::Network, Reason::Server(500, None)].iter().cycle().take(8) {
+        limits.push(100 >> tries.halvings());
+        tries.count(reason);
+    }
+    assert_eq!(limits, [100, 100, 50, 25, 12, 6, 3, 1]);
+    // Neither a refusal nor a name that is not known has to do with the page.
+    let mut tries = Tries::default();
+    for reason in [limited(None), Reason::LockTimeout(None), Reason::Unreachable, Reason::Broken] {
+        tries.count(&reason);
+        tries.count(&reason);
+    }
+    assert_eq!(tries.halvings(), 0);
 }
 
 /// Sends requests from many workers and returns when each one started, with its path.
@@ -141,7 +223,7 @@ async fn n1_every_second_of_429_halves_the_rate_and_it_creeps_up_again() {
     for _ in 0..4 {
         for _ in 0..5 {
             limits.ready("/v1/0").await;
-            limits.slow_down("/v1/0");
+            limits.slow_down("/v1/0", "global-rate");
         }
         tokio::time::sleep(Duration::from_millis(1_100)).await;
     }
@@ -152,4 +234,18 @@ async fn n1_every_second_of_429_halves_the_rate_and_it_creeps_up_again() {
     let begin = Instant::now();
     started(limits, vec![(0, 0, 41)]).await;
     assert!(begin.elapsed() < Duration::from_millis(2_100), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn n1_a_limit_of_one_endpoint_does_not_slow_the_others_down() {
+    for (reason, others) in [("endpoint-rate", 1_100), ("global-rate", 2_100), ("resource-specific", 1_100)] {
+        let limits = Arc::new(Limits::new(Rate::Share(0.2), true));
+        limits.slow_down("/v1/0", reason);
+        let begin = Instant::now();
+        // Twenty requests/s in all, five to each of four endpoints.
+        started(limits, vec![(1, 0, 5), (2, 0, 5), (3, 0, 5), (4, 0, 5)]).await;
+        let took = begin.elapsed();
+        assert!(took <= Duration::from_millis(others), "{reason}: {took:?}");
+        assert_eq!(took > Duration::from_millis(1_200), reason == "global-rate", "{reason}: {took:?}");
+    }
 }

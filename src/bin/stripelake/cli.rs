@@ -131,6 +131,12 @@ pub struct Sync {
     /// End cleanly after this time, like 90s, 10m or 1h, exit 9; the next run continues
     #[arg(long, value_name = "TIME", env = "STRIPELAKE_MAX_DURATION")]
     pub max_duration: Option<String>,
+    /// Give a request up after this time, and a silent connection after three eighths of it [default: 80s]
+    #[arg(long, value_name = "TIME", env = "STRIPELAKE_TIMEOUT")]
+    pub timeout: Option<String>,
+    /// Also trust the certificates in this PEM file, such as a proxy's
+    #[arg(long, value_name = "FILE", env = "STRIPELAKE_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     #[command(flatten)]
     pub writing: Writing,
 }
@@ -197,6 +203,7 @@ pub struct Demo {
 
 #[cfg(feature = "fake")]
 #[derive(Debug, Args)]
+#[command(after_help = "--faults FILE: see --help", after_long_help = stripelake::fake::FAULTS_HELP)]
 pub struct FakeStripe {
     #[command(flatten)]
     pub account: Account,
@@ -212,6 +219,15 @@ pub struct FakeStripe {
     /// Answer 403 for these resources
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', env = "STRIPELAKE_DENY")]
     pub deny: Vec<String>,
+    /// Answer this much later, like 150ms
+    #[arg(long, value_name = "TIME", env = "STRIPELAKE_LATENCY")]
+    pub latency: Option<String>,
+    /// Answer 429 above so many requests per second of an endpoint and of the account, like 25/100
+    #[arg(long, value_name = "N/N", env = "STRIPELAKE_RATE_LIMIT")]
+    pub rate_limit: Option<String>,
+    /// Misbehave as this TOML file says; see below
+    #[arg(long, value_name = "FILE", env = "STRIPELAKE_FAULTS")]
+    pub faults: Option<PathBuf>,
     /// Print url, key and account as one line of JSON
     #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,

@@ -1,10 +1,11 @@
 //! `stripelake fake-stripe`: the fake account as a server on loopback.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use stripelake::config::Settings;
 use stripelake::error::{Error, Kind, Result};
-use stripelake::fake::{self, Spec};
+use stripelake::fake::{self, Faults, Spec};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -29,7 +30,19 @@ pub fn spec(account: &Account, livemode: bool) -> Spec {
 }
 
 pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
-    let FakeStripe { account, port, livemode, accept_key_file, deny, json, until_stdin_closes } = flags;
+    let FakeStripe {
+        account,
+        port,
+        livemode,
+        accept_key_file,
+        deny,
+        latency,
+        rate_limit,
+        faults,
+        json,
+        until_stdin_closes,
+    } = flags;
+    let faults = misbehaviour(faults.as_deref(), latency.as_deref(), rate_limit.as_deref())?;
     let mut spec = spec(&account, livemode);
     let mut shown_key = key(livemode);
     if accept_key_file.is_some() {
@@ -61,9 +74,26 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
             ),
         });
         let shutdown = shutdown(until_stdin_closes);
-        fake::serve(listener, account, shutdown).await.map_err(|e| Error::bug(e.to_string()))
+        fake::serve_with(listener, account, faults, shutdown).await.map_err(|e| Error::bug(e.to_string()))
     })?;
     Ok(None)
+}
+
+/// The faults of a file, and over them those of the flags.
+fn misbehaviour(file: Option<&Path>, latency: Option<&str>, rate_limit: Option<&str>) -> Result<Faults> {
+    let mut faults = Faults::default();
+    if let Some(path) = file {
+        let wrong = |e: Error| e.context(format!("--faults {}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(Error::usage(e.to_string())))?;
+        faults = Faults::parse(&text).map_err(wrong)?;
+    }
+    if let Some(latency) = latency {
+        faults.latency = fake::parse_duration(latency).map_err(|e| e.context("--latency"))?;
+    }
+    if let Some(rates) = rate_limit {
+        faults.rates = Some(rates.parse().map_err(|e: Error| e.context("--rate-limit"))?);
+    }
+    Ok(faults)
 }
 
 /// Done at a signal, or when whoever started the server has gone.

@@ -59,6 +59,19 @@ pub fn complete(report: &Report) -> String {
     )
 }
 
+/// What went on behind the requests; nothing where each of them was answered at once.
+fn repeats(report: &Report) -> Option<String> {
+    let Report { requests, retries, slowdowns, waited_secs, .. } = report;
+    let slowed = match slowdowns {
+        0 => String::new(),
+        n => format!("; Stripe asked {n} times to slow down"),
+    };
+    let said = format!(
+        "  repeated {retries} of {requests} requests, after waits of {waited_secs:.1} s in all{slowed}"
+    );
+    (*retries > 0).then_some(said)
+}
+
 /// Shows the outcome of a run that writes a lake, and says what its exit code is.
 pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
     let kind = report.kind();
@@ -77,6 +90,9 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
         out(&format!("{}\n", summary(report, kind)));
     } else if !is_quiet {
         out(&tables(&report.tables));
+        if let Some(repeats) = repeats(report) {
+            out(&format!("{repeats}\n"));
+        }
         if kind.is_none() {
             out(&format!("{}\n", complete(report)));
         }
@@ -106,6 +122,8 @@ fn summary(report: &Report, kind: Option<Kind>) -> serde_json::Value {
         "secs": report.secs,
         "requests": report.requests,
         "retries": report.retries,
+        "slowdowns": report.slowdowns,
+        "waited_secs": report.waited_secs,
         "tables": report.tables,
         "complete": report.complete,
         "failures": report.failures.iter().map(|(name, error)| serde_json::json!({

@@ -15,6 +15,9 @@ use crate::output::out;
 /// Without a terminal: a line at least this often, so that a log shows a run is alive.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
+/// A wait before a retry that somebody who looks on would wonder about.
+const LONG_WAIT_SECS: f64 = 5.0;
+
 /// The receiver of a run's events.
 pub fn receiver(how: Progress, is_json: bool, global: &Global) -> OnEvent {
     let how = match how {
@@ -24,20 +27,47 @@ pub fn receiver(how: Progress, is_json: bool, global: &Global) -> OnEvent {
     };
     let how = if global.quiet { Progress::None } else { how };
     let bars = (how == Progress::Bars).then(Bars::default);
-    let lines = (how == Progress::Plain).then(|| Lines { verbose: global.verbose, ..Lines::default() });
+    let lines = (how == Progress::Plain).then(Lines::default);
     let verbose = global.verbose;
+    let patience = Patience::default();
     Arc::new(move |event: Event| {
         if is_json {
             out(&format!("{}\n", serde_json::to_string(&event).expect("events are JSON")));
         }
+        let verbose = verbose.max(u8::from(patience.is_worth_saying(&event)));
         if let Some(bars) = &bars {
             bars.show(&event, verbose);
         } else if let Some(lines) = &lines {
-            lines.show(&event);
+            lines.show(&event, verbose);
         } else if let Event::Warning { message } = &event {
             eprintln!("warning: {}", shown(message, 500));
         }
     })
+}
+
+/// What is said of waits to those who did not ask: the first one, and then a long one at most every half minute.
+#[derive(Default)]
+struct Patience {
+    said: Mutex<Option<Instant>>,
+}
+
+impl Patience {
+    fn is_worth_saying(&self, event: &Event) -> bool {
+        let is_long = match event {
+            Event::Retry { wait_secs, .. } => *wait_secs >= LONG_WAIT_SECS,
+            Event::Silence { .. } => true,
+            _ => return false,
+        };
+        let mut said = self.said.lock().expect("no panic while deciding");
+        let is_due = match *said {
+            None => true,
+            Some(last) => is_long && last.elapsed() >= HEARTBEAT,
+        };
+        if is_due {
+            *said = Some(Instant::now());
+        }
+        is_due
+    }
 }
 
 /// One bar per resource.
@@ -81,7 +111,6 @@ impl Bars {
 /// One line per resource, and a heartbeat.
 #[derive(Default)]
 struct Lines {
-    verbose: u8,
     state: Mutex<LinesState>,
 }
 
@@ -97,7 +126,7 @@ impl Default for LinesState {
 }
 
 impl Lines {
-    fn show(&self, event: &Event) {
+    fn show(&self, event: &Event, verbose: u8) {
         let mut state = self.state.lock().expect("no panic while printing");
         if let Event::Rows { resource, rows, .. } = event {
             *state.rows.entry(resource.clone()).or_default() += rows;
@@ -108,7 +137,7 @@ impl Lines {
             counts.sort();
             print(&format!("read {}", counts.join(" ")));
             state.last = Instant::now();
-        } else if let Some(line) = line(event, self.verbose) {
+        } else if let Some(line) = line(event, verbose) {
             print(&line);
             state.last = Instant::now();
         }
@@ -140,6 +169,9 @@ fn line(event: &Event, verbose: u8) -> Option<String> {
         Event::Warning { message } => Some(format!("warning: {}", shown(message, 500))),
         Event::Retry { path, reason, attempt, wait_secs } if verbose > 0 => {
             Some(format!("retry {path} after {wait_secs:.1} s: {reason} (attempt {attempt})"))
+        }
+        Event::Silence { path, secs } if verbose > 0 => {
+            Some(format!("waiting for {path}: no answer for {secs:.0} s"))
         }
         Event::File { path, rows, bytes, .. } if verbose > 0 => {
             Some(format!("wrote {path} rows={rows} bytes={bytes}"))

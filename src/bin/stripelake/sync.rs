@@ -1,18 +1,21 @@
 //! `stripelake sync`: the account into the lake.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stripelake::catalog::{Catalog, Resource};
 use stripelake::config::{KeyEnvironment, Settings, find_key, parse_time};
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fetch::allowance::Budgets;
-use stripelake::fetch::http::Http;
+use stripelake::fetch::http::{Connection, Http};
 use stripelake::run::sync::{Options, sync};
 
 use crate::cli::{Global, Sync};
 use crate::{output, setup};
 
 const DEFAULT_CONCURRENCY: usize = 16;
+/// Less than this no server far away can keep.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     // Without a state to build on, every sync lists everything; --full says so explicitly.
@@ -26,9 +29,12 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
         concurrency,
         max_requests,
         max_duration,
+        timeout,
+        ca_file,
         writing,
     } = flags;
-    let flags = Settings { lake: writing.lake.lake.clone(), rate, concurrency, ..Settings::default() };
+    let lake = writing.lake.lake.clone();
+    let flags = Settings { lake, rate, concurrency, timeout, ca_file, ..Settings::default() };
     let settings = global.settings(flags)?;
     let setup = setup::setup(global, &settings, &writing)?;
     let environment = KeyEnvironment {
@@ -49,7 +55,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     };
     let key = find_key(global.api_key_file.as_deref(), &environment, &settings)?;
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
-    let http = Http::new(settings.api_base(), &key.secret, version)?;
+    let http = Http::with(settings.api_base(), &key.secret, version, &connection(&settings)?)?;
     let rate = settings.rate()?;
     let report = setup::runtime()?.block_on(async {
         let options = Options {
@@ -67,6 +73,21 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
         sync(&setup, options, Arc::new(http)).await
     })?;
     Ok(output::report(&report, writing.json, global.quiet))
+}
+
+fn connection(settings: &Settings) -> Result<Connection> {
+    let mut connection = Connection::default();
+    if let Some(text) = &settings.timeout {
+        connection.timeout = setup::duration("--timeout", text)?;
+        if connection.timeout < SHORTEST_TIMEOUT {
+            return Err(Error::usage(format!("--timeout: expected at least 1s, got \"{text}\"")));
+        }
+    }
+    if let Some(path) = &settings.ca_file {
+        let wrong = |e: std::io::Error| Error::usage(format!("--ca-file {}: {e}", path.display()));
+        connection.ca = Some(std::fs::read(path).map_err(wrong)?);
+    }
+    Ok(connection)
 }
 
 /// The resources that were named, or all that have a list, less those excluded.

@@ -1,0 +1,130 @@
+//! Turns pages that are too large or too slow into smaller ones, and what fits in none into an exit by name.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use stripelake::error::Kind;
+use stripelake::fake::script::{Action, Asked, Rewrite, Rule, Scripted};
+use stripelake::fetch::{Request, Response, Transport, TransportError};
+use stripelake::run::event::Event;
+use stripelake::run::sync::Options;
+
+use crate::harness::{TestLake, account, check_kind, scripted_table};
+use crate::table::{Table, text};
+
+const CHARGES: &str = "/v1/charges";
+
+/// What a server does whose bodies may be at most so large: the charges of `fat` weigh ten, the others one.
+fn heavy(fat: BTreeSet<String>, most: usize) -> Rewrite {
+    Arc::new(move |_, response| {
+        let page: Value = serde_json::from_slice(&response.body).unwrap();
+        let ids = page["data"].as_array().unwrap().iter().map(|object| text(&object["id"]));
+        let weight: usize = ids.map(|id| if fat.contains(id) { 10 } else { 1 }).sum();
+        match weight > most {
+            true => Response { status: TOO_LARGE, ..response },
+            false => response,
+        }
+    })
+}
+
+/// Stands for a body over the limit: a rewriting rule cannot fail, so the transport around it does.
+const TOO_LARGE: u16 = 999;
+
+#[derive(Debug)]
+struct Capped(Arc<Scripted>);
+
+impl Transport for Capped {
+    fn get<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let response = self.0.get(request).await?;
+            match response.status {
+                TOO_LARGE => {
+                    let start = response.body.slice(..response.body.len().min(1024));
+                    Err(TransportError::TooLarge { limit: 64, start })
+                }
+                _ => Ok(response),
+            }
+        })
+    }
+}
+
+fn limits(asked: &[Asked]) -> Vec<usize> {
+    let limit = |asked: &Asked| {
+        let (_, limit) = asked.request.query.iter().find(|(name, _)| name == "limit").unwrap();
+        limit.parse().unwrap()
+    };
+    asked.iter().map(limit).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn n16_a_page_that_is_too_large_is_halved_and_grows_again() {
+    let table = Table::charges(49, 700);
+    let script = scripted_table(&table);
+    let fat = table.list("charges")[300..330].iter().map(|c| text(&c["id"]).to_owned()).collect();
+    script.rules.add(Rule::new(CHARGES, Action::Rewrite(heavy(fat, 120))));
+    let lake = TestLake::new();
+    let options = Options { concurrency: 1, ..lake.options_for(&["charges"]) };
+    let report = lake.sync_with(options, Arc::new(Capped(script.clone()))).await.unwrap();
+    check_kind(&report, None);
+    lake.check_table_equals(&table, "charges").await;
+    let limits = limits(&script.asked(CHARGES));
+    assert!(limits.contains(&12) && limits.ends_with(&[100]), "{limits:?}");
+    assert!(limits.len() < 40, "{} requests: {limits:?}", limits.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn n16_an_object_that_no_page_can_hold_is_named_and_the_rest_is_kept() {
+    let table = Table::of(&account(49, 350));
+    let script = scripted_table(&table);
+    let fat = text(&table.list("charges")[130]["id"]).to_owned();
+    script.rules.add(Rule::new(CHARGES, Action::Rewrite(heavy([fat.clone()].into(), 8))));
+    let lake = TestLake::new();
+    let report = lake.sync(Arc::new(Capped(script.clone()))).await.unwrap();
+    check_kind(&report, Some(Kind::Partial));
+    lake.check_intact().await;
+    let events = lake.events.lock().unwrap().clone();
+    let says = |event: &Event| matches!(event, Event::Warning { message } if message.contains(&fat));
+    assert!(events.iter().any(says), "{fat} is not named");
+    let mut ids = lake.ids("charges").await;
+    assert!(ids.insert(fat), "the object that came from nowhere");
+    assert_eq!(ids.len(), 350);
+    for resource in lake.catalog.listed().filter(|resource| resource.name != "charges") {
+        lake.check_table_equals(&table, &resource.name).await;
+    }
+    script.rules.clear();
+    lake.sync_completely(script).await;
+    lake.check_equals(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn n16_pages_that_are_always_too_large_are_no_endless_loop() {
+    let table = Table::of(&account(49, 350));
+    let (lake, script) = (TestLake::new(), scripted_table(&table));
+    let bomb = TransportError::TooLarge { limit: 64, start: Bytes::from_static(b"{\"data\": [  ") };
+    script.rules.add(Rule::new(CHARGES, Action::Fail(bomb)));
+    let options = Options { concurrency: 1, ..lake.options_for(&["charges", "customers"]) };
+    let report = lake.sync_with(options, script.clone()).await.unwrap();
+    check_kind(&report, Some(Kind::Partial));
+    assert_eq!(limits(&script.asked(CHARGES)), [100, 50, 25, 12, 6, 3, 1]);
+    let said = report.failures[0].1.to_string();
+    assert!(said.contains("at most 64 bytes"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p7_pages_that_keep_timing_out_get_smaller_until_they_come() {
+    let table = Table::of(&account(50, 350));
+    let (lake, script) = (TestLake::new(), scripted_table(&table));
+    // A server that cannot make more than 25 objects in its time.
+    for limit in ["100", "50"] {
+        let slow = Action::Fail(TransportError::Network("operation timed out".to_owned()));
+        script.rules.add(Rule::new(CHARGES, slow).with("limit", limit).times(6));
+    }
+    let options = Options { concurrency: 1, ..lake.options_for(&["charges"]) };
+    let report = lake.sync_with(options, script.clone()).await.unwrap();
+    check_kind(&report, None);
+    lake.check_table_equals(&table, "charges").await;
+    assert!(limits(&script.asked(CHARGES)).starts_with(&[100, 100, 50, 25]));
+}
