@@ -5,6 +5,7 @@
 //! (no id, no `created`, text that is not Unicode, nested too deeply) is handed back as
 //! [`Rejected`] bytes, and the rest of its page is kept.
 
+pub mod builders;
 pub mod columns;
 mod copy;
 mod fast;

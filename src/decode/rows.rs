@@ -38,7 +38,7 @@ pub struct ParentRow {
 pub struct Rows {
     pub resource: Arc<Resource>,
     pub table: Table,
-    pub extra: crate::decode::columns::Text,
+    pub extra: crate::decode::builders::Text,
     schema: SchemaRef,
     required: Required,
     synced_at: Vec<i64>,

@@ -1,6 +1,7 @@
 //! Turns one token of the page into one value of a builder, and tells usual from unusual.
 
-use crate::decode::columns::{Column, Text};
+use crate::decode::builders::Text;
+use crate::decode::columns::Column;
 use crate::decode::scan::{
     Broken, chunk_at, raw_value, skip_space, special_marks, string_end, string_run_end,
 };
