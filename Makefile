@@ -11,7 +11,7 @@ CHARGES ?= 5000000
 REQUIREMENTS := tests/acceptance/requirements.txt
 TOOLS := .venv/.installed
 
-.PHONY: help demo test test-fast acceptance check fuzz bench bench-compare bench-large clean
+.PHONY: help demo test test-fast acceptance check fuzz bench bench-compare bench-fetch bench-large clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -51,6 +51,10 @@ bench-compare: $(TOOLS) ## import beside DuckDB, Polars and pyarrow
 	.venv/bin/python -B -m pip install --quiet --disable-pip-version-check --requirement benches/compare/requirements.txt
 	.venv/bin/python -B benches/compare/compare.py $(COMPARE_ARGS)
 	.venv/bin/python -B benches/compare/floor.py $(COMPARE_ARGS)
+
+bench-fetch: ## a first sync behind Stripe's limits
+	$(CARGO) build --release --locked
+	$(PYTHON) -B benches/fetch/rate.py target/release/stripelake
 
 bench-large: ## a partition of CHARGES charges in one import, and a merge into it
 	$(RELEASE)
