@@ -5,6 +5,7 @@
 //! there are idle workers and enough left to read.
 
 pub mod coverage;
+pub mod estimate;
 
 use std::ops::Range;
 

@@ -4,6 +4,7 @@
 //! flight, batches gather by partition, and a partition is merged with its old file, encoded and
 //! committed as soon as its span has been read. `import` does the same with files instead of pages.
 
+pub mod estimate;
 pub mod event;
 mod follow;
 mod gather;

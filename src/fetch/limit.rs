@@ -83,16 +83,21 @@ struct Buckets {
 impl Limits {
     /// The limits for a key of this mode.
     pub fn new(rate: Rate, livemode: bool) -> Limits {
+        let (account, endpoint) = Limits::per_second(rate, livemode);
+        let now = Instant::now();
+        let account = account.map(|rate| Bucket::new(rate, now));
+        Limits { per_endpoint: endpoint, buckets: Mutex::new(Buckets { account, endpoints: HashMap::new() }) }
+    }
+
+    /// Requests per second of the account and of one endpoint; `None` without a limit.
+    pub fn per_second(rate: Rate, livemode: bool) -> (Option<f64>, Option<f64>) {
         let account = if livemode { PER_LIVE_ACCOUNT } else { PER_SANDBOX };
-        let (account, endpoint) = match rate {
+        match rate {
             Rate::Share(share) => (Some(account * share), Some(PER_ENDPOINT * share)),
             // Where Stripe has raised the account's limit, that of its endpoints is raised with it.
             Rate::PerSecond(rate) => (Some(rate), Some(rate.min(PER_ENDPOINT.max(rate / 4.0)))),
             Rate::Unlimited => (None, None),
-        };
-        let now = Instant::now();
-        let account = account.map(|rate| Bucket::new(rate, now));
-        Limits { per_endpoint: endpoint, buckets: Mutex::new(Buckets { account, endpoints: HashMap::new() }) }
+        }
     }
 
     /// Waits until a request to `path` may start.

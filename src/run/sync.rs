@@ -44,12 +44,12 @@ pub struct Options {
 }
 
 /// Whose account it is, and what time it is there.
-struct Account {
-    id: Option<String>,
+pub(super) struct Account {
+    pub id: Option<String>,
     /// `None` where answers carry no `Date`, as behind some proxies.
-    now: Option<i64>,
+    pub now: Option<i64>,
     /// When the account was opened, for guessing where its objects begin.
-    created: Option<i64>,
+    pub created: Option<i64>,
 }
 
 /// Lists the resources into the lake.
@@ -145,7 +145,12 @@ pub async fn read_lake(lake: &Lake) -> Result<Option<(LakeInfo, Version)>> {
     Ok(known)
 }
 
-fn fetcher(setup: &Setup, options: &Options, transport: Arc<dyn Transport>, started: Instant) -> Fetcher {
+pub(super) fn fetcher(
+    setup: &Setup,
+    options: &Options,
+    transport: Arc<dyn Transport>,
+    started: Instant,
+) -> Fetcher {
     let on_event = setup.on_event.clone();
     let on_notice = Arc::new(move |notice: &Notice| on_event(notice.into()));
     let limits = Limits::new(options.rate, options.livemode);
@@ -154,7 +159,7 @@ fn fetcher(setup: &Setup, options: &Options, transport: Arc<dyn Transport>, star
 }
 
 /// Asks for the account. A restricted key may not read it; the run then goes on without its id.
-async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account> {
+pub(super) async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account> {
     let warn = |message: String| (setup.on_event)(Event::Warning { message });
     let (id, created) = match fetcher.object(&Request::new("/v1/account")).await {
         Ok(account) => {
@@ -179,7 +184,7 @@ async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account> {
     Ok(Account { id, now, created })
 }
 
-fn check_mode(known: Option<&(LakeInfo, Version)>, livemode: bool) -> Result<()> {
+pub(super) fn check_mode(known: Option<&(LakeInfo, Version)>, livemode: bool) -> Result<()> {
     let mode = |livemode: bool| if livemode { "live" } else { "test" };
     match known.and_then(|(info, _)| info.livemode) {
         Some(expected) if expected != livemode => Err(Error::new(
@@ -192,7 +197,7 @@ fn check_mode(known: Option<&(LakeInfo, Version)>, livemode: bool) -> Result<()>
     }
 }
 
-fn check_account(known: Option<&(LakeInfo, Version)>, account: Option<&str>) -> Result<()> {
+pub(super) fn check_account(known: Option<&(LakeInfo, Version)>, account: Option<&str>) -> Result<()> {
     let expected = known.and_then(|(info, _)| info.account.as_deref());
     match (expected, account) {
         (Some(expected), Some(got)) if expected != got => {
@@ -231,7 +236,7 @@ async fn claim(setup: &Setup, account: Option<String>, livemode: bool) -> Result
 
 /// The seconds that this run lists; the upper bound is Stripe's clock. This machine's may be wrong, so
 /// without Stripe's there is none.
-fn listing(options: &Options, now: Option<i64>) -> Result<Range<i64>> {
+pub(super) fn listing(options: &Options, now: Option<i64>) -> Result<Range<i64>> {
     let start = options.since.unwrap_or(0).max(0);
     let end = options.until.unwrap_or(i64::MAX).min(now.map_or(i64::MAX, |now| now + 1));
     if start >= end {

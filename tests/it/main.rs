@@ -9,6 +9,7 @@ mod table;
 mod auth;
 mod complete;
 mod conflict;
+mod estimate;
 mod network;
 mod paging;
 mod payload;

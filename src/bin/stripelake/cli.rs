@@ -113,6 +113,9 @@ pub struct Sync {
     /// List everything again, also what is known
     #[arg(long, env = "STRIPELAKE_FULL", value_parser = clap::builder::FalseyValueParser::new())]
     pub full: bool,
+    /// Write nothing: check the permissions, and estimate requests, time and bytes from a few pages
+    #[arg(long, env = "STRIPELAKE_DRY_RUN", value_parser = clap::builder::FalseyValueParser::new())]
+    pub dry_run: bool,
     /// Only objects created at or after this time (2026-11-23, 2026-11-23T02:00:00Z, unix seconds)
     #[arg(long, value_name = "TIME", env = "STRIPELAKE_SINCE")]
     pub since: Option<String>,

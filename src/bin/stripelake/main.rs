@@ -6,6 +6,7 @@ mod catalog;
 mod cli;
 #[cfg(feature = "fake")]
 mod demo;
+mod estimate;
 #[cfg(feature = "fake")]
 mod fake_stripe;
 mod import;

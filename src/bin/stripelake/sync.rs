@@ -8,6 +8,7 @@ use stripelake::config::{KeyEnvironment, Settings, find_key, parse_time};
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::http::{Connection, Http};
+use stripelake::run::estimate::estimate;
 use stripelake::run::sync::{Options, sync};
 
 use crate::cli::{Global, Sync};
@@ -23,6 +24,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
         resources,
         exclude,
         full: _,
+        dry_run,
         since,
         until,
         rate,
@@ -57,7 +59,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
     let http = Http::with(settings.api_base(), &key.secret, version, &connection(&settings)?)?;
     let rate = settings.rate()?;
-    let report = setup::runtime()?.block_on(async {
+    setup::runtime()?.block_on(async {
         let options = Options {
             resources: selected,
             livemode: key.livemode,
@@ -70,9 +72,13 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
             jitter_seed: setup.started_at.as_nanosecond() as u64,
             interrupted: setup::interruption(),
         };
-        sync(&setup, options, Arc::new(http)).await
-    })?;
-    Ok(output::report(&report, writing.json, global.quiet))
+        if dry_run {
+            let expected = estimate(&setup, options, Arc::new(http)).await?;
+            return Ok(crate::estimate::show(&expected, writing.json, global.quiet));
+        }
+        let report = sync(&setup, options, Arc::new(http)).await?;
+        Ok(output::report(&report, writing.json, global.quiet))
+    })
 }
 
 fn connection(settings: &Settings) -> Result<Connection> {

@@ -68,9 +68,14 @@ impl Gatherer {
         (self.setup.on_event)(Event::Continued { resource, began, share });
     }
 
+    /// The seconds that have to be listed.
+    pub fn left(&self) -> Vec<std::ops::Range<i64>> {
+        self.covered.missing_in(&self.listing)
+    }
+
     /// What has to be listed: older gaps first, since what is new comes with every run.
     pub fn slices(&self) -> Slices {
-        let mut left = self.covered.missing_in(&self.listing);
+        let mut left = self.left();
         left.reverse();
         let can_cut = self.tables[0].resource.created_filter;
         let Some(news_from) = self.news_from else { return Slices::new(left, can_cut, self.first_object) };

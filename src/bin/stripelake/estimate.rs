@@ -1,0 +1,80 @@
+//! Turns an estimate into what a person or a program reads.
+
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::json;
+use stripelake::error::Kind;
+use stripelake::plan::estimate::Precision;
+use stripelake::redact::shown;
+use stripelake::run::estimate::{Estimate, ResourceEstimate};
+
+use crate::output::out;
+
+/// Shows what a sync would cost and what the key may not read, and says what the exit code is.
+pub fn show(estimate: &Estimate, is_json: bool, is_quiet: bool) -> Option<Kind> {
+    let kind = estimate.report.kind();
+    if is_json {
+        out(&events(estimate, kind));
+    } else if !is_quiet {
+        out(&table(estimate));
+    }
+    for (name, failure) in &estimate.report.failures {
+        eprintln!("error: {name}: {}", shown(&failure.to_string(), 1000));
+        if let Some(hint) = failure.hint_text() {
+            eprintln!("  fix:         {}", shown(hint, 500));
+        }
+    }
+    kind
+}
+
+fn table(estimate: &Estimate) -> String {
+    let Estimate { resources, requests, secs, report } = estimate;
+    let mut text = String::new();
+    for one in resources {
+        let ResourceEstimate { resource, precision, objects, requests, json_bytes, parquet_bytes } = one;
+        let word = match precision {
+            Precision::Exact => "",
+            Precision::About => "about",
+            Precision::AtLeast => "at least",
+        };
+        text.push_str(&format!(
+            "  {resource:<22} {word:>8} {:>12} objects {:>9} requests {:>12} JSON  about {:>12} Parquet\n",
+            HumanCount(*objects).to_string(),
+            HumanCount(*requests).to_string(),
+            HumanBytes(*json_bytes).to_string(),
+            HumanBytes(*parquet_bytes).to_string()
+        ));
+    }
+    text.push_str(&format!(
+        "A sync would send about {} requests, in about {:.1} min at this rate. Asked {} requests; nothing was written.\n",
+        HumanCount(*requests),
+        secs / 60.0,
+        HumanCount(report.requests)
+    ));
+    text
+}
+
+/// One line for each resource and one for all.
+fn events(estimate: &Estimate, kind: Option<Kind>) -> String {
+    let Estimate { resources, requests, secs, report } = estimate;
+    let mut lines = Vec::new();
+    for resource in resources {
+        let mut event = serde_json::to_value(resource).expect("text and numbers");
+        event["event"] = "estimate".into();
+        lines.push(event);
+    }
+    lines.push(json!({
+        "event": "estimate_end",
+        "exit_code": kind.map_or(0, Kind::exit_code),
+        "requests": requests,
+        "secs": secs,
+        "json_bytes": resources.iter().map(|one| one.json_bytes).sum::<u64>(),
+        "parquet_bytes": resources.iter().map(|one| one.parquet_bytes).sum::<u64>(),
+        "probing_requests": report.requests,
+        "failures": report.failures.iter().map(|(name, error)| json!({
+            "resource": name,
+            "error": shown(&error.to_string(), 1000),
+            "fix": error.hint_text(),
+        })).collect::<Vec<_>>(),
+    }));
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
