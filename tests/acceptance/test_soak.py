@@ -78,7 +78,7 @@ class Soak:
 
     def run(self, end=None):
         """One sync, ended early if told to; its exit code. Fails on a code that nothing explains."""
-        flags, after = [], self.random.uniform(0.4, 6)
+        flags, after = [], self.random.uniform(1.5, 6)
         if end == "requests":
             flags = ["--max-requests", self.random.randint(10, 200)]
         if end == "duration":
@@ -98,7 +98,7 @@ class Soak:
     def watched(self, flags, number, after):
         """Runs the program, sends it a signal after so many seconds, and watches its memory and files."""
         args = ["sync", "--lake", self.lake, "--api-base", self.server.url, "--progress", "none"]
-        args += ["--rate", "50", "--concurrency", "4", "--timeout", "2s", *flags]
+        args += ["--rate", "30", "--concurrency", "4", "--timeout", "2s", *flags]
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(
                 [harness.binary(), *map(str, args)],
@@ -206,9 +206,9 @@ def test_a_soak_of_faults_and_kills_ends_in_the_account(tmp_path):
             code = soak.run(soak.random.choice(ends))
             soak.expect_a_right_glob()
             if code == 0:
-                # Half of the time the next run begins anew, else it reads a lake that is complete again.
+                # Mostly a new lake: rows are easiest lost before the first complete run. Else this one is listed again.
                 soak.expect_the_account(clean)
-                if soak.random.random() < 0.5:
+                if soak.random.random() < 0.75:
                     n_lakes += 1
                     soak.lake = tmp_path / f"lake-{n_lakes}"
         for _ in range(2):
