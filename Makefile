@@ -5,13 +5,14 @@ CARGO ?= cargo
 DEMO_LAKE ?= demo-lake
 STRIPELAKE_BIN ?= target/debug/stripelake
 FUZZ_SECS ?= 60
+SECS ?= 1800
 FUZZ_SEED ?= $(shell date +%s)
 CHARGES ?= 5000000
 
 REQUIREMENTS := tests/acceptance/requirements.txt
 TOOLS := .venv/.installed
 
-.PHONY: help demo test test-fast acceptance check fuzz bench bench-compare bench-fetch bench-large clean
+.PHONY: help demo test test-fast acceptance check soak fuzz bench bench-compare bench-fetch bench-large clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -37,6 +38,10 @@ check: ## what must hold before a commit: format, lints, all tests
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(MAKE) test
+
+soak: $(TOOLS) ## faults and kills for SECS, then the lake must equal the account
+	$(CARGO) build --locked --bins --tests --target-dir target
+	STRIPELAKE_BIN=$(abspath $(STRIPELAKE_BIN)) STRIPELAKE_SOAK_SECS=$(SECS) .venv/bin/python -B -m pytest -s tests/acceptance/test_soak.py $(PYTEST_ARGS)
 
 fuzz: ## mutated pages against every decoder and the envelope, for FUZZ_SECS
 	FUZZ_SECS=$(FUZZ_SECS) FUZZ_SEED=$(FUZZ_SEED) $(CARGO) test --locked --target-dir target --test fuzz -- --nocapture
