@@ -136,7 +136,7 @@ mod tests {
         assert!(!values_repeat(texts.iter().map(String::as_str)));
         assert!(!values_repeat(["a"].into_iter()));
         assert!(values_repeat(["a", "a"].into_iter()));
-        let few = |n: usize| if n % 10 == 0 { "usual" } else { &texts[n] };
+        let few = |n: usize| if n.is_multiple_of(10) { "usual" } else { &texts[n] };
         assert!(values_repeat((0..2_000).map(few)));
     }
 }
