@@ -18,7 +18,6 @@ mod plain;
 mod plain_object;
 mod plain_page;
 pub mod rows;
-pub mod scan;
 pub mod schema;
 pub mod shape;
 mod step;
@@ -39,6 +38,7 @@ use crate::decode::findings::Findings;
 use crate::decode::plain_page::Source;
 use crate::decode::rows::ParentRow;
 use crate::decode::tables::Tables;
+use crate::tokens::without_position;
 
 /// What a decoder needs to know besides the resource.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,12 +87,6 @@ impl std::fmt::Display for PageError {
 
 fn malformed(error: serde_json::Error) -> PageError {
     PageError::Malformed { what: without_position(&error), line: error.line() }
-}
-
-/// What serde_json says, without the line and column of a text that the reader does not have.
-pub fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.rfind(" at line ").map_or(text.clone(), |end| text[..end].to_owned())
 }
 
 /// An object that cannot be a row, byte for byte as sent.

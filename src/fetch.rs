@@ -174,8 +174,8 @@ impl Fetcher {
     async fn get<T>(
         &self,
         ask: impl Fn(u32) -> Request,
-        accept: impl Fn(&Response) -> std::result::Result<T, String>,
-    ) -> std::result::Result<(Response, T, Tries), FetchError> {
+        accept: impl Fn(&Response) -> Result<T, String>,
+    ) -> Result<(Response, T, Tries), FetchError> {
         tokio::select! {
             biased;
             signal = self.allowance.closed() => Err(FetchError::Failed(signal)),
@@ -190,8 +190,8 @@ impl Fetcher {
     async fn attempts<T>(
         &self,
         ask: impl Fn(u32) -> Request,
-        accept: impl Fn(&Response) -> std::result::Result<T, String>,
-    ) -> std::result::Result<(Response, T, Tries), FetchError> {
+        accept: impl Fn(&Response) -> Result<T, String>,
+    ) -> Result<(Response, T, Tries), FetchError> {
         let started = Instant::now();
         let mut tries = Tries::default();
         loop {
@@ -228,7 +228,7 @@ impl Fetcher {
     async fn send<T>(
         &self,
         request: &Request,
-        accept: &impl Fn(&Response) -> std::result::Result<T, String>,
+        accept: &impl Fn(&Response) -> Result<T, String>,
     ) -> Result<Answer<T>, Error> {
         self.allowance.wait(self.limits.ready(&request.path)).await?;
         self.allowance.take()?;
@@ -283,15 +283,12 @@ impl Fetcher {
     }
 
     /// One page of a list, with its envelope checked.
-    pub async fn page(&self, request: &Request) -> std::result::Result<Page, FetchError> {
+    pub async fn page(&self, request: &Request) -> Result<Page, FetchError> {
         Ok(self.smaller_page(|_| request.clone()).await?.0)
     }
 
     /// One page of a list, halved where that helps, and how often it was: `ask` makes the request.
-    pub async fn smaller_page(
-        &self,
-        ask: impl Fn(u32) -> Request,
-    ) -> std::result::Result<(Page, u32), FetchError> {
+    pub async fn smaller_page(&self, ask: impl Fn(u32) -> Request) -> Result<(Page, u32), FetchError> {
         let (response, envelope, tries) = self.get(ask, |r| Envelope::parse(&r.body)).await?;
         let page = Page {
             body: response.body,

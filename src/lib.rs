@@ -17,7 +17,7 @@
 //! * [`run`]: the story. The only place that calls the stages, and starts their tasks.
 //!
 //! Beside them: [`error`] (one error, one kind for each exit code), [`redact`] (text that may be shown),
-//! [`utf8`], and [`fake`], a Stripe account on loopback for the demo and for tests.
+//! [`nulls`], [`tokens`] and [`utf8`], and [`fake`], a Stripe account on loopback for the demo and for tests.
 //!
 //! # The walk of one page
 //!
@@ -54,6 +54,8 @@ pub mod run;
 
 pub mod error;
 pub mod redact;
+pub mod nulls;
+pub mod tokens;
 pub mod utf8;
 
 #[cfg(feature = "fake")]

@@ -1,8 +1,8 @@
 //! Turns the span of a resource into slices, and cuts the busiest one again when a worker is idle.
 //!
-//! Nothing is known about an account beforehand. The first slice is the whole span, or one for each part
-//! of it that an earlier run has left; the pages that come back tell how dense it is, and the unread older part of a slice is cut in two for as long as
-//! there are idle workers and enough left to read.
+//! Nothing is known about an account beforehand. The first slice is the whole span, or one for each part of it
+//! that an earlier run has left; the pages that come back tell how dense it is, and the unread older part of
+//! a slice is cut in two for as long as there are idle workers and enough left to read.
 
 pub mod coverage;
 pub mod estimate;

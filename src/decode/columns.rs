@@ -4,16 +4,16 @@
 //! arrives a second time for one row (a duplicate key) is refused with `false`, and the caller keeps
 //! it elsewhere. `truncate(row)` takes back what a rejected object had already written.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, MapArray,
-    StructArray, TimestampMicrosecondArray, new_null_array,
+    StructArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Fields};
 
 use crate::decode::builders::{Fixed, Spans, Text};
+use crate::nulls::NullArrays;
 
 /// Digits before and after the point of a decimal column: `Decimal128(38, 12)`, since Stripe's decimal
 /// strings have at most 12 decimals.
@@ -207,14 +207,10 @@ impl Table {
     /// The arrays of all complete rows, in the order of the fields; the table is empty afterwards.
     pub fn finish<'a>(&'a mut self) -> Vec<ArrayRef> {
         let n_rows = std::mem::take(&mut self.n_rows);
-        let mut nulls: HashMap<&DataType, ArrayRef> = HashMap::new();
+        let mut nulls = NullArrays::new(n_rows);
         let columns = self.columns.iter_mut().zip(&self.fields);
         let finish = |(column, field): (&mut Column, &'a Arc<Field>)| match column.is_untouched() {
-            // Most columns of a batch have no value at all; those of one type are one array.
-            true => nulls
-                .entry(field.data_type())
-                .or_insert_with_key(|data_type| new_null_array(data_type, n_rows))
-                .clone(),
+            true => nulls.of(field.data_type()),
             false => column.finish(field, n_rows),
         };
         columns.map(finish).collect()

@@ -1,7 +1,7 @@
 //! Turns a value of the page into the text that is stored, in one pass, where nothing about it is odd.
 
-use crate::decode::scan::{skip_space, string_run_end};
 use crate::decode::shape::SECRET_SUFFIX;
+use crate::tokens::{skip_space, string_run_end};
 
 /// Objects and arrays that may be open at once.
 const LEVELS: u32 = 64;
@@ -201,7 +201,7 @@ fn closing(is_object: bool) -> u8 {
 mod tests {
     use super::*;
     use crate::decode::json_text::{append_stored, depth};
-    use crate::decode::scan::raw_value;
+    use crate::tokens::raw_value;
     use proptest::prelude::*;
 
     /// The obvious way: find the value, check it, take the white space out.
@@ -246,9 +246,16 @@ mod tests {
     #[test]
     fn escapes_and_credentials_and_depth_need_a_closer_look() {
         let deep = "[".repeat(64) + &"]".repeat(64);
-        for page in
-            [r#""\n","#, r#"{"x_client_secret":1},"#, deep.as_str(), "{\"a\":1", "nul", "1.,", "\"a\u{1}\""]
-        {
+        for page in [
+            r#""\n","#,
+            r#"{"x_client_secret":1},"#,
+            deep.as_str(),
+            "{\"a\":1",
+            "nul",
+            "1.,",
+            "0true]",
+            "\"a\u{1}\"",
+        ] {
             let mut out = String::new();
             assert_eq!(copy_plain(page, 0, &mut out), None, "{page}");
             assert_eq!(out, "");

@@ -9,14 +9,12 @@ use crate::decode::columns::{Column, StructList, Table, TextList, TextMap};
 use crate::decode::copy::copy_plain;
 use crate::decode::json_text::{append_key, append_stored, depth};
 use crate::decode::number;
-use crate::decode::scan::{Broken, balanced_end, raw_value, short_int, skip_space};
 use crate::decode::shape::{MAX_DEPTH, SECRET_SUFFIX};
-use crate::decode::step::{
-    Step, Stop, expect, literal, must, next_in, put_bool, put_if, put_int, put_string, unescape,
-};
+use crate::decode::step::{Step, Stop, literal, must, put_bool, put_if, put_int, put_string, unescape};
 use crate::decode::template::{Goal, Kind, Landing, Spot, Template};
 use crate::decode::unnamed::Unnamed;
 use crate::decode::walk::Arrival;
+use crate::tokens::{Broken, balanced_end, expect, next_in, raw_value, short_int, skip_space};
 
 /// An embedded list that is a child table: where its value begins.
 #[derive(Debug, Clone, Copy)]
@@ -180,8 +178,7 @@ impl Reader<'_> {
                 let key = keys.get_bytes(*n_entries).unwrap_or_default();
                 must(!key.ends_with(SECRET_SUFFIX.as_bytes()))?;
                 must((first..*n_entries).all(|other| keys.get_bytes(other) != Some(key)))?;
-                expect(bytes, at, b':', "expected :")?;
-                at = skip_space(bytes, at + 1);
+                at = skip_space(bytes, expect(bytes, at, b':', "expected :")?);
                 at = match bytes.get(at) {
                     Some(b'"') => put_string(page, at, values, *n_entries)?,
                     Some(b'n') => literal(bytes, at, b"null")?,

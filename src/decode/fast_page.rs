@@ -4,12 +4,12 @@ use crate::decode::fast::{ChildAt, Reader};
 use crate::decode::plain_object::{Object, Refused};
 use crate::decode::plain_page::{self, Source};
 use crate::decode::rows::{ParentRow, Rows};
-use crate::decode::scan::{Broken, raw_value, skip_space, string_end};
-use crate::decode::step::{Stop, next_in};
+use crate::decode::step::Stop;
 use crate::decode::tables::Tables;
 use crate::decode::template::Template;
 use crate::decode::unnamed::{Tally, Unnamed};
 use crate::decode::{OpenList, Options, PageError, Pushed, Rejected};
+use crate::tokens::{Broken, expect, next_in, raw_value, skip_space, string_end};
 
 /// What has been learnt about the text of one resource and its children.
 pub struct Fast {
@@ -385,8 +385,4 @@ impl Embedded<'_> {
             }
         }
     }
-}
-
-fn expect(bytes: &[u8], at: usize, byte: u8, what: &str) -> Result<usize, Broken> {
-    if bytes.get(at) == Some(&byte) { Ok(at + 1) } else { Err(Broken::new(at, what)) }
 }

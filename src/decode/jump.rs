@@ -8,6 +8,7 @@
 use wide::u8x16;
 
 use crate::decode::template::{Landing, Spot};
+use crate::tokens::bits_of;
 
 /// Bytes that are compared in one piece.
 const BLOCK: usize = 64;
@@ -116,22 +117,7 @@ fn begins_with(mut text: &[u8], literal: &Literal, length: usize) -> bool {
 fn same_bytes(a: &[u8; BLOCK], b: &[u8; BLOCK]) -> u64 {
     let (a, _) = a.as_chunks::<16>();
     let (b, _) = b.as_chunks::<16>();
-    let bits = |n: usize| u64::from(u8x16::from(a[n]).simd_eq(u8x16::from(b[n])).to_bitmask()) << (16 * n);
-    bits(0) | bits(1) | bits(2) | bits(3)
-}
-
-/// Whether two texts of one length are the same, sixteen bytes at a time.
-#[inline(always)]
-pub fn is_same(a: &[u8], b: &[u8]) -> bool {
-    let (a_words, a_tail) = a.as_chunks::<16>();
-    let (b_words, b_tail) = b.as_chunks::<16>();
-    if !a_words.iter().zip(b_words).all(|(a, b)| a == b) {
-        return false;
-    }
-    match (a.last_chunk::<16>(), b.last_chunk::<16>()) {
-        (Some(a), Some(b)) => a == b,
-        _ => a_tail == b_tail,
-    }
+    bits_of([0, 1, 2, 3].map(|n| u8x16::from(a[n]).simd_eq(u8x16::from(b[n]))))
 }
 
 #[cfg(test)]
@@ -140,13 +126,14 @@ mod tests {
 
     #[test]
     fn texts_are_compared_to_the_last_byte() {
-        let a = [7u8; 80];
-        for length in 0..=80 {
-            assert!(is_same(&a[..length], &a[..length]));
-            for at in 0..length {
-                let mut b = a;
-                b[at] ^= 1;
-                assert!(!is_same(&a[..length], &b[..length]), "{at} of {length}");
+        let literal = Literal([[7; BLOCK]; BLOCKS]);
+        let text = [7u8; BLOCK * BLOCKS];
+        for length in 1..=text.len() {
+            assert!(begins_with(&text, &literal, length), "{length}");
+            for at in 0..text.len() {
+                let mut other = text;
+                other[at] ^= 1;
+                assert_eq!(begins_with(&other, &literal, length), at >= length, "{at} of {length}");
             }
         }
     }

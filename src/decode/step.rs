@@ -2,9 +2,7 @@
 
 use crate::decode::builders::Text;
 use crate::decode::columns::Column;
-use crate::decode::scan::{
-    Broken, chunk_at, raw_value, skip_space, special_marks, string_end, string_run_end,
-};
+use crate::tokens::{Broken, chunk_at, raw_value, special_marks, string_end, string_run_end};
 
 /// Why a row was not finished.
 #[derive(Debug)]
@@ -112,20 +110,5 @@ pub fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Step<usize> {
     match bytes.get(at..at + word.len()) {
         Some(found) if found == word => Ok(at + word.len()),
         _ => Err(Broken::new(at, "expected a value").into()),
-    }
-}
-
-pub fn expect(bytes: &[u8], at: usize, byte: u8, what: &str) -> Step<()> {
-    if bytes.get(at) == Some(&byte) { Ok(()) } else { Err(Broken::new(at, what).into()) }
-}
-
-/// Behind an item of an array or a member of an object, which ends with `close`: where the next one
-/// begins, or where the whole ends.
-pub fn next_in(bytes: &[u8], at: usize, close: u8) -> Result<(usize, bool), Broken> {
-    let at = skip_space(bytes, at);
-    match bytes.get(at) {
-        Some(b',') => Ok((skip_space(bytes, at + 1), true)),
-        Some(byte) if *byte == close => Ok((at, false)),
-        _ => Err(Broken::new(at, &format!("expected , or {}", close as char))),
     }
 }

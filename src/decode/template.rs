@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use crate::catalog::ColumnKind;
-use crate::decode::jump::{Jumps, is_same};
+use crate::decode::jump::Jumps;
 use crate::decode::shape::{Shape, Target};
 
 /// Bytes of the longest literal; what is longer is always read by the general path.
@@ -240,7 +240,7 @@ impl Template {
         let slot = &self.slots[spot.number()];
         let next = slot.next?;
         let end = at + slot.length;
-        is_same(bytes.get(at..end)?, slot.literal.get(..slot.length)?).then_some((next, end))
+        (bytes.get(at..end)? == slot.literal.get(..slot.length)?).then_some((next, end))
     }
 
     /// Remembers the bytes that led from a spot to `next`.

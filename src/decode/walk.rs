@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use crate::decode::fast::Reader;
-use crate::decode::scan::{skip_space, string_end};
-use crate::decode::step::{Step, Stop, expect, literal, unescape};
+use crate::decode::step::{Step, Stop, literal, unescape};
 use crate::decode::template::{Goal, Landing, Next, Place, Spot};
+use crate::tokens::{expect, skip_space, string_end};
 
 /// Where the walk from one value to the next has come to.
 pub enum Arrival {
@@ -95,15 +95,12 @@ impl Reader<'_> {
                 return Ok(Key { next: Next::End, at: key_at + 1, is_behind_unknown: from.is_none() });
             }
             if !is_first {
-                expect(bytes, key_at, b',', "expected , or }")?;
-                key_at = skip_space(bytes, key_at + 1);
+                key_at = skip_space(bytes, expect(bytes, key_at, b',', "expected , or }")?);
             }
             is_first = false;
-            expect(bytes, key_at, b'"', "expected a key")?;
-            let (key_end, has_escapes) = string_end(bytes, key_at + 1)?;
-            let mut value_at = skip_space(bytes, key_end + 1);
-            expect(bytes, value_at, b':', "expected :")?;
-            value_at = skip_space(bytes, value_at + 1);
+            let (key_end, has_escapes) = string_end(bytes, expect(bytes, key_at, b'"', "expected a key")?)?;
+            let value_at = skip_space(bytes, key_end + 1);
+            let value_at = skip_space(bytes, expect(bytes, value_at, b':', "expected :")?);
             let unescaped;
             let key = match has_escapes {
                 false => &self.page[key_at + 1..key_end],

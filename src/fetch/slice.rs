@@ -75,6 +75,26 @@ impl PageSize {
     }
 }
 
+/// One pass over a list, or over a window of it as in [`SliceReader::new`], from its newest object on.
+pub fn list_request(
+    resource: &Resource,
+    pass: &[(String, String)],
+    window: Option<&Range<i64>>,
+    limit: usize,
+) -> Request {
+    let mut request = Request::new(&resource.path);
+    request.query.extend(pass.iter().cloned());
+    request = request.with("limit", limit.to_string());
+    let Some(window) = window else { return request };
+    if window.start > 0 {
+        request = request.with("created[gte]", window.start.to_string());
+    }
+    if window.end < i64::MAX {
+        request = request.with("created[lt]", window.end.to_string());
+    }
+    request
+}
+
 impl SliceReader {
     /// `window` is in unix seconds, half open; 0 and `i64::MAX` leave a side open. `None` reads the
     /// whole list of a resource whose list takes no `created`.
@@ -151,20 +171,10 @@ impl SliceReader {
     }
 
     fn request(&self, limit: usize) -> Request {
-        let mut request = Request::new(&self.resource.path);
-        if let Some(pass) = self.resource.passes.get(self.pass) {
-            request.query.extend(pass.iter().cloned());
-        }
-        request = request.with("limit", limit.to_string());
-        if let Some(window) = &self.window {
-            if window.start > 0 {
-                request = request.with("created[gte]", window.start.to_string());
-            }
-            let end = window.end.min(self.restart_below.unwrap_or(i64::MAX));
-            if end < i64::MAX {
-                request = request.with("created[lt]", end.to_string());
-            }
-        }
+        let end = |window: &Range<i64>| window.end.min(self.restart_below.unwrap_or(i64::MAX));
+        let window = self.window.as_ref().map(|window| window.start..end(window));
+        let pass = &self.resource.passes[self.pass];
+        let request = list_request(&self.resource, pass, window.as_ref(), limit);
         match &self.cursor {
             Some(cursor) => request.with("starting_after", cursor.clone()),
             None => request,

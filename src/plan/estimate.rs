@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 /// Objects of a full page.
-pub const PAGE: u64 = 100;
+pub const PAGE: usize = 100;
 const WEEK: i64 = 7 * 86_400;
 
 /// How much a number is worth.

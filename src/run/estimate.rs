@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use crate::catalog::Resource;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::limit::Limits;
-use crate::fetch::{Fetcher, Request, Transport};
+use crate::fetch::slice::list_request;
+use crate::fetch::{Fetcher, Transport};
 use crate::plan::FIRST_OBJECT;
 use crate::plan::estimate::{PAGE, Precision, Probe, Survey, n_requests};
 use crate::run::Setup;
@@ -129,10 +130,8 @@ impl Surveying<'_> {
             json_bytes: 0,
             parquet_bytes: 0,
         };
-        let no_parameters = [Vec::new()];
-        let passes = if resource.passes.is_empty() { &no_parameters } else { resource.passes.as_slice() };
-        for pass in passes {
-            self.pass(resource, pass, N_PROBES / passes.len(), &left, &mut sum).await?;
+        for pass in &resource.passes {
+            self.pass(resource, pass, N_PROBES / resource.passes.len(), &left, &mut sum).await?;
         }
         sum.parquet_bytes = (sum.json_bytes as f64 * PARQUET_SHARE) as u64;
         Ok(sum)
@@ -151,7 +150,8 @@ impl Surveying<'_> {
         let mut survey = Survey::new(self.expected.clone(), n_probes);
         let (mut n_seen, mut n_bytes) = (0, 0);
         while let Some(below) = survey.next() {
-            let page = self.fetcher.page(&self.request(resource, pass, below)).await?;
+            let window = resource.created_filter.then_some(self.listing.span.start..below);
+            let page = self.fetcher.page(&list_request(resource, pass, window.as_ref(), PAGE)).await?;
             let envelope = &page.envelope;
             (n_seen, n_bytes) = (n_seen + envelope.n_objects, n_bytes + page.body.len());
             let (oldest, has_more) = (envelope.oldest, envelope.has_more);
@@ -169,18 +169,5 @@ impl Surveying<'_> {
         sum.requests += n_requests(n);
         sum.json_bytes += (n * n_bytes as f64 / n_seen.max(1) as f64) as u64;
         Ok(())
-    }
-
-    fn request(&self, resource: &Resource, pass: &[(String, String)], below: i64) -> Request {
-        let mut request = Request::new(&resource.path);
-        request.query.extend(pass.iter().cloned());
-        request = request.with("limit", PAGE.to_string());
-        if !resource.created_filter {
-            return request;
-        }
-        if self.listing.span.start > 0 {
-            request = request.with("created[gte]", self.listing.span.start.to_string());
-        }
-        request.with("created[lt]", below.to_string())
     }
 }

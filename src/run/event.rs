@@ -14,8 +14,8 @@ pub enum Event {
     Start { lake: String, account: Option<String>, livemode: Option<bool>, resources: Vec<String> },
     /// A listing that an earlier run has begun is continued; `share` is the part of its time that was read.
     Continued { resource: String, began: jiff::Timestamp, share: f64 },
-    /// Rows were read; `share` is the part of the span that is settled, 0 to 1, where known.
-    Rows { resource: String, rows: u64, share: Option<f64> },
+    /// Rows were read.
+    Rows { resource: String, rows: u64 },
     /// A request is repeated after a wait.
     Retry { path: String, reason: String, attempt: u32, wait_secs: f64 },
     /// A request has had no answer for so long, and is waited for.

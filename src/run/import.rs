@@ -156,7 +156,7 @@ impl Reading {
                 );
             }
             let resource = self.resource.name.clone();
-            (self.setup.on_event)(Event::Rows { resource, rows: rows as u64, share: None });
+            (self.setup.on_event)(Event::Rows { resource, rows: rows as u64 });
             if let Some(object) = rejected.first() {
                 first_reject.get_or_insert(object.reason.clone());
                 self.send(Message::Rejected(rejected))?;

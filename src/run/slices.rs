@@ -195,7 +195,7 @@ impl Shared {
         self.changed.notify_waiters();
         let n_rows = envelope.n_objects as u64;
         if n_rows > 0 {
-            (self.on_event)(Event::Rows { resource: list.resource.name.clone(), rows: n_rows, share: None });
+            (self.on_event)(Event::Rows { resource: list.resource.name.clone(), rows: n_rows });
         }
         (settled, is_passed)
     }

@@ -125,7 +125,7 @@ pub async fn finish(setup: &Setup, guard: Guard, mut report: Report, command: &s
 
 /// With fewer requests than these no run would ever come to its end.
 fn check_budgets(options: &Options) -> Result<()> {
-    let lists: usize = options.resources.iter().map(|resource| resource.passes.len().max(1)).sum();
+    let lists: usize = options.resources.iter().map(|resource| resource.passes.len()).sum();
     let least = 1 + lists as u64;
     match options.budgets.requests {
         Some(requests) if requests < least => Err(Error::usage(format!(

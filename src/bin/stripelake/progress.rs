@@ -80,7 +80,7 @@ struct Bars {
 impl Bars {
     fn show(&self, event: &Event, verbose: u8) {
         match event {
-            Event::Rows { resource, rows, .. } => self.bar(resource).inc(*rows),
+            Event::Rows { resource, rows } => self.bar(resource).inc(*rows),
             Event::Done { resource, rows, .. } => {
                 let bar = self.bar(resource);
                 bar.set_position(*rows);
@@ -128,7 +128,7 @@ impl Default for LinesState {
 impl Lines {
     fn show(&self, event: &Event, verbose: u8) {
         let mut state = self.state.lock().expect("no panic while printing");
-        if let Event::Rows { resource, rows, .. } = event {
+        if let Event::Rows { resource, rows } = event {
             *state.rows.entry(resource.clone()).or_default() += rows;
             if state.last.elapsed() < HEARTBEAT {
                 return;

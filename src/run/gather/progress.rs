@@ -46,7 +46,7 @@ impl Gatherer {
             self.progress = Some(new);
             return Ok(());
         }
-        let mut read: Coverage = old.read.iter().map(|(start, end)| *start..*end).collect();
+        let mut read = coverage(&old.read);
         let news_from = old.listed_at - LATE_SECS;
         read.remove(&(news_from..i64::MAX));
         self.news_from = Some(news_from);
@@ -116,8 +116,7 @@ impl Gatherer {
         let state = &self.tables[0].state;
         let with_rows = state.partitions.iter().filter(|(_, file)| file.rows > 0);
         let partitions = with_rows.filter_map(|(folder, _)| Partition::parse(folder));
-        let known: Vec<_> = partitions.filter(|partition| !self.listed_anew(partition).is_empty()).collect();
-        known.into_iter()
+        partitions.filter(|partition| !self.listed_anew(partition).is_empty())
     }
 
     /// Which rows of a file have vanished is told by its first commit, so that one waits until the
@@ -152,10 +151,7 @@ impl Gatherer {
     pub(super) async fn break_off(&mut self) -> Result<()> {
         self.write_rejected().await?;
         self.save(true).await?;
-        let kept = self.progress.as_ref().map(|progress| {
-            let read = progress.read.iter().map(|(start, end)| *start..*end).collect();
-            self.share(&read)
-        });
+        let kept = self.progress.as_ref().map(|progress| self.share(&coverage(&progress.read)));
         self.tables[0].report.kept = kept;
         let older = i64::MIN..self.news_from.unwrap_or(i64::MAX);
         self.tables[0].report.is_further = kept.is_some() && !self.fresh.within(&older).is_empty();
@@ -166,8 +162,8 @@ impl Gatherer {
     fn share(&self, read: &Coverage) -> f64 {
         let start = self.listing.start.max(self.first_object.min(self.listing.end - 1));
         let span = start..self.listing.end;
-        let n_secs: i64 = read.within(&span).iter().map(|range| range.end - range.start).sum();
-        n_secs as f64 / (span.end - span.start) as f64
+        let read: Coverage = read.within(&span).into_iter().collect();
+        read.n_secs() as f64 / (span.end - span.start) as f64
     }
 
     /// Of the resource and its children.
@@ -194,6 +190,10 @@ impl Gatherer {
 fn is_fit(old: &Progress, new: &Progress) -> bool {
     let is_recent = (old.began..=old.began + LONGEST_SECS).contains(&new.began) && old.listed_at <= new.began;
     is_recent && old.stripe_version == new.stripe_version && old.schema_version == new.schema_version
+}
+
+fn coverage(pairs: &[(i64, i64)]) -> Coverage {
+    pairs.iter().map(|(start, end)| *start..*end).collect()
 }
 
 fn pairs(coverage: &Coverage) -> Vec<(i64, i64)> {

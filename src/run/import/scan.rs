@@ -6,6 +6,8 @@
 
 use wide::u8x16;
 
+use crate::tokens::bits_of;
+
 /// Finds the end of a value that begins with a brace, going on where the last bytes ended.
 #[derive(Debug, Default)]
 pub struct Scan {
@@ -30,10 +32,7 @@ impl Marks {
     fn of(bytes: &[u8; 64]) -> Marks {
         let (quarters, _) = bytes.as_chunks::<16>();
         let quarters = [0, 1, 2, 3].map(|n| u8x16::from(quarters[n]));
-        let marks = |is_marked: &dyn Fn(u8x16) -> u8x16| {
-            let bits = quarters.map(|quarter| u64::from(is_marked(quarter).to_bitmask()));
-            bits[0] | bits[1] << 16 | bits[2] << 32 | bits[3] << 48
-        };
+        let marks = |is_marked: &dyn Fn(u8x16) -> u8x16| bits_of(quarters.map(is_marked));
         // A square bracket and its brace differ in one bit.
         let brace = |quarter: u8x16| quarter | u8x16::splat(0x20);
         Marks {

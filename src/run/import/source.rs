@@ -116,7 +116,7 @@ impl Blocks {
     fn unfinished(&self, rest: &[u8]) -> Error {
         let error = match serde_json::from_slice::<IgnoredAny>(rest) {
             Err(error) if !error.is_eof() => {
-                let what = crate::decode::without_position(&error);
+                let what = crate::tokens::without_position(&error);
                 Error::usage(format!("line {}: {what}", self.line + error.line().saturating_sub(1)))
             }
             _ => Error::usage(format!("truncated: the value that begins in line {} does not end", self.line)),

@@ -28,6 +28,22 @@ pub fn skip_space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// The index behind `byte`, which must be at `at`.
+pub fn expect(bytes: &[u8], at: usize, byte: u8, what: &str) -> Result<usize, Broken> {
+    if bytes.get(at) == Some(&byte) { Ok(at + 1) } else { Err(Broken::new(at, what)) }
+}
+
+/// Behind an item of an array or a member of an object, which ends with `close`: where the next one
+/// begins, or where the whole ends.
+pub fn next_in(bytes: &[u8], at: usize, close: u8) -> Result<(usize, bool), Broken> {
+    let at = skip_space(bytes, at);
+    match bytes.get(at) {
+        Some(b',') => Ok((skip_space(bytes, at + 1), true)),
+        Some(byte) if *byte == close => Ok((at, false)),
+        _ => Err(Broken::new(at, &format!("expected , or {}", close as char))),
+    }
+}
+
 /// One bit for every byte that ends a plain run of string bytes: a quote, a backslash, or a control
 /// character.
 #[inline(always)]
@@ -37,6 +53,13 @@ pub fn special_marks(sixteen: &[u8; 16]) -> u32 {
     let backslash = bytes.simd_eq(u8x16::splat(b'\\'));
     let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
     (quote | backslash | control).to_bitmask()
+}
+
+/// One bit for each of sixty-four bytes, from one byte of 0 or 255 for each.
+#[inline(always)]
+pub fn bits_of(quarters: [u8x16; 4]) -> u64 {
+    let bits = quarters.map(|quarter| u64::from(quarter.to_bitmask()));
+    bits[0] | bits[1] << 16 | bits[2] << 32 | bits[3] << 48
 }
 
 /// The `N` bytes at `at`.
@@ -124,10 +147,16 @@ pub fn raw_value(page: &str, at: usize) -> Result<(&str, usize), Broken> {
         Some(Ok(raw)) => Ok((raw.get(), at + values.byte_offset())),
         Some(Err(error)) => Err(Broken {
             at: at + offset_of(&page[at..], error.line(), error.column()),
-            what: super::without_position(&error),
+            what: without_position(&error),
         }),
         None => Err(Broken::new(at, "expected a value")),
     }
+}
+
+/// What serde_json says, without the line and column of a text that the reader does not have.
+pub fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rfind(" at line ").map_or(text.clone(), |end| text[..end].to_owned())
 }
 
 /// Line and column, both from 1, as an offset.
