@@ -6,8 +6,9 @@
 
 mod spilled;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,12 +22,15 @@ use crate::encode::memory::slice_bytes_of;
 use crate::encode::merge::Run;
 use crate::error::Result;
 use crate::partition::Partition;
-use crate::spool::spilled::Spilled;
+use crate::spool::spilled::{Files, Spilled};
 
 /// Rows of a batch that comes out of a run, at most.
 const ROWS_PER_BATCH: usize = 2048;
 /// Bytes of a batch in a spilled run, about. A merge holds one of every run.
 const BYTES_PER_SPILLED_BATCH: usize = 400 << 10;
+
+/// What is spilled at once is at least this part of the budget.
+const WORTHWHILE: usize = 16;
 
 /// Memory that all spools of a run share.
 #[derive(Debug, Clone)]
@@ -68,8 +72,8 @@ pub struct Spool {
     schema: SchemaRef,
     parts: BTreeMap<Partition, Part>,
     budget: Budget,
-    /// Where spilled runs go; the files have no name and vanish with the process.
-    dir: PathBuf,
+    /// Where spilled runs go.
+    files: Files,
 }
 
 /// Everything that was gathered for one partition. What is in memory counts until this is dropped.
@@ -101,7 +105,7 @@ impl Drop for Gathered {
 
 impl Spool {
     pub fn new(schema: SchemaRef, budget: Budget, dir: PathBuf) -> Spool {
-        Spool { schema, parts: BTreeMap::new(), budget, dir }
+        Spool { schema, parts: BTreeMap::new(), budget, files: Files::new(dir) }
     }
 
     /// Adds rows to a partition. Fails with [`crate::error::Kind::Destination`] when spilling does.
@@ -112,7 +116,9 @@ impl Spool {
         part.n_rows += batch.num_rows() as u64;
         part.batches.push(batch);
         self.budget.take(n_bytes);
-        while self.budget.is_exceeded() && self.spill_largest()? {}
+        if self.budget.is_exceeded() {
+            self.spill()?;
+        }
         Ok(())
     }
 
@@ -126,31 +132,41 @@ impl Spool {
     pub fn take(&mut self, partition: &Partition) -> Result<Gathered> {
         let mut part = self.parts.remove(partition).unwrap_or_default();
         if !part.spilled.is_empty() {
-            part.spill(&self.schema, &self.dir, &self.budget)?;
+            part.spill(&self.schema, &mut self.files, &self.budget)?;
         }
         let Part { batches, n_bytes, n_rows, spilled } = part;
         Ok(Gathered { batches, n_bytes, spilled, budget: self.budget.clone(), n_rows })
     }
 
-    /// Returns false when there is nothing in memory here; the budget is then held by other spools.
-    fn spill_largest(&mut self) -> Result<bool> {
-        let largest = self.parts.values_mut().max_by_key(|part| part.n_bytes);
-        let Some(part) = largest.filter(|part| part.n_bytes > self.budget.limit / 16) else {
-            return Ok(false);
-        };
-        part.spill(&self.schema, &self.dir, &self.budget)?;
-        Ok(true)
+    /// Moves rows to files, the largest partitions first: so many that the next push need not do it again.
+    /// Does nothing where others hold the budget; their next push does it.
+    fn spill(&mut self) -> Result<()> {
+        let worthwhile = self.budget.limit / WORTHWHILE;
+        if self.parts.values().map(|part| part.n_bytes).sum::<usize>() < worthwhile {
+            return Ok(());
+        }
+        let mut by_size: Vec<&mut Part> = self.parts.values_mut().collect();
+        by_size.sort_unstable_by_key(|part| Reverse(part.n_bytes));
+        let mut n_freed = 0;
+        for part in by_size {
+            if n_freed >= worthwhile && !self.budget.is_exceeded() {
+                break;
+            }
+            n_freed += part.n_bytes;
+            part.spill(&self.schema, &mut self.files, &self.budget)?;
+        }
+        Ok(())
     }
 }
 
 impl Part {
     /// Moves the rows in memory to a file.
-    fn spill(&mut self, schema: &SchemaRef, dir: &Path, budget: &Budget) -> Result<()> {
+    fn spill(&mut self, schema: &SchemaRef, files: &mut Files, budget: &Budget) -> Result<()> {
         let batches = std::mem::take(&mut self.batches);
         let n_rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         if n_rows > 0 {
             let rows_per_batch = (BYTES_PER_SPILLED_BATCH * n_rows / self.n_bytes.max(1)).max(1);
-            self.spilled.push(schema, dir, rows_per_batch, sorted(batches))?;
+            self.spilled.push(schema, files, rows_per_batch, sorted(batches))?;
         }
         budget.give_back(std::mem::take(&mut self.n_bytes));
         Ok(())

@@ -158,11 +158,19 @@ impl Text {
         let next = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 8);
         let bytes = std::mem::replace(&mut self.bytes, next);
         StringArray::new(
-            OffsetBuffer::new(ScalarBuffer::from(offsets)),
-            Buffer::from_vec(bytes),
+            OffsetBuffer::new(ScalarBuffer::from(tight(offsets))),
+            Buffer::from_vec(tight(bytes)),
             self.gaps.finish(n_rows),
         )
     }
+}
+
+/// The values without much room behind them: a batch may wait for long until its partition is complete.
+fn tight<T>(mut values: Vec<T>) -> Vec<T> {
+    if values.capacity() > values.len() + values.len() / 8 {
+        values.shrink_to_fit();
+    }
+    values
 }
 
 /// Offsets of a next batch, which will probably have as many rows.
@@ -221,7 +229,7 @@ impl<T: Copy + Default> Fixed<T> {
         }
         let values = std::mem::take(&mut self.values);
         self.values.reserve(n_rows);
-        (values, self.gaps.finish(n_rows))
+        (tight(values), self.gaps.finish(n_rows))
     }
 }
 
@@ -275,6 +283,6 @@ impl Spans {
     pub fn finish(&mut self, n_rows: usize) -> (OffsetBuffer<i32>, Option<NullBuffer>) {
         self.pad(n_rows);
         let offsets = std::mem::replace(&mut self.offsets, first_offset(n_rows));
-        (OffsetBuffer::new(ScalarBuffer::from(offsets)), self.gaps.finish(n_rows))
+        (OffsetBuffer::new(ScalarBuffer::from(tight(offsets))), self.gaps.finish(n_rows))
     }
 }

@@ -13,6 +13,9 @@ pub fn bytes_of(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|column| bytes_of_data(&column.to_data(), &mut seen)).sum()
 }
 
+/// What an array takes besides its values, about: itself, its buffers' owners, what the allocator rounds up.
+const BYTES_PER_ARRAY: usize = 400;
+
 /// The bytes that the rows of a batch take, without what lies around a slice. Columns without a value
 /// share their arrays and count as nothing.
 pub fn slice_bytes_of(batch: &RecordBatch) -> usize {
@@ -20,7 +23,8 @@ pub fn slice_bytes_of(batch: &RecordBatch) -> usize {
     let size = |column: &ArrayRef| column.to_data().get_slice_memory_size();
     // An array that cannot say counts whole.
     let columns = batch.columns().iter().filter(has_values);
-    columns.map(|column| size(column).unwrap_or_else(|_| column.get_array_memory_size())).sum()
+    let whole = |column: &ArrayRef| column.get_array_memory_size();
+    columns.map(|column| BYTES_PER_ARRAY + size(column).unwrap_or_else(|_| whole(column))).sum()
 }
 
 fn bytes_of_data(data: &ArrayData, seen: &mut HashSet<usize>) -> usize {

@@ -1,8 +1,13 @@
 //! Turns sorted batches into temporary files, and these back into runs.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Seek};
-use std::path::Path;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+#[cfg(unix)]
+use std::os::unix::fs::FileExt;
+#[cfg(windows)]
+use std::os::windows::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -13,78 +18,163 @@ use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use crate::encode::merge::{Absent, Merge, OldAge, Run};
 use crate::error::{Error, Result};
 
-/// So many files of one level become one of the next: a merge opens all files, and so never more than a
-/// few times this many.
-const FILES_PER_LEVEL: usize = 16;
+/// So many runs of one level become one of the next: a merge reads all runs at once, and so never more than
+/// a few times this many.
+const RUNS_PER_LEVEL: usize = 16;
 
-/// Sorted runs in nameless temporary files (Arrow IPC, LZ4), oldest observation first.
+/// Bytes after which the next run begins a new file.
+const BYTES_PER_FILE: u64 = 64 << 20;
+
+/// Makes nameless temporary files, which vanish with the process. Runs share them, so that many small runs
+/// need few; a file is gone with the last of its runs.
+pub struct Files {
+    dir: PathBuf,
+    last: Option<(Arc<File>, u64)>,
+}
+
+impl Files {
+    pub fn new(dir: PathBuf) -> Files {
+        Files { dir, last: None }
+    }
+
+    fn append(&mut self) -> Result<Appender> {
+        let (file, at) = match self.last.take().filter(|(_, at)| *at < BYTES_PER_FILE) {
+            Some(last) => last,
+            None => (Arc::new(tempfile::tempfile_in(&self.dir).map_err(failed)?), 0),
+        };
+        Ok(Appender { file, at })
+    }
+
+    /// The bytes that were appended, and room for the next run behind them.
+    fn close(&mut self, start: u64, appender: Appender) -> Segment {
+        let Appender { file, at } = appender;
+        self.last = Some((file.clone(), at));
+        Segment { file, at: start, end: at }
+    }
+}
+
+/// The end of a file, which grows.
+struct Appender {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Write for Appender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = write_at(&self.file, bytes, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One run's bytes.
+#[derive(Clone)]
+struct Segment {
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Segment {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let most = (self.end - self.at).min(bytes.len() as u64) as usize;
+        let n = read_at(&self.file, &mut bytes[..most], self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    file.read_at(bytes, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    file.seek_read(bytes, at)
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    file.write_at(bytes, at)
+}
+
+#[cfg(windows)]
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    file.seek_write(bytes, at)
+}
+
+/// Sorted runs in temporary files (Arrow IPC, LZ4), oldest observation first.
 #[derive(Default)]
 pub struct Spilled {
-    /// How often the rows of a file were merged, and the file; levels never rise.
-    files: Vec<(u32, File)>,
+    /// How often the rows of a run were merged, and the run; levels never rise.
+    segments: Vec<(u32, Segment)>,
 }
 
 impl Spilled {
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.segments.is_empty()
     }
 
     /// Adds a run that was observed after the others.
     pub fn push(
         &mut self,
         schema: &SchemaRef,
-        dir: &Path,
+        files: &mut Files,
         rows_per_batch: usize,
         run: impl Iterator<Item = Result<RecordBatch>>,
     ) -> Result<()> {
-        self.files.push((0, write(schema, dir, rows_per_batch, run)?));
+        self.segments.push((0, write(schema, files, rows_per_batch, run)?));
         while let Some(first) = self.full_level() {
-            let level = self.files[first].0;
-            let runs = runs(&self.files[first..])?;
+            let level = self.segments[first].0;
+            let runs = runs(&self.segments[first..])?;
             // Neighbours only, so that of two equal times the later run still wins.
             let merged = Merge::new(None, runs, Absent::default(), OldAge::AtLeast(i64::MIN))?;
-            let file = write(schema, dir, rows_per_batch, merged)?;
-            self.files.truncate(first);
-            self.files.push((level + 1, file));
+            let segment = write(schema, files, rows_per_batch, merged)?;
+            self.segments.truncate(first);
+            self.segments.push((level + 1, segment));
         }
         Ok(())
     }
 
     /// Where the last level begins, if it is full.
     fn full_level(&self) -> Option<usize> {
-        let level = self.files.last()?.0;
-        let n_files = self.files.iter().rev().take_while(|(other, _)| *other == level).count();
-        (n_files >= FILES_PER_LEVEL).then(|| self.files.len() - n_files)
+        let level = self.segments.last()?.0;
+        let n_runs = self.segments.iter().rev().take_while(|(other, _)| *other == level).count();
+        (n_runs >= RUNS_PER_LEVEL).then(|| self.segments.len() - n_runs)
     }
 
     /// All runs. May be called again.
     pub fn runs(&self) -> Result<Vec<Run>> {
-        runs(&self.files)
+        runs(&self.segments)
     }
 }
 
-fn runs(files: &[(u32, File)]) -> Result<Vec<Run>> {
-    files.iter().map(|(_, file)| read(file)).collect()
+fn runs(segments: &[(u32, Segment)]) -> Result<Vec<Run>> {
+    segments.iter().map(|(_, segment)| read(segment.clone())).collect()
 }
 
-fn read(file: &File) -> Result<Run> {
-    let mut file = file.try_clone().map_err(failed)?;
-    file.rewind().map_err(failed)?;
-    let reader = StreamReader::try_new(BufReader::new(file), None).map_err(failed)?;
+fn read(segment: Segment) -> Result<Run> {
+    let reader = StreamReader::try_new(BufReader::new(segment), None).map_err(failed)?;
     Ok(Box::new(reader.map(|batch| batch.map_err(failed))))
 }
 
 fn write(
     schema: &SchemaRef,
-    dir: &Path,
+    files: &mut Files,
     rows_per_batch: usize,
     run: impl Iterator<Item = Result<RecordBatch>>,
-) -> Result<File> {
-    let file = tempfile::tempfile_in(dir).map_err(failed)?;
+) -> Result<Segment> {
+    let appender = files.append()?;
+    let start = appender.at;
     let options =
         IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).map_err(failed)?;
     let mut writer =
-        StreamWriter::try_new_with_options(BufWriter::new(file), schema, options).map_err(failed)?;
+        StreamWriter::try_new_with_options(BufWriter::new(appender), schema, options).map_err(failed)?;
     // The first row stands alone: until a merge comes to it, it is all that is held of the run.
     let mut n_next = 1;
     for batch in run {
@@ -97,8 +187,8 @@ fn write(
             n_next = rows_per_batch;
         }
     }
-    let file = writer.into_inner().map_err(failed)?;
-    file.into_inner().map_err(failed)
+    let buffer = writer.into_inner().map_err(failed)?;
+    Ok(files.close(start, buffer.into_inner().map_err(failed)?))
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

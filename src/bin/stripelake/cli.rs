@@ -76,7 +76,7 @@ pub struct Writing {
     #[arg(long, value_name = "LEVEL", default_value_t = 1, env = "STRIPELAKE_ZSTD_LEVEL", value_parser = clap::value_parser!(i32).range(1..=22))]
     pub zstd_level: i32,
     /// Megabytes of rows to gather in memory; the rest waits in TMPDIR
-    #[arg(long, value_name = "MB", default_value_t = 128, env = "STRIPELAKE_MEMORY", value_parser = clap::value_parser!(u32).range(8..))]
+    #[arg(long, value_name = "MB", default_value_t = 64, env = "STRIPELAKE_MEMORY", value_parser = clap::value_parser!(u32).range(8..))]
     pub memory: u32,
     /// Print events as NDJSON on stdout instead of a table
     #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]

@@ -37,7 +37,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
         run_id: setup::run_id(Timestamp::now()),
         started_at,
         encode: encode::Options::default(),
-        memory: 128 << 20,
+        memory: 64 << 20,
         temporary: std::env::temp_dir(),
         grains: Default::default(),
         wait_lock: Duration::ZERO,

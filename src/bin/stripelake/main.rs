@@ -26,6 +26,9 @@ use stripelake::error::{Kind, Result};
 
 use crate::cli::{Cli, Command};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let code = match run() {
         Ok(None) => 0,
