@@ -8,9 +8,13 @@ FUZZ_SECS ?= 60
 SECS ?= 1800
 FUZZ_SEED ?= $(shell date +%s)
 CHARGES ?= 5000000
+# Each takes three minutes, which the limits set: fewer runs say as much.
+RATE_RUNS ?= 3
 
 REQUIREMENTS := tests/acceptance/requirements.txt
 TOOLS := .venv/.installed
+# What a whole sync is measured beside, each in an environment of its own.
+RIVALS := tap dlt sdk
 
 .PHONY: help demo test test-fast acceptance check soak fuzz bench bench-compare bench-fetch bench-large clean
 .DEFAULT_GOAL := help
@@ -54,16 +58,23 @@ RELEASE := $(CARGO) build --release --locked --target-dir target --bins --exampl
 bench-compare: $(TOOLS) ## import beside DuckDB, Polars and pyarrow
 	$(RELEASE)
 	.venv/bin/python -B -m pip install --quiet --disable-pip-version-check --requirement benches/compare/requirements.txt
-	.venv/bin/python -B benches/compare/compare.py $(COMPARE_ARGS)
-	.venv/bin/python -B benches/compare/floor.py $(COMPARE_ARGS)
+	.venv/bin/python -B -m benches.compare.compare $(COMPARE_ARGS)
+	.venv/bin/python -B -m benches.compare.floor $(COMPARE_ARGS)
 
-bench-fetch: ## a first sync behind Stripe's limits
-	$(CARGO) build --release --locked
-	$(PYTHON) -B benches/fetch/rate.py target/release/stripelake
+bench-fetch: $(RIVALS:%=.venv-bench/%/.installed) ## a first sync: behind Stripe's limits, beside its rivals, and large
+	$(RELEASE)
+	$(PYTHON) -B -m benches.fetch.rate --runs $(RATE_RUNS)
+	$(PYTHON) -B -m benches.fetch.rivals
+	$(PYTHON) -B -m benches.fetch.large
+
+.venv-bench/%/.installed: benches/fetch/requirements-%.txt
+	$(PYTHON) -m venv .venv-bench/$*
+	.venv-bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 bench-large: ## a partition of CHARGES charges in one import, and a merge into it
 	$(RELEASE)
-	$(PYTHON) -B benches/compare/large.py $(CHARGES)
+	$(PYTHON) -B -m benches.compare.large --charges $(CHARGES)
 
 .venv: $(TOOLS) ## the Python tools of the acceptance tests, at pinned versions
 
@@ -74,4 +85,4 @@ $(TOOLS): $(REQUIREMENTS)
 
 clean: ## remove everything that these targets made
 	$(CARGO) clean
-	rm -rf .venv $(DEMO_LAKE)
+	rm -rf .venv .venv-bench $(DEMO_LAKE)

@@ -4,14 +4,15 @@
 //! single objects, the account itself, and the errors that the API answers. No object is stored. Each is a function of
 //! the seed and its index, and its id holds the index, so a million charges cost nothing until somebody reads them.
 //!
-//! From the inside out: `timeline` says when each object was created and `id` what it is called; `customer`, `charge`,
-//! `refund`, `balance`, `price`, `subscription` and `item` make one object each and write it; `query` and `list` find the
-//! rows of a page; `respond` puts it together, `serve` listens, `connection` reads and `wire` writes. `in_process` leads a
-//! sync to it without a network. `script` decides which requests meet a fault, `fault` says which faults a server knows,
-//! and `changes` what happens to the account meanwhile.
+//! From the inside out: `density` and `timeline` say when each object was created and `id` what it is called; `customer`,
+//! `charge`, `refund`, `balance`, `price`, `subscription` and `item` make one object each and write it; `query` and `list`
+//! find the rows of a page; `respond` puts it together, `serve` listens, `connection` reads and `wire` writes. `in_process`
+//! leads a sync to it without a network. `script` decides which requests meet a fault, `fault` says which faults a server
+//! knows, and `changes` what happens to the account meanwhile.
 
 // What everything is made of.
 mod chance;
+mod density;
 mod id;
 mod json;
 mod money;
@@ -55,6 +56,7 @@ pub mod script;
 mod tests;
 
 pub use account::{Account, Requests, Resource, Spec};
+pub use density::Density;
 pub use fault::Faults;
 pub use fault_file::{FAULTS_HELP, parse_duration};
 pub use in_process::InProcess;

@@ -4,17 +4,15 @@ Every run is a fresh process; runs are interleaved, figures are medians. Ends wi
 the same rows and values, and never because of speed.
 """
 
-import argparse
 import importlib.metadata
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from measure import ROOT, STRIPELAKE, WORK, Cost, hardware, make, run
+from benches.support.measure import ROOT, STRIPELAKE, WORK, Cost, begin, make, median, parser, run
 
 HERE = Path(__file__).resolve().parent
 PYTHON = ROOT / ".venv" / "bin" / "python"
@@ -33,7 +31,7 @@ class Contestant:
         self.costs.append(run(self.command))
 
     def median(self, what: str) -> float:
-        return statistics.median(getattr(cost, what) for cost in self.costs)
+        return median(self.costs, what)
 
     def files(self) -> list[Path]:
         return sorted(self.out.rglob("*.parquet"))
@@ -106,21 +104,16 @@ def differences(all_of_them: list[Contestant]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--charges", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    WORK.mkdir(parents=True, exist_ok=True)
+    arguments = begin(parser(__doc__))
     all_of_them = contestants(arguments.charges)
-    print(hardware(), flush=True)
     for one in all_of_them:
         one.run()
         one.costs.clear()  # the first run only warms the page cache
-    for _ in range(arguments.rounds):
+    for _ in range(arguments.runs):
         for one in all_of_them:
             one.run()
     version = subprocess.check_output([STRIPELAKE, "--version"], text=True).strip()
-    print(f"{version}; {arguments.charges:,} charges, medians of {arguments.rounds} rounds")
+    print(f"{version}; {arguments.charges:,} charges, medians of {arguments.runs} runs")
     table(all_of_them, arguments.charges)
     wrong = differences(all_of_them)
     shutil.rmtree(WORK / "out")

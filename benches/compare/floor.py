@@ -1,12 +1,11 @@
 """Turns gzip pages into Parquet with stripelake, and prints the CPU beside the least that this must cost."""
 
-import argparse
 import gzip
 import shutil
 import statistics
 import subprocess
 
-from measure import BUILD, STRIPELAKE, WORK, hardware, make, run
+from benches.support.measure import BUILD, STRIPELAKE, WORK, begin, make, parser, run
 
 FLOOR = BUILD / "examples" / "floor"
 
@@ -16,20 +15,15 @@ def floor(*arguments) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--charges", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    WORK.mkdir(parents=True, exist_ok=True)
+    arguments = begin(parser(__doc__))
     pages = make(WORK / f"charges-{arguments.charges}.json", "charges", str(arguments.charges), "pages")
     packed = pages.with_suffix(".json.gz")
     if not packed.exists():
         with open(pages, "rb") as plain, gzip.open(packed, "wb", compresslevel=6) as out:
             shutil.copyfileobj(plain, out, 1 << 20)
     lake = WORK / "floor-lake"
-    print(hardware(), flush=True)
     costs: dict[str, list[float]] = {what: [] for what in ("import", "inflate", "libdeflate", "zstd")}
-    for _ in range(arguments.rounds):
+    for _ in range(arguments.runs):
         shutil.rmtree(lake, ignore_errors=True)
         costs["import"].append(run([STRIPELAKE, "import", "charges", packed, "--lake", lake]).cpu)
         costs["inflate"].append(floor("inflate", packed))

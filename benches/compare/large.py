@@ -3,11 +3,10 @@
 Nothing large is written but the lake and the temporary files of the import: the pages come through a pipe.
 """
 
-import argparse
 import shutil
 import subprocess
 
-from measure import PAGES, STRIPELAKE, WORK, Cost, hardware, run
+from benches.support.measure import PAGES, STRIPELAKE, WORK, Cost, begin, parser, run
 
 # What both runs should stay below.
 LIMIT = 256 << 20
@@ -34,16 +33,13 @@ def show(what: str, cost: Cost) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("n_charges", nargs="?", type=int, default=5_000_000)
-    n_charges = parser.parse_args().n_charges
+    n_charges = begin(parser(__doc__, n_charges=5_000_000, runs=None)).charges
     lake, temporary = WORK / "large-lake", WORK / "large-temporary"
     for folder in (lake, temporary):
         shutil.rmtree(folder, ignore_errors=True)
     temporary.mkdir(parents=True)
     (WORK / "large.toml").write_text('[resources.charges]\npartition = "month"\n')
     try:
-        print(hardware(), flush=True)
         show(f"import of {n_charges:,}", imported("compact", n_charges, lake, temporary))
         for file in sorted(lake.glob("charges/**/*.parquet")):
             print(f"  {file.relative_to(lake)}: {file.stat().st_size / 1e6:.1f} MB")

@@ -1,77 +1,122 @@
-"""Measures a first sync against the fake account behind Stripe's limits: how much of the permitted rate is used.
+"""Turns a first sync behind Stripe's limits into how much of the permitted rate it used, and what it wasted.
 
-Usage: rate.py PROGRAM [CHARGES]
+Charges alone in three densities, then six resources at once; `python -m benches.fetch.rate`.
 """
 
-import json
-import os
-import resource
-import subprocess
-import sys
-import tempfile
+import dataclasses
+import shutil
+import statistics
 import time
-import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from benches.support.fake_account import first_sync, n_rows, parser, served
+from benches.support.measure import WORK, begin
 
 LATENCY = "150ms"
 # Stripe's documented limits of live mode: each endpoint, and the account.
 ENDPOINT, ACCOUNT = 25, 100
+# The limiters begin with a second's worth, and where the objects lie has to be found out.
+SETTLED_SECS = 2
 SIX = ["charges", "subscriptions", "refunds", "balance_transactions", "customers", "prices"]
+# What is measured, by name: the density and the resources.
+CASES = {
+    "even": ("even", ["charges"]),
+    "month": ("month", ["charges"]),
+    "bursts": ("bursts", ["charges"]),
+    "six": ("growing", SIX),
+}
 
 
-def main():
-    program = sys.argv[1]
-    charges = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
-    print(f"{charges:,} charges, {LATENCY} a request, {ENDPOINT}/s an endpoint, {ACCOUNT}/s the account, --rate 100%")
-    print(f"{'':28}{'requests':>9}{'least':>7}{'ratio':>7}{'429':>6}{'fill':>7}{'seconds 3-6':>13}{'least time':>13}{'CPU per 100/s':>15}{'wall':>8}")
-    report("charges", run(program, charges, ["charges"]))
-    report("six resources", run(program, charges, SIX))
+@dataclass
+class Figures:
+    requests: float
+    # As many full pages as the rows need.
+    least: float
+    refused: float
+    fill: float
+    # Of what the limits permit, from the third second on until the last list has been read.
+    rate: float
+    # The least time that the limits leave, as a share of the wall.
+    least_time: float
+    # Of a core, for 100 requests a second.
+    cpu: float
+    wall: float
 
 
-def run(program, charges, resources):
-    server = subprocess.Popen(
-        [program, "fake-stripe", "--json", "--livemode", "--until-stdin-closes", "--charges", str(charges)]
-        + ["--latency", LATENCY, "--rate-limit", f"{ENDPOINT}/{ACCOUNT}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        account = json.loads(server.stdout.readline())
-        with tempfile.TemporaryDirectory() as lake:
-            before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-            subprocess.run(
-                [program, "sync", *resources, "--lake", lake, "--api-base", account["url"], "--rate", "100%", "--quiet"],
-                env={**os.environ, "STRIPE_API_KEY": account["key"]},
-                check=True,
-            )
-            wall = time.monotonic() - started
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            state = lambda name: json.load(open(os.path.join(lake, "_stripelake", "state", name + ".json")))
-            rows = {name: sum(file["rows"] for file in state(name)["partitions"].values()) for name in resources}
-        with urllib.request.urlopen(account["url"] + "/_fake/stats") as answer:
-            stats = json.load(answer)
-    finally:
-        server.stdin.close()
-        server.wait(timeout=10)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"rows": rows, "wall": wall, "cpu": cpu, "stats": stats}
-
-
-def report(name, measured):
-    """The rate is compared with the time that the limits leave: the longest list at an endpoint's rate, or all
-    of them at the account's. The first two seconds, in which the density becomes known, count as well."""
-    stats, rows = measured["stats"], measured["rows"]
-    requests = stats["requests"]
-    least = sum(-(-n // 100) for n in rows.values())
-    lists = [-(-n // 100) for n in rows.values()]
-    least_time = max(max(lists) / ENDPOINT, sum(lists) / ACCOUNT)
-    # While all lists are being read, from the third second on.
-    early = stats["per_second"][2:6] or [0]
-    refused = stats["by_status"].get("429", 0)
-    fill = sum(rows.values()) / (100 * (requests - refused))
-    cpu = measured["cpu"] / measured["wall"] / (requests / measured["wall"]) * 100
+def main() -> None:
+    arguments = parser(__doc__, n_charges=100_000)
+    arguments.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)}; default: all")
+    arguments = begin(arguments)
+    unknown = set(arguments.cases) - set(CASES)
+    if unknown:
+        raise SystemExit(f"expected some of {', '.join(CASES)}, got {', '.join(unknown)}")
+    program, server = arguments.program, arguments.server or arguments.program
     print(
-        f"{name:28}{requests:9,}{least:7,}{requests / least:7.2f}{refused / requests:6.1%}{fill:7.1%}"
-        f"{sum(early) / len(early):11.0f}/s{least_time / measured['wall']:13.0%}{cpu:15.0%}{measured['wall']:7.1f}s"
+        f"{arguments.charges:,} charges, {LATENCY} a request, {ENDPOINT}/s an endpoint, {ACCOUNT}/s the account,"
+        f" --rate 100%; medians of {arguments.runs}"
+    )
+    print(
+        f"{'':8} {'requests':>9} {'least':>7} {'ratio':>6} {'429':>6} {'fill':>7}"
+        f" {'rate':>7} {'least time':>11} {'CPU of 100/s':>13} {'wall':>8}"
+    )
+    for name in arguments.cases or CASES:
+        density, resources = CASES[name]
+        runs = [measured(program, server, arguments.charges, density, resources) for _ in range(arguments.runs)]
+        show(name, median(runs))
+
+
+def measured(program: Path, server: Path, n_charges: int, density: str, resources: list[str]) -> Figures:
+    flags = ["--livemode", "--density", density, "--latency", LATENCY, "--rate-limit", f"{ENDPOINT}/{ACCOUNT}"]
+    lake = WORK / "rate-lake"
+    samples = []
+    with served(server, n_charges, *flags) as account:
+
+        def sample(_pid: int) -> None:
+            samples.append((time.monotonic(), account.stats()["by_path"]))
+
+        cost = first_sync(program, account, lake, *resources, "--rate", "100%", each_second=sample)
+        stats = account.stats()
+    rows = [n_rows(lake, resource) for resource in resources]
+    shutil.rmtree(lake)
+    n_pages = [-(-n // 100) for n in rows]
+    refused = stats["by_status"].get("429", 0)
+    requests = stats["requests"]
+    return Figures(
+        requests=requests,
+        least=sum(n_pages),
+        refused=refused / requests,
+        fill=sum(rows) / (100 * (requests - refused)),
+        rate=used(samples, stats["by_path"]),
+        least_time=max(max(n_pages) / ENDPOINT, sum(n_pages) / ACCOUNT) / cost.wall,
+        cpu=cost.cpu / requests * 100,
+        wall=cost.wall,
+    )
+
+
+def used(samples: list[tuple[float, dict]], asked_at_last: dict) -> float:
+    """Requests as a share of what the limits permit the lists that are not yet read."""
+    asked, permitted = 0.0, 0.0
+    for (start, before), (end, after) in zip(samples, samples[1:]):
+        if start - samples[0][0] < SETTLED_SECS:
+            continue
+        left = [total - before.get(path, 0) for path, total in asked_at_last.items()]
+        asked += sum(after.values()) - sum(before.values())
+        permitted += min(ACCOUNT * (end - start), sum(min(ENDPOINT * (end - start), n) for n in left))
+    return asked / permitted if permitted else float("nan")
+
+
+def median(runs: list[Figures]) -> Figures:
+    names = [field.name for field in dataclasses.fields(Figures)]
+    return Figures(**{name: statistics.median(getattr(run, name) for run in runs) for name in names})
+
+
+def show(name: str, figures: Figures) -> None:
+    print(
+        f"{name:8} {figures.requests:9,.0f} {figures.least:7,.0f} {figures.requests / figures.least:6.3f}"
+        f" {figures.refused:6.1%} {figures.fill:7.1%} {figures.rate:7.1%} {figures.least_time:11.1%}"
+        f" {figures.cpu:13.1%} {figures.wall:7.1f}s",
+        flush=True,
     )
 
 

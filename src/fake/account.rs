@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::chance::{Chance, mix, topic};
 use super::changes::Changes;
+use super::density::{Density, Spread};
 use super::id::{Id, Ids};
 use super::timeline::{DAY, Followups, Timeline};
 
@@ -22,6 +23,7 @@ pub struct Spec {
     pub now: i64,
     /// How far the oldest object lies back, in days; at least one.
     pub span_days: u32,
+    pub density: Density,
     /// `None`: a sixth of the charges.
     pub customers: Option<u64>,
     /// `None`: 40 and one for each 2,000 charges; none in an account without charges.
@@ -44,6 +46,7 @@ impl Default for Spec {
             charges: 1000,
             now: 1_780_000_000,
             span_days: 730,
+            density: Density::default(),
             customers: None,
             prices: None,
             subscriptions: None,
@@ -184,12 +187,12 @@ impl Account {
         let span_secs = i64::from(spec.span_days) * DAY;
         // What follows something by a second must still be in the past.
         let start = spec.now - span_secs - 60;
+        let spread = Spread::new(spec.density, start, span_secs);
         let timeline = |series: Series, len, lead, has_bursts| Timeline {
             key: mix(seed, topic("timeline") + series as u64),
             len,
             lead,
-            start,
-            span_secs,
+            spread: spread.clone(),
             has_bursts,
         };
         let timelines = [

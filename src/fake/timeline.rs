@@ -1,38 +1,30 @@
 //! Turns an index into the second in which that object was created.
 
 use super::chance::{Scramble, mix};
+use super::density::Spread;
 
 /// Seconds of a day.
 pub(super) const DAY: i64 = 86_400;
 
 /// The `created` of objects `0..len`, oldest first; it never decreases.
 ///
-/// Newer months are denser, nights are sparse, gaps are irregular, and here and there up to 150 objects share a second.
-/// The floats are only added, multiplied, divided and rooted, so every machine computes the same seconds.
+/// The density says where they lie; gaps are irregular, and the objects of a burst share a second.
 #[derive(Debug, Clone)]
 pub(super) struct Timeline {
     pub key: u64,
     pub len: u64,
     /// Places before the first object that stay empty: everything happens later by so much.
     pub lead: u64,
-    pub start: i64,
-    pub span_secs: i64,
+    pub spread: Spread,
     pub has_bursts: bool,
 }
 
-/// Objects among which there is one burst.
-const BURST_BLOCK: u64 = 256;
-
-/// Share of the density that does not grow with time.
-const STEADY: f64 = 0.35;
-
 impl Timeline {
     pub fn created(&self, index: u64) -> i64 {
-        let head = if self.has_bursts { self.burst_head(index) } else { index };
+        let head = self.head(index);
         // The first object starts the span: whatever refers to it is then never older.
         let jitter = if head == 0 { 0.0 } else { (mix(self.key, head) >> 11) as f64 / (1_u64 << 53) as f64 };
-        let share = ((head + self.lead) as f64 + jitter) / (self.len + self.lead) as f64;
-        self.start + by_day(grown(share) * self.span_secs as f64) as i64
+        self.spread.second(((head + self.lead) as f64 + jitter) / (self.len + self.lead) as f64)
     }
 
     /// How many objects were created before `second`.
@@ -51,34 +43,24 @@ impl Timeline {
 
     /// How many of `others` objects, spread over the same span, surely exist when `index` is created; at least one.
     pub fn older_of(&self, index: u64, others: u64) -> u64 {
-        let head = if self.has_bursts { self.burst_head(index) } else { index };
-        ((head + self.lead) * others / (self.len + self.lead)).max(1)
+        ((self.head(index) + self.lead) * others / (self.len + self.lead)).max(1)
     }
 
-    fn burst_head(&self, index: u64) -> u64 {
-        let block = index / BURST_BLOCK;
+    /// The first object of the burst that `index` is in, or itself.
+    fn head(&self, index: u64) -> u64 {
+        let block_len = match self.has_bursts {
+            true => self.spread.density.burst_block(),
+            false => None,
+        };
+        let Some(block_len) = block_len else {
+            return index;
+        };
+        let block = index / block_len;
         let draw = mix(self.key ^ 0xb175, block);
-        let len = if draw.is_multiple_of(8) { 50 + (draw >> 8) % 101 } else { 1 + (draw >> 8) % 5 };
-        let offset = (draw >> 32) % (BURST_BLOCK - len + 1);
-        if (offset..offset + len).contains(&(index % BURST_BLOCK)) {
-            block * BURST_BLOCK + offset
-        } else {
-            index
-        }
+        let len = self.spread.density.burst_len(draw);
+        let offset = (draw >> 32) % (block_len - len + 1);
+        if (offset..offset + len).contains(&(index % block_len)) { block * block_len + offset } else { index }
     }
-}
-
-/// The place in the span at which `share` of all objects exist: the inverse of `STEADY * x + (1 - STEADY) * x^2`.
-fn grown(share: f64) -> f64 {
-    let rise = 1.0 - STEADY;
-    ((STEADY * STEADY + 4.0 * rise * share).sqrt() - STEADY) / (2.0 * rise)
-}
-
-/// Moves each second towards the middle of its day, in order.
-fn by_day(second: f64) -> f64 {
-    let day = (second / DAY as f64).floor();
-    let off_noon = second / DAY as f64 - day - 0.5;
-    (day + 0.5 + 0.3 * off_noon + 2.8 * off_noon * off_noon * off_noon) * DAY as f64
 }
 
 /// Which charge each refund (or dispute) is about, and the way back.
@@ -140,52 +122,79 @@ impl Followups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::Density;
 
-    fn timeline(len: u64, lead: u64) -> Timeline {
-        Timeline { key: 7, len, lead, start: 1_700_000_000, span_secs: 365 * DAY, has_bursts: true }
+    const START: i64 = 1_700_000_000;
+
+    fn timeline(density: Density, len: u64, lead: u64) -> Timeline {
+        Timeline { key: 7, len, lead, spread: Spread::new(density, START, 365 * DAY), has_bursts: true }
     }
 
     #[test]
     fn created_never_decreases_and_stays_in_the_span() {
-        for (len, lead) in [(1, 0), (2, 1), (50, 0), (20_000, 300)] {
-            let line = timeline(len, lead);
-            let mut last = line.start;
-            for index in 0..len {
-                let created = line.created(index);
-                assert!(
-                    created >= last && created < line.start + line.span_secs,
-                    "{index}: {created} after {last}"
-                );
-                last = created;
+        for density in Density::ALL {
+            for (len, lead) in [(1, 0), (2, 1), (50, 0), (20_000, 300)] {
+                let line = timeline(density, len, lead);
+                let mut last = START;
+                for index in 0..len {
+                    let created = line.created(index);
+                    let is_in_order = created >= last && created < START + 365 * DAY;
+                    assert!(is_in_order, "{density:?} {index}: {created} after {last}");
+                    last = created;
+                }
             }
         }
     }
 
+    /// The most objects that share a second.
+    fn largest_group(line: &Timeline) -> usize {
+        let created: Vec<i64> = (0..line.len).map(|index| line.created(index)).collect();
+        created.chunk_by(i64::eq).map(<[i64]>::len).max().unwrap()
+    }
+
     #[test]
-    fn seconds_are_shared_by_few_and_by_many_and_newer_halves_are_denser() {
-        let line = timeline(20_000, 0);
-        let mut group = 1;
-        let mut largest = 1;
-        for index in 1..line.len {
-            group = if line.created(index) == line.created(index - 1) { group + 1 } else { 1 };
-            largest = largest.max(group);
+    fn seconds_are_shared_by_few_by_many_or_by_thousands() {
+        for (density, expected) in [
+            (Density::Growing, 100..=160),
+            (Density::Even, 1..=1),
+            (Density::Month, 100..=160),
+            (Density::Bursts, 3_000..=6_010),
+        ] {
+            let largest = largest_group(&timeline(density, 20_000, 0));
+            assert!(expected.contains(&largest), "{density:?}: {largest}");
         }
-        assert!((100..=160).contains(&largest), "{largest}");
-        let older = line.len_before(line.start + line.span_secs / 2);
+    }
+
+    #[test]
+    fn newer_halves_of_a_growing_account_are_denser() {
+        let line = timeline(Density::Growing, 20_000, 0);
+        let older = line.len_before(START + 365 * DAY / 2);
         assert!(older * 3 < (line.len - older) * 2, "{older}");
     }
 
     #[test]
+    fn an_account_whose_density_nobody_chose_keeps_the_seconds_that_it_always_had() {
+        let line = timeline(Density::default(), 20_000, 3);
+        let since_start = [0, 1, 777, 9_999, 15_000, 19_999].map(|index| line.created(index) - START);
+        assert_eq!(since_start, [24_466, 33_386, 2_983_404, 20_437_101, 26_428_984, 31_534_991]);
+        assert_eq!(line.older_of(15_000, 4_000), 3_000);
+        let sum = (0..line.len).fold(0_i64, |sum, n| sum.wrapping_mul(31).wrapping_add(line.created(n)));
+        assert_eq!(sum, 5_171_773_782_827_682_706);
+    }
+
+    #[test]
     fn len_before_is_the_first_index_at_that_second() {
-        let line = timeline(3_000, 0);
-        for index in (0..line.len).step_by(7) {
-            let created = line.created(index);
-            let first = line.len_before(created);
-            assert_eq!(line.created(first), created);
-            assert!(first == 0 || line.created(first - 1) < created);
+        for density in Density::ALL {
+            let line = timeline(density, 3_000, 0);
+            for index in (0..line.len).step_by(7) {
+                let created = line.created(index);
+                let first = line.len_before(created);
+                assert_eq!(line.created(first), created);
+                assert!(first == 0 || line.created(first - 1) < created);
+            }
+            assert_eq!(line.len_before(i64::MAX), line.len);
+            assert_eq!(line.len_before(i64::MIN), 0);
         }
-        assert_eq!(line.len_before(i64::MAX), line.len);
-        assert_eq!(line.len_before(i64::MIN), 0);
     }
 
     #[test]
@@ -194,14 +203,17 @@ mod tests {
             [(0, 0), (1, 1), (1, 2), (5, 9), (50, 1_000), (4_000, 8_000), (9_000, 10_000)]
         {
             let follow = Followups::new(3, wanted, charges, 12, 365);
-            let line = timeline(charges, 0);
-            let later = timeline(follow.len, follow.lag);
-            for index in 0..follow.len {
-                let stratum = follow.stratum(index);
-                assert_eq!(follow.of_stratum(stratum), index);
-                let charge = follow.charge(stratum);
-                assert_eq!(follow.stratum_of_charge(charge), Some(stratum));
-                assert!(line.created(charge) <= later.created(index), "{wanted}/{charges}: {index}");
+            for density in Density::ALL {
+                let line = timeline(density, charges, 0);
+                let later = Timeline { has_bursts: false, ..timeline(density, follow.len, follow.lag) };
+                for index in 0..follow.len {
+                    let stratum = follow.stratum(index);
+                    assert_eq!(follow.of_stratum(stratum), index);
+                    let charge = follow.charge(stratum);
+                    assert_eq!(follow.stratum_of_charge(charge), Some(stratum));
+                    let is_younger = line.created(charge) <= later.created(index);
+                    assert!(is_younger, "{density:?} {wanted}/{charges}: {index}");
+                }
             }
         }
     }

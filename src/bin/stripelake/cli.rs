@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stripelake::config::Settings;
+#[cfg(feature = "fake")]
+use stripelake::fake::Density;
 
 /// Keeps a Parquet lake equal to a Stripe account.
 #[derive(Debug, Parser)]
@@ -222,6 +224,9 @@ pub struct FakeStripe {
     /// Answer 403 for these resources
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', env = "STRIPELAKE_DENY")]
     pub deny: Vec<String>,
+    /// Spread the objects in time: growing, even, month (80 % in one) or bursts (thousands in a second)
+    #[arg(long, value_name = "HOW", default_value = "growing", env = "STRIPELAKE_DENSITY")]
+    pub density: Density,
     /// Answer this much later, like 150ms
     #[arg(long, value_name = "TIME", env = "STRIPELAKE_LATENCY")]
     pub latency: Option<String>,

@@ -36,6 +36,7 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
         livemode,
         accept_key_file,
         deny,
+        density,
         latency,
         rate_limit,
         faults,
@@ -43,7 +44,7 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
         until_stdin_closes,
     } = flags;
     let faults = misbehaviour(faults.as_deref(), latency.as_deref(), rate_limit.as_deref())?;
-    let mut spec = spec(&account, livemode);
+    let mut spec = Spec { density, ..spec(&account, livemode) };
     let mut shown_key = key(livemode);
     if accept_key_file.is_some() {
         let settings = Settings { api_key_file: accept_key_file, ..Settings::default() };

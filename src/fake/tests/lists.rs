@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::fake::Resource;
+use crate::fake::{Density, Resource};
 
 /// What a plain walk must find, made without the code that lists.
 fn expected_len(account: &Account, resource: Resource) -> usize {
@@ -57,6 +57,30 @@ fn seconds_that_several_kinds_of_transactions_share_lose_none() {
     let account =
         Account::new(Spec { charges: 4_000, refunds: Some(2_000), span_days: 1, ..Spec::default() });
     check_walk(&account, 9);
+}
+
+#[test]
+fn a_walk_gives_every_object_once_whatever_the_density() {
+    for density in Density::ALL {
+        check_walk(&Account::new(Spec { charges: 9_000, density, ..Spec::default() }), 100);
+    }
+}
+
+#[test]
+fn a_density_moves_objects_of_every_list_and_changes_no_number_of_them() {
+    let by_default = account(9_000);
+    let middle = by_default.spec.now - 365 * 86_400;
+    for density in [Density::Even, Density::Month] {
+        let account = Account::new(Spec { charges: 9_000, density, ..Spec::default() });
+        for resource in Resource::ALL {
+            assert_eq!(account.len(resource), by_default.len(resource), "{density:?}");
+        }
+        for name in ["charges", "customers", "subscriptions", "refunds", "balance_transactions"] {
+            let newest = |account| get(account, &format!("/v1/{name}?limit=1&created[lt]={middle}"));
+            let created = |account| newest(account)["data"][0]["id"].clone();
+            assert_ne!(created(&account), created(&by_default), "{name} {density:?}");
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use super::*;
+use crate::fake::Density;
 
 /// One account, read once for all tests of this file.
 static ALL: LazyLock<Lake> = LazyLock::new(|| {
@@ -138,6 +139,27 @@ fn check_state(charge: &Value) {
     let method = text(&charge["payment_method_details"]["type"]);
     assert!(charge["payment_method_details"][method].is_object());
     assert_eq!(text(&charge["id"]).starts_with("ch_3"), method == "card");
+}
+
+#[test]
+fn nothing_is_older_than_what_it_refers_to_whatever_the_density() {
+    for density in Density::ALL {
+        let account = Account::new(Spec { charges: 9_000, density, ..Spec::default() });
+        let created = |name, params| -> HashMap<String, i64> {
+            let objects = walk(&account, &list_url(name, params), 100);
+            objects.iter().map(|one| (text(&one["id"]).to_owned(), number(&one["created"]))).collect()
+        };
+        let (customers, charges) = (created("customers", ""), created("charges", ""));
+        let check = |name, params, member: &str, older: &HashMap<String, i64>| {
+            for object in walk(&account, &list_url(name, params), 100) {
+                let Some(id) = object[member].as_str() else { continue };
+                assert!(older[id] <= number(&object["created"]), "{density:?}: {} and {id}", object["id"]);
+            }
+        };
+        check("charges", "", "customer", &customers);
+        check("subscriptions", "&status=all", "customer", &customers);
+        check("refunds", "", "charge", &charges);
+    }
 }
 
 #[test]

@@ -1,11 +1,15 @@
-"""Turns a command into what it cost."""
+"""Turns a command into what it cost, run by run."""
 
+import argparse
 import datetime
 import os
 import platform
+import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +32,37 @@ class Cost:
         return self.user + self.system
 
 
-def run(command: list, stdin=None, environment: dict | None = None) -> Cost:
-    """Runs a fresh process to its end. This process must stay small: a child's peak begins with its parent's size."""
+def median(costs: list[Cost], what: str) -> float:
+    return statistics.median(getattr(cost, what) for cost in costs)
+
+
+def parser(description: str, n_charges: int = 100_000, runs: int | None = 5) -> argparse.ArgumentParser:
+    """What every bench may be told; without `runs` it runs once."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument("--charges", type=int, default=n_charges, metavar="N", help="default: %(default)s")
+    if runs is not None:
+        arguments.add_argument("--runs", type=int, default=runs, metavar="N", help="default: %(default)s, for medians")
+    return arguments
+
+
+def begin(arguments: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments; tells what the figures will have been measured on."""
+    parsed = arguments.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    print(hardware(), flush=True)
+    return parsed
+
+
+def run(
+    command: list,
+    stdin=None,
+    environment: dict | None = None,
+    each_second: Callable[[int], None] | None = None,
+) -> Cost:
+    """Runs a fresh process to its end; `each_second` gets its id at once and then every second.
+
+    This process must stay small: a child's peak begins with its parent's size.
+    """
     started = time.monotonic()
     child = subprocess.Popen(
         [str(part) for part in command],
@@ -39,13 +72,28 @@ def run(command: list, stdin=None, environment: dict | None = None) -> Cost:
         env={**os.environ, **(environment or {})},
         cwd=WORK,
     )
-    output = child.stdout.read()
+    ended = threading.Event()
+    watch = threading.Thread(target=watched, args=(child.pid, each_second, ended))
+    watch.start()
+    try:
+        output = child.stdout.read()
+    finally:
+        ended.set()
+        watch.join()
     _, status, usage = os.wait4(child.pid, 0)
     wall = time.monotonic() - started
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
         sys.exit(f"expected exit 0, got {child.returncode}: {command}\n{output.decode(errors='replace')}")
     return Cost(wall, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def watched(pid: int, each_second: Callable[[int], None] | None, ended: threading.Event) -> None:
+    if each_second is None:
+        return
+    each_second(pid)
+    while not ended.wait(1):
+        each_second(pid)
 
 
 def hardware() -> str:
