@@ -3,6 +3,7 @@
 pub mod allowance;
 pub mod answer;
 pub mod envelope;
+mod gunzip;
 pub mod http;
 pub mod limit;
 pub mod retry;
@@ -168,6 +169,11 @@ impl Fetcher {
         on_notice: OnNotice,
     ) -> Fetcher {
         Fetcher { transport, limits, policy, allowance, counters: Counters::default(), on_notice }
+    }
+
+    /// Whether reading one more slice of the list at `path` at a time would only wait for the limits.
+    pub fn is_saturated(&self, path: &str) -> bool {
+        self.limits.is_saturated(path)
     }
 
     /// One response of status 200, unless a signal comes first.

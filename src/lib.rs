@@ -17,7 +17,7 @@
 //! * [`run`]: the story. The only place that calls the stages, and starts their tasks.
 //!
 //! Beside them: [`error`] (one error, one kind for each exit code), [`redact`] (text that may be shown),
-//! [`nulls`], [`tokens`] and [`utf8`], and [`fake`], a Stripe account on loopback for the demo and for tests.
+//! [`nulls`], [`tokens`], [`walk`] and [`utf8`], and [`fake`], a Stripe account on loopback for the demo and for tests.
 //!
 //! # The walk of one page
 //!
@@ -57,6 +57,7 @@ pub mod redact;
 pub mod nulls;
 pub mod tokens;
 pub mod utf8;
+pub mod walk;
 
 #[cfg(feature = "fake")]
 pub mod fake;

@@ -231,3 +231,51 @@ impl PartialOrd for Newest {
         Some(self.cmp(other))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
+
+    use super::*;
+    use crate::partition::Grain;
+
+    const DAY: i64 = 86_400;
+
+    /// A row of about a kilobyte.
+    fn row(id: &str, created: i64) -> RecordBatch {
+        let time = |secs: i64| -> ArrayRef {
+            Arc::new(TimestampMicrosecondArray::from(vec![secs * 1_000_000]).with_timezone("UTC"))
+        };
+        let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+        let columns = [
+            ("id", text(id)),
+            ("created", time(created)),
+            ("note", text(&id.repeat(100))),
+            (SYNCED_AT, time(0)),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    #[test]
+    fn many_small_partitions_stay_within_the_budget_and_lose_nothing() {
+        const LIMIT: usize = 256 << 10;
+        let budget = Budget::new(LIMIT);
+        let mut spool = Spool::new(row("a", 0).schema(), budget.clone(), std::env::temp_dir());
+        // Each day gets a row in turn, twenty times over, so that no partition ever holds much.
+        for n in 0..20 {
+            for day in 0..200 {
+                let partition = Grain::Day.partition_of(day * DAY);
+                spool.push(partition, row(&format!("{n:04}_{day:04}"), day * DAY + n)).unwrap();
+                assert!(budget.used.load(Ordering::Relaxed) <= LIMIT, "{n} {day}");
+            }
+        }
+        for partition in spool.partitions() {
+            let runs = spool.take(&partition).unwrap().runs().unwrap();
+            let rows: usize = runs.into_iter().flatten().map(|batch| batch.unwrap().num_rows()).sum();
+            assert_eq!(rows, 20);
+        }
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+}

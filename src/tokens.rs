@@ -57,9 +57,9 @@ pub fn special_marks(sixteen: &[u8; 16]) -> u32 {
 
 /// One bit for each of sixty-four bytes, from one byte of 0 or 255 for each.
 #[inline(always)]
-pub fn bits_of(quarters: [u8x16; 4]) -> u64 {
-    let bits = quarters.map(|quarter| u64::from(quarter.to_bitmask()));
-    bits[0] | bits[1] << 16 | bits[2] << 32 | bits[3] << 48
+pub fn bits_of([a, b, c, d]: [u8x16; 4]) -> u64 {
+    let bits = |quarter: u8x16| u64::from(quarter.to_bitmask());
+    bits(a) | bits(b) << 16 | bits(c) << 32 | bits(d) << 48
 }
 
 /// The `N` bytes at `at`.

@@ -117,7 +117,8 @@ fn begins_with(mut text: &[u8], literal: &Literal, length: usize) -> bool {
 fn same_bytes(a: &[u8; BLOCK], b: &[u8; BLOCK]) -> u64 {
     let (a, _) = a.as_chunks::<16>();
     let (b, _) = b.as_chunks::<16>();
-    bits_of([0, 1, 2, 3].map(|n| u8x16::from(a[n]).simd_eq(u8x16::from(b[n]))))
+    let same = |n: usize| u8x16::from(a[n]).simd_eq(u8x16::from(b[n]));
+    bits_of([same(0), same(1), same(2), same(3)])
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
+use crate::fetch::gunzip::gunzip;
 use crate::fetch::{Headers, Request, Response, Transport, TransportError};
 
 /// An inflated body larger than this is refused; 100 objects take about 0.4 MB.
@@ -213,6 +214,9 @@ fn too_large(body: &[u8]) -> TransportError {
 
 /// Runs without a pause, so at most one large body per processor is being made.
 fn inflate(raw: &[u8]) -> std::result::Result<Bytes, TransportError> {
+    if let Some(body) = gunzip(raw, LARGE) {
+        return Ok(Bytes::from(body));
+    }
     let mut body = Vec::with_capacity(raw.len().saturating_mul(6).min(LARGE));
     let mut decoder = MultiGzDecoder::new(raw).take(MAX_BODY as u64 + 1);
     decoder.read_to_end(&mut body).map_err(|e| TransportError::Garbled(e.to_string()))?;

@@ -20,6 +20,9 @@ const CREEP: f64 = 0.1;
 /// However often Stripe asks: at least one request in two seconds.
 const SLOWEST: f64 = 0.5;
 
+/// Requests that wait for one bucket, so that it gives no token later than it could.
+const ENOUGH: usize = 2;
+
 /// How fast a run may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
@@ -78,6 +81,28 @@ pub struct Limits {
 struct Buckets {
     account: Option<Bucket>,
     endpoints: HashMap<String, Bucket>,
+    /// Requests that wait, by the bucket that they wait for.
+    waiting: HashMap<Scarce, usize>,
+}
+
+/// The bucket that holds a request back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Scarce {
+    Account,
+    Endpoint(String),
+}
+
+/// A request that waits; no longer once this is dropped.
+struct Waiting<'a> {
+    limits: &'a Limits,
+    scarce: Scarce,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut buckets = self.limits.buckets.lock().expect("no panic while counting");
+        *buckets.waiting.entry(self.scarce.clone()).or_default() -= 1;
+    }
 }
 
 impl Limits {
@@ -86,7 +111,8 @@ impl Limits {
         let (account, endpoint) = Limits::per_second(rate, livemode);
         let now = Instant::now();
         let account = account.map(|rate| Bucket::new(rate, now));
-        Limits { per_endpoint: endpoint, buckets: Mutex::new(Buckets { account, endpoints: HashMap::new() }) }
+        let buckets = Buckets { account, endpoints: HashMap::new(), waiting: HashMap::new() };
+        Limits { per_endpoint: endpoint, buckets: Mutex::new(buckets) }
     }
 
     /// Requests per second of the account and of one endpoint; `None` without a limit.
@@ -105,26 +131,41 @@ impl Limits {
     /// Both buckets give their tokens in the same instant: one taken early, to be used when the other
     /// bucket allows it, would let the requests that waited start together.
     pub async fn ready(&self, path: &str) {
-        while let Some(at) = self.take(path) {
+        while let Some((at, scarce)) = self.take(path) {
+            let _waiting = self.waiting(scarce);
             tokio::time::sleep_until(at).await;
         }
     }
 
-    /// Takes a token of each bucket, or says when to try again.
-    fn take(&self, path: &str) -> Option<Instant> {
+    fn waiting(&self, scarce: Scarce) -> Waiting<'_> {
+        let mut buckets = self.buckets.lock().expect("no panic while counting");
+        *buckets.waiting.entry(scarce.clone()).or_default() += 1;
+        Waiting { limits: self, scarce }
+    }
+
+    /// Whether so many requests wait for their turn that one more at a time to `path` would only wait, too.
+    pub fn is_saturated(&self, path: &str) -> bool {
+        let buckets = self.buckets.lock().expect("no panic while counting");
+        let n_waiting = |scarce| buckets.waiting.get(&scarce).copied().unwrap_or(0);
+        n_waiting(Scarce::Account) >= ENOUGH || n_waiting(Scarce::Endpoint(path.to_owned())) >= ENOUGH
+    }
+
+    /// Takes a token of each bucket, or says when to try again, and because of which one.
+    fn take(&self, path: &str) -> Option<(Instant, Scarce)> {
         let now = Instant::now();
         let mut buckets = self.buckets.lock().expect("no panic while counting");
-        let Buckets { account, endpoints } = &mut *buckets;
-        let endpoint = self
+        let Buckets { account, endpoints, .. } = &mut *buckets;
+        let mut endpoint = self
             .per_endpoint
             .map(|rate| endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)));
-        let both = account.iter_mut().chain(endpoint);
-        let mut both: Vec<&mut Bucket> = both.collect();
-        let due = both.iter().map(|bucket| bucket.due).max();
-        if let Some(due) = due.filter(|due| *due > now) {
-            return Some(due);
+        let account_due = account.as_ref().map(|bucket| bucket.due);
+        let endpoint_due = endpoint.as_ref().map(|bucket| bucket.due);
+        if let Some(due) = account_due.max(endpoint_due).filter(|due| *due > now) {
+            let is_endpoint = endpoint_due > account_due;
+            let scarce = if is_endpoint { Scarce::Endpoint(path.to_owned()) } else { Scarce::Account };
+            return Some((due, scarce));
         }
-        both.iter_mut().for_each(|bucket| bucket.take(now));
+        account.iter_mut().chain(endpoint.as_deref_mut()).for_each(|bucket| bucket.take(now));
         None
     }
 

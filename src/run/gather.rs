@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::catalog::Resource;
 use crate::commit::state::{FileState, Progress};
@@ -88,8 +89,8 @@ pub struct Gatherer {
     /// Whether something was settled that the state does not know of.
     has_unsaved: bool,
     first_object: i64,
-    /// How often progress was not kept since there was no grain.
-    n_postponed: u32,
+    /// When progress could not be kept for the first time since there was no grain.
+    postponed: Option<Instant>,
     grain: Option<Grain>,
     /// Batches that came before the grain was chosen.
     undecided: Vec<Decoded>,
@@ -132,7 +133,7 @@ impl Gatherer {
             news_from: None,
             has_unsaved: false,
             first_object: listing.as_ref().map_or(0, |listing| listing.first_object),
-            n_postponed: 0,
+            postponed: None,
             undecided: Vec::new(),
             n_undecided: 0,
             committed: HashSet::new(),

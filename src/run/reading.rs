@@ -23,9 +23,13 @@ use crate::spool::Budget;
 
 /// Messages that wait for a gatherer; a slow destination holds the readers back.
 const WAITING: usize = 4;
-/// How often progress is written at most, and how much of the time that may take.
+/// How often progress is written at most; how much of the time that may take; and the part of its reading that a
+/// run may lose in a crash, up to so many seconds. Each time, files that grow are written again, so a fixed
+/// interval would cost the more the longer a run takes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 const SAVE_SHARE: u32 = 10;
+const LOST_SHARE: u32 = 4;
+const LOST_MOST: Duration = Duration::from_secs(60);
 /// After a signal, for what was read to be committed.
 const LAST_SECS: Duration = Duration::from_secs(10);
 
@@ -144,7 +148,8 @@ async fn gather(
     mut messages: mpsc::Receiver<Message>,
     stop: watch::Sender<bool>,
 ) -> (Gatherer, Result<()>) {
-    let mut due = Instant::now() + SAVE_EVERY;
+    let started = Instant::now();
+    let mut due = started + SAVE_EVERY;
     loop {
         let done = tokio::select! {
             biased;
@@ -158,7 +163,8 @@ async fn gather(
         let begun = Instant::now();
         let done = if is_due { gatherer.save(false).await } else { done };
         if is_due {
-            due = Instant::now() + SAVE_EVERY.max(begun.elapsed() * SAVE_SHARE);
+            let lost = (started.elapsed() / LOST_SHARE).min(LOST_MOST);
+            due = Instant::now() + SAVE_EVERY.max(lost).max(begun.elapsed() * SAVE_SHARE);
         }
         if let Err(error) = done {
             if error.is_fatal() {

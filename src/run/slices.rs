@@ -57,7 +57,7 @@ pub struct Shared {
 
 impl Shared {
     /// Takes a slice of the resource that has the fewest workers, and most to do of two; waits while others
-    /// may still be cut. `None` when nothing is left, or no further request may be sent.
+    /// may still be cut, or the limits permit no more. `None` when nothing is left, or no further request may be sent.
     async fn next(&self) -> Option<(Arc<List>, Slice)> {
         loop {
             let changed = self.changed.notified();
@@ -82,7 +82,11 @@ impl Shared {
                 open.retain(|(_, has_only_news, _)| !has_only_news);
             }
             open.sort_by_key(|(n_active, has_only_news, _)| (*n_active, *has_only_news));
-            for (_, _, list) in open {
+            for (n_active, _, list) in open {
+                // Each cut costs a page that is not full: none where the limits are reached without it.
+                if n_active > 0 && self.fetcher.is_saturated(&list.resource.path) {
+                    continue;
+                }
                 if let Some(slice) = list.slices.lock().expect("no panic while planning").take() {
                     return Some((list.clone(), slice));
                 }
@@ -192,7 +196,8 @@ impl Shared {
         let settled = slices.page_read(slice.number, &read);
         let is_passed = slices.has_passed_its_start(slice.number, settles);
         drop(slices);
-        self.changed.notify_waiters();
+        // One at a time, so that the next one sees whether the first has to wait.
+        self.changed.notify_one();
         let n_rows = envelope.n_objects as u64;
         if n_rows > 0 {
             (self.on_event)(Event::Rows { resource: list.resource.name.clone(), rows: n_rows });

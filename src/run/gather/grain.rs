@@ -1,5 +1,9 @@
 //! Turns the rows that came first into the grain of a resource's partitions.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::Gatherer;
 use crate::partition::{Grain, ROWS_PER_FILE, partition_at};
 
@@ -8,7 +12,7 @@ const UNDECIDED: u64 = 50_000;
 /// Rows from which it may be chosen where progress waits for it, and where it has waited some time.
 const ENOUGH: usize = 1_000;
 const FEW: usize = 50;
-const PATIENCE: u32 = 5;
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A few rows of one busy hour say nothing about a day.
 const LEAST_SECS: u64 = 86_400;
 
@@ -44,11 +48,11 @@ impl Gatherer {
         if created.is_empty() && is_end {
             created = self.undecided_in(&self.listing);
         }
-        self.n_postponed += 1;
-        let needed = match self.n_postponed {
+        let postponed = self.postponed.get_or_insert_with(Instant::now).elapsed();
+        let needed = match postponed < PATIENCE {
             _ if is_end => 1,
-            ..PATIENCE => ENOUGH,
-            _ => FEW,
+            true => ENOUGH,
+            false => FEW,
         };
         if created.len() >= needed {
             let least_secs = if created.len() >= ENOUGH { 0 } else { LEAST_SECS };

@@ -30,6 +30,7 @@ impl Gatherer {
         let outcome = commit(Arc::new(job), nothing).await?;
         if let Some((written, version)) = outcome.written {
             table.state.partitions.insert(folder, FileState::new(&written, version.etag()));
+            table.write_state(&self.setup).await?;
         }
         Ok(())
     }

@@ -30,19 +30,24 @@ struct Marks {
 impl Marks {
     #[inline(always)]
     fn of(bytes: &[u8; 64]) -> Marks {
-        let (quarters, _) = bytes.as_chunks::<16>();
-        let quarters = [0, 1, 2, 3].map(|n| u8x16::from(quarters[n]));
-        let marks = |is_marked: &dyn Fn(u8x16) -> u8x16| bits_of(quarters.map(is_marked));
         // A square bracket and its brace differ in one bit.
         let brace = |quarter: u8x16| quarter | u8x16::splat(0x20);
         Marks {
-            quotes: marks(&|quarter| quarter.simd_eq(u8x16::splat(b'"'))),
-            backslashes: marks(&|quarter| quarter.simd_eq(u8x16::splat(b'\\'))),
-            opening: marks(&|quarter| brace(quarter).simd_eq(u8x16::splat(b'{'))),
-            closing: marks(&|quarter| brace(quarter).simd_eq(u8x16::splat(b'}'))),
-            line_breaks: marks(&|quarter| quarter.simd_eq(u8x16::splat(b'\n'))),
+            quotes: marks(bytes, |quarter| quarter.simd_eq(u8x16::splat(b'"'))),
+            backslashes: marks(bytes, |quarter| quarter.simd_eq(u8x16::splat(b'\\'))),
+            opening: marks(bytes, |quarter| brace(quarter).simd_eq(u8x16::splat(b'{'))),
+            closing: marks(bytes, |quarter| brace(quarter).simd_eq(u8x16::splat(b'}'))),
+            line_breaks: marks(bytes, |quarter| quarter.simd_eq(u8x16::splat(b'\n'))),
         }
     }
+}
+
+/// One bit for each byte that `is_marked` makes 255, and not 0.
+#[inline(always)]
+fn marks(bytes: &[u8; 64], is_marked: impl Fn(u8x16) -> u8x16) -> u64 {
+    let (quarters, _) = bytes.as_chunks::<16>();
+    let quarter = |n: usize| is_marked(u8x16::from(quarters[n]));
+    bits_of([quarter(0), quarter(1), quarter(2), quarter(3)])
 }
 
 /// Whether the number of bits at or below each bit is odd.
