@@ -155,7 +155,7 @@ impl Limits {
         let now = Instant::now();
         let mut buckets = self.buckets.lock().expect("no panic while counting");
         let Buckets { account, endpoints, .. } = &mut *buckets;
-        let mut endpoint = self
+        let endpoint = self
             .per_endpoint
             .map(|rate| endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)));
         let account_due = account.as_ref().map(|bucket| bucket.due);
@@ -165,7 +165,7 @@ impl Limits {
             let scarce = if is_endpoint { Scarce::Endpoint(path.to_owned()) } else { Scarce::Account };
             return Some((due, scarce));
         }
-        account.iter_mut().chain(endpoint.as_deref_mut()).for_each(|bucket| bucket.take(now));
+        account.iter_mut().chain(endpoint).for_each(|bucket| bucket.take(now));
         None
     }
 
