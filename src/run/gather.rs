@@ -4,6 +4,7 @@ mod ending;
 mod grain;
 mod placeholder;
 mod progress;
+mod upgrade;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;

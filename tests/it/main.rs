@@ -17,3 +17,4 @@ mod policy;
 mod random;
 mod resume;
 mod sizes;
+mod upgrade;

@@ -71,18 +71,17 @@ impl Gatherer {
         partitions
     }
 
-    /// Files without new rows that still need work: rows may have vanished, or the schema is older.
+    /// Files without new rows of which rows may have vanished.
     fn partitions_to_touch(&self) -> Vec<Partition> {
         let mut touch = Vec::new();
         for table in &self.tables {
-            let version = schema_version(&arrow_schema(&table.resource));
             for (folder, file) in &table.state.partitions {
                 let Some(partition) = Partition::parse(folder) else { continue };
                 let may_have_vanished = !self.listed_anew(&partition).is_empty();
                 let is_done = file.rows == 0
                     || Some(partition.grain) != self.grain
                     || self.committed.contains(&partition);
-                if !is_done && (may_have_vanished || file.schema_version != version) {
+                if !is_done && may_have_vanished {
                     touch.push(partition);
                 }
             }
