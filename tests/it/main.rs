@@ -15,6 +15,7 @@ mod paging;
 mod payload;
 mod policy;
 mod random;
+mod rejected;
 mod resume;
 mod sizes;
 mod upgrade;
