@@ -14,6 +14,7 @@ pub mod findings;
 mod jump;
 pub mod json_text;
 pub mod number;
+pub mod older;
 mod plain;
 mod plain_object;
 mod plain_page;

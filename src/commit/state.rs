@@ -106,8 +106,14 @@ pub struct Progress {
     pub stripe_version: String,
     pub schema_version: String,
     /// Disjoint seconds, oldest first. All of their objects, and what belongs to these, stand in files
-    /// that the states name.
+    /// that the states name, or in those of `rejected`.
     pub read: Vec<(i64, i64)>,
+    /// The files with those of their objects that could not be rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<String>,
+    /// There were no rows when it began, so every file is of its own making.
+    #[serde(default)]
+    pub from_nothing: bool,
 }
 
 /// One partition file, as it was committed.

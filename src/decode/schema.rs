@@ -16,6 +16,9 @@ pub const DELETED: &str = "_deleted";
 pub const EXTRA: &str = "_extra";
 /// The field metadata key that holds the exact JSON path of a column.
 pub const PATH: &str = "stripelake.path";
+/// The field metadata key, and its value, that mark a text as JSON.
+const EXTENSION: &str = "ARROW:extension:name";
+const JSON: &str = "arrow.json";
 
 /// The columns of the resource in the catalog's order, then `_synced_at`, `_deleted` and `_extra`.
 ///
@@ -28,14 +31,25 @@ pub fn arrow_schema(resource: &Resource) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// A short fingerprint of names, types and paths; files with another one are rewritten.
+/// A short fingerprint of names, types and paths, and of which text is JSON; files with another one are rewritten.
 pub fn schema_version(schema: &Schema) -> String {
     let mut text = String::new();
     for field in schema.fields() {
-        let path = field.metadata().get(PATH).map_or("", String::as_str);
-        text.push_str(&format!("{} {} {path}\n", field.name(), field.data_type()));
+        let path = json_path(field).unwrap_or_default();
+        let json = if is_json(field) { " json" } else { "" };
+        text.push_str(&format!("{} {}{json} {path}\n", field.name(), field.data_type()));
     }
     format!("{:08x}", crc32fast::hash(text.as_bytes()))
+}
+
+/// The keys that lead to a column's values, joined by dots; none for a system column.
+pub fn json_path(field: &Field) -> Option<&str> {
+    field.metadata().get(PATH).map(String::as_str)
+}
+
+/// Whether the texts of a column are JSON.
+pub fn is_json(field: &Field) -> bool {
+    field.metadata().get(EXTENSION).is_some_and(|name| name == JSON)
 }
 
 fn field(column: &Column) -> Field {
@@ -50,7 +64,7 @@ fn field(column: &Column) -> Field {
 /// Marks a text field as JSON: Parquet's logical type follows from Arrow's canonical extension type.
 fn json(field: Field, path: Option<String>) -> Field {
     let mut metadata = HashMap::from([
-        ("ARROW:extension:name".to_owned(), "arrow.json".to_owned()),
+        (EXTENSION.to_owned(), JSON.to_owned()),
         ("ARROW:extension:metadata".to_owned(), String::new()),
     ]);
     metadata.extend(path.map(|p| (PATH.to_owned(), p)));

@@ -21,7 +21,7 @@ pub type Run = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 /// Rows of a batch that goes to the writer at most.
 const ROWS_PER_BATCH: usize = 4096;
 /// Memory of the batches that one output batch may refer to, about.
-const BYTES_HELD: usize = 32 << 20;
+const BYTES_HELD: usize = 8 << 20;
 
 /// What happens to rows of the old file that the runs do not mention.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,7 @@
 //! body is asked for in gzip and inflated here, with a limit on both sizes.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
@@ -27,6 +27,9 @@ pub const TOTAL: Duration = Duration::from_secs(80);
 /// Bodies over this size are read by few requests at once.
 const LARGE: usize = 8 << 20;
 const LARGE_AT_ONCE: usize = 2;
+/// What gzip may make of a body of [`LARGE`] bytes and more; Stripe's pages shrink to a tenth, a bomb to a
+/// thousandth.
+const MAX_RATIO: usize = 200;
 /// What is kept of a body that is refused: enough to say whose it is.
 const START: usize = 1024;
 
@@ -123,7 +126,7 @@ impl Http {
             raw.extend_from_slice(&chunk.map_err(failed)?);
             if raw.len() > MAX_BODY {
                 // Without inflating there is nothing to read in it.
-                return Err(too_large(if is_gzip { &[] } else { &raw }));
+                return Err(too_large(MAX_BODY, if is_gzip { &[] } else { &raw }));
             }
             if raw.len() > LARGE && permit.is_none() {
                 permit = Some(self.large.acquire().await.expect("it is never closed"));
@@ -194,22 +197,36 @@ pub fn parse_base(base: &str) -> Result<Url> {
 
 fn headers(map: &HeaderMap) -> Headers {
     let text = |name: &str| map.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let date = text("date").and_then(|t| httpdate::parse_http_date(&t).ok());
-    let secs = date.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map(|d| d.as_secs() as i64);
+    let date = text("date").and_then(|text| unix_secs(&text));
+    let local = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     Headers {
         request_id: text("request-id").map(|id| crate::redact::shown(&id, 60)),
-        date: secs,
+        date,
         content_type: text("content-type"),
         location: text("location"),
         rate_limited_reason: text("stripe-rate-limited-reason"),
         should_retry: text("stripe-should-retry").and_then(|t| t.parse().ok()),
-        retry_after_secs: text("retry-after").and_then(|t| t.parse().ok()),
+        retry_after_secs: text("retry-after").and_then(|text| {
+            // The server's clock, since this machine's may be wrong.
+            retry_after(&text, date.unwrap_or_else(local))
+        }),
     }
 }
 
-fn too_large(body: &[u8]) -> TransportError {
+/// `Retry-After` in seconds: a number of them, or a date. RFC 9110, section 10.2.3.
+fn retry_after(text: &str, now: i64) -> Option<u64> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| unix_secs(text).map(|at| at.saturating_sub(now).max(0) as u64))
+}
+
+fn unix_secs(date: &str) -> Option<i64> {
+    let at = httpdate::parse_http_date(date).ok()?;
+    at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs() as i64)
+}
+
+fn too_large(limit: usize, body: &[u8]) -> TransportError {
     let start = Bytes::copy_from_slice(&body[..body.len().min(START)]);
-    TransportError::TooLarge { limit: MAX_BODY, start }
+    TransportError::TooLarge { limit, start }
 }
 
 /// Runs without a pause, so at most one large body per processor is being made.
@@ -218,10 +235,11 @@ fn inflate(raw: &[u8]) -> std::result::Result<Bytes, TransportError> {
         return Ok(Bytes::from(body));
     }
     let mut body = Vec::with_capacity(raw.len().saturating_mul(6).min(LARGE));
-    let mut decoder = MultiGzDecoder::new(raw).take(MAX_BODY as u64 + 1);
+    let limit = raw.len().saturating_mul(MAX_RATIO).clamp(LARGE, MAX_BODY);
+    let mut decoder = MultiGzDecoder::new(raw).take(limit as u64 + 1);
     decoder.read_to_end(&mut body).map_err(|e| TransportError::Garbled(e.to_string()))?;
-    if body.len() > MAX_BODY {
-        return Err(too_large(&body));
+    if body.len() > limit {
+        return Err(too_large(limit, &body));
     }
     Ok(Bytes::from(body))
 }
@@ -249,15 +267,54 @@ mod tests {
     }
 
     #[test]
-    fn n16_a_gzip_bomb_stops_at_the_limit() {
+    fn n1_retry_after_is_a_number_or_a_date_by_the_servers_clock() {
+        let with = |pairs: &[(&'static str, &str)]| {
+            let values = pairs.iter().map(|(name, value)| {
+                (reqwest::header::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            });
+            headers(&values.collect()).retry_after_secs
+        };
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(with(&[("retry-after", "7")]), Some(7));
+        assert_eq!(with(&[date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), Some(30));
+        assert_eq!(with(&[date, ("retry-after", "Sunday, 06-Nov-94 08:49:38 GMT")]), Some(1));
+        assert_eq!(with(&[date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]), Some(0));
+        // Without the server's clock, by this one.
+        assert_eq!(with(&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), Some(0));
+        assert!(with(&[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")]) > Some(1 << 30));
+        for text in ["", "soon", "-1", "1.5", "Sun, 06 Nov 1994"] {
+            assert_eq!(with(&[date, ("retry-after", text)]), None, "{text}");
+        }
+    }
+
+    /// So many MiB of one text, then as many of noise, compressed.
+    fn gzipped(n_plain: usize, n_noise: usize) -> Vec<u8> {
         use std::io::Write;
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        let zeros = vec![b' '; 1 << 20];
-        for _ in 0..65 {
-            gzip.write_all(&zeros).unwrap();
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..n_plain {
+            gzip.write_all(&vec![b' '; 1 << 20]).unwrap();
         }
-        let bomb = gzip.finish().unwrap();
-        assert!(matches!(inflate(&bomb), Err(TransportError::TooLarge { limit: MAX_BODY, .. })));
+        for _ in 0..n_noise {
+            gzip.write_all(&std::iter::repeat_with(|| random.u8(..)).take(1 << 20).collect::<Vec<_>>())
+                .unwrap();
+        }
+        gzip.finish().unwrap()
+    }
+
+    #[test]
+    fn n16_a_body_that_inflates_over_the_limit_is_refused() {
+        let limit = |raw: &[u8]| match inflate(raw) {
+            Ok(body) => Err(body.len()),
+            Err(TransportError::TooLarge { limit, .. }) => Ok(limit),
+            Err(other) => panic!("{other:?}"),
+        };
+        assert_eq!(limit(&gzipped(63, 2)), Ok(MAX_BODY));
+        assert_eq!(limit(&gzipped(62, 1)), Err(63 << 20));
+        // A bomb stops long before; small bodies may shrink as they like.
+        assert_eq!(limit(&gzipped(63, 0)), Ok(gzipped(63, 0).len() * MAX_RATIO));
+        assert_eq!(limit(&gzipped(9, 0)), Ok(LARGE));
+        assert_eq!(limit(&gzipped(7, 0)), Err(7 << 20));
     }
 
     #[test]

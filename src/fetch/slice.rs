@@ -48,21 +48,22 @@ pub struct SliceReader {
 
 /// Objects to ask for. It halves where pages fail and grows again, more slowly each time that it had to halve.
 #[derive(Debug, Clone, Copy)]
-struct PageSize {
+pub struct PageSize {
     limit: usize,
     good_pages: u32,
     grows_after: u32,
 }
 
 impl PageSize {
-    const FULL: PageSize = PageSize { limit: LIMIT, good_pages: 0, grows_after: 1 };
+    pub const FULL: PageSize = PageSize { limit: LIMIT, good_pages: 0, grows_after: 1 };
 
-    fn halved(&self, times: u32) -> usize {
+    /// The objects to ask for after so many halvings more.
+    pub fn halved(&self, times: u32) -> usize {
         self.limit.checked_shr(times).unwrap_or(0).max(1)
     }
 
     /// A page came, after so many halvings.
-    fn note(&mut self, halvings: u32) {
+    pub fn note(&mut self, halvings: u32) {
         if halvings > 0 {
             (self.limit, self.good_pages) = (self.halved(halvings), 0);
             self.grows_after = (self.grows_after * 2).min(SLOWEST_GROWTH);

@@ -86,9 +86,11 @@ impl Survey {
         self.probes.insert(at, probe);
     }
 
-    /// About how many objects were created in these seconds. Exact where one page has shown them all.
+    /// About how many objects were created in these seconds. Exact where one page has shown them all, and
+    /// these are all seconds.
     pub fn count(&self, within: &[Range<i64>]) -> (f64, Precision) {
-        if let Some(only) = self.probes.first().filter(|newest| !newest.has_more) {
+        let is_all = within.iter().any(|range| range.start <= self.span.start && range.end >= self.span.end);
+        if let Some(only) = self.probes.first().filter(|newest| is_all && !newest.has_more) {
             return (only.n_objects as f64, Precision::Exact);
         }
         let mut n = 0.0;

@@ -23,7 +23,8 @@ use crate::spool::Budget;
 
 /// Pages of one resource that are asked for at most.
 const N_PROBES: usize = 8;
-/// Bytes of Parquet for a byte of JSON, as measured with the fake account; rough.
+/// Bytes of Parquet for a byte of inflated JSON, as measured with the fake account's charges; what objects have in
+/// common decides it, so it is good for an order of magnitude.
 const PARQUET_SHARE: f64 = 0.07;
 
 /// What one resource is expected to cost.

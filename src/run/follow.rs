@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::catalog::Resource;
 use crate::decode::{Decoder, OpenList, Rejected};
 use crate::error::{Error, Kind, Result};
+use crate::fetch::slice::PageSize;
 use crate::fetch::{FetchError, Fetcher, Request};
 
 /// Reads the list behind the embedded page to its end.
@@ -22,15 +23,15 @@ pub async fn follow(
     let mut cursor = open.after.clone();
     let mut rejected = Vec::new();
     let mut restarts = 0;
+    let mut size = PageSize::FULL;
     let mut ends: HashSet<String> = cursor.iter().cloned().collect();
     loop {
-        let request = base.clone().with("limit", "100");
-        let request = match &cursor {
-            Some(after) => request.with("starting_after", after.clone()),
-            None => request,
-        };
-        let page = match fetcher.page(&request).await {
-            Ok(page) => page,
+        let ask = |times| page_of(&base, size.halved(times), cursor.as_deref());
+        let page = match fetcher.smaller_page(ask).await {
+            Ok((page, halvings)) => {
+                size.note(halvings);
+                page
+            }
             Err(FetchError::CursorGone) if restarts < 3 => {
                 restarts += 1;
                 cursor = None;
@@ -58,6 +59,14 @@ pub async fn follow(
             return Ok(rejected);
         }
         cursor = last;
+    }
+}
+
+fn page_of(list: &Request, limit: usize, after: Option<&str>) -> Request {
+    let request = list.clone().with("limit", limit.to_string());
+    match after {
+        Some(after) => request.with("starting_after", after),
+        None => request,
     }
 }
 

@@ -4,8 +4,10 @@ mod ending;
 mod grain;
 mod placeholder;
 mod progress;
+mod rejected;
+mod upgrade;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,12 +26,10 @@ use crate::partition::{Grain, Partition, split};
 use crate::plan::coverage::Coverage;
 use crate::run::Setup;
 use crate::run::event::Event;
+use crate::run::gather::rejected::RejectedObjects;
 use crate::run::partition_commit::{Job, commit};
 use crate::run::table::Table;
 use crate::spool::Budget;
-
-/// Rejected objects kept at most, in bytes; more is not an odd object but a wrong server.
-const MAX_REJECTED: usize = 32 << 20;
 
 /// What readers tell the gatherer of their resource.
 pub enum Message {
@@ -100,9 +100,7 @@ pub struct Gatherer {
     /// Parents observed, for replacing their children.
     parents: HashMap<(Partition, usize), HashSet<String>>,
     findings: Findings,
-    /// Each object once: where slices were cut, a page may be read twice.
-    rejected: BTreeSet<Rejected>,
-    n_rejected_bytes: usize,
+    rejected: RejectedObjects,
 }
 
 impl Gatherer {
@@ -139,8 +137,7 @@ impl Gatherer {
             committed: HashSet::new(),
             parents: HashMap::new(),
             findings: Findings::default(),
-            rejected: BTreeSet::new(),
-            n_rejected_bytes: 0,
+            rejected: RejectedObjects::default(),
         };
         if let Some(listing) = listing {
             gatherer.continue_from_state(&listing).await?;
@@ -198,23 +195,15 @@ impl Gatherer {
 
     fn reject(&mut self, rejected: Vec<Rejected>) -> Result<()> {
         for object in rejected {
-            let (resource, n_bytes) = (object.resource.clone(), object.raw.len());
-            if !self.rejected.insert(object) {
+            let resource = object.resource.clone();
+            if !self.rejected.add(object) {
                 continue;
             }
-            self.n_rejected_bytes += n_bytes;
             if let Some(table) = self.tables.iter_mut().find(|t| t.resource.name == resource) {
                 table.report.rejected += 1;
             }
         }
-        if self.n_rejected_bytes > MAX_REJECTED {
-            let reason = self.rejected.first().map_or("", |object| &object.reason);
-            return Err(Error::new(
-                Kind::Partial,
-                format!("too many objects cannot be rows, one because: {reason}"),
-            ));
-        }
-        Ok(())
+        self.rejected.check_size()
     }
 
     /// Moves batches into the spools once the grain is known.
@@ -321,7 +310,7 @@ impl Gatherer {
     /// The seconds of a partition whose objects this run has listed, all of them; an old row of these that
     /// was not among them has vanished. That holds for the first commit alone, which has them all.
     ///
-    /// An object that could not be a row is absent too, and yet not deleted.
+    /// An object that could not be a row is absent too, and yet not deleted, whichever run has met it.
     fn listed_anew(&self, partition: &Partition) -> Vec<Range<i64>> {
         match self.marks_vanished && self.rejected.is_empty() {
             true => self.fresh.within(&self.listed_part(partition)),

@@ -90,6 +90,7 @@ async fn commit(setup: &Setup, gatherer: &mut Gatherer) -> Result<()> {
         let info = LakeInfo { format: FORMAT, account: None, livemode: None, stripe_version };
         setup.lake.write_json(LAKE, &info, &Version::Absent).await?;
     }
+    gatherer.upgrade_files().await?;
     gatherer.take(Message::Complete(Outlook::Whole)).await?;
     sql::write_views(&setup.lake, &setup.catalog).await
 }

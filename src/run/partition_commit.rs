@@ -6,15 +6,16 @@ use std::io::{BufWriter, Read, Seek};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use tokio::task::spawn_blocking;
 
 use crate::catalog::Resource;
 use crate::commit::state::FileState;
 use crate::commit::{Lake, ReplaceError, Staged, Version};
+use crate::decode::older::Older;
 use crate::decode::schema::arrow_schema;
-use crate::encode::merge::{Absent, Changes, Merge, OldAge, Parents};
-use crate::encode::{self, Written, old};
+use crate::encode::merge::{Absent, Changes, Merge, OldAge, Parents, Run};
+use crate::encode::old::{self, OldFile};
+use crate::encode::{self, Written};
 use crate::error::{Error, Kind, Result};
 use crate::partition::Partition;
 use crate::run::Setup;
@@ -26,8 +27,7 @@ const CONFLICTS: u32 = 5;
 /// One table's part of a commit.
 pub struct Job {
     pub lake: Arc<Lake>,
-    pub table: String,
-    pub schema: SchemaRef,
+    pub resource: Arc<Resource>,
     pub partition: Partition,
     pub options: encode::Options,
     /// Seconds that were listed completely, and when; absent rows have vanished.
@@ -41,11 +41,10 @@ pub struct Job {
 
 impl Job {
     /// A commit that takes nothing away: of one partition of a resource's table.
-    pub fn new(setup: &Setup, resource: &Resource, partition: Partition) -> Job {
+    pub fn new(setup: &Setup, resource: &Arc<Resource>, partition: Partition) -> Job {
         Job {
             lake: setup.lake.clone(),
-            table: resource.name.clone(),
-            schema: arrow_schema(resource),
+            resource: resource.clone(),
             partition,
             options: setup.encode,
             vanished: None,
@@ -76,7 +75,7 @@ struct Merged {
 
 /// Merges, encodes and replaces. Nothing is written where nothing has changed.
 pub async fn commit(job: Arc<Job>, gathered: Gathered) -> Result<Outcome> {
-    let path = job.partition.path(&job.table);
+    let path = job.partition.path(&job.resource.name);
     let gathered = Arc::new(gathered);
     for _ in 0..CONFLICTS {
         let old = job.lake.read(&path).await?;
@@ -105,19 +104,26 @@ pub async fn commit(job: Arc<Job>, gathered: Gathered) -> Result<Outcome> {
 }
 
 fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) -> Result<Merged> {
-    let Job { schema, options, vanished, parents, old_age, known, .. } = job;
+    let Job { resource, options, vanished, parents, old_age, known, .. } = job;
     let is_known = match (&old, known) {
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
     };
-    let old = old.map(|file| old::open(file, schema)).transpose()?;
+    let old = old.map(old::open).transpose()?;
     let n_rows = gathered.n_rows + old.as_ref().map_or(0, |old| old.n_rows);
     let absent = Absent { vanished: vanished.clone(), parents: parents.clone() };
-    let mut merge = Merge::new(old.map(|old| old.run), gathered.runs()?, absent, *old_age)?;
+    let old = old.map(|old| present(old, resource));
+    let mut merge = Merge::new(old, gathered.runs()?, absent, *old_age)?;
     let sink = BufWriter::new(staged.writer());
-    let written = encode::write(sink, schema, &mut merge, n_rows, *options)?;
+    let written = encode::write(sink, &arrow_schema(resource), &mut merge, n_rows, *options)?;
     let (changes, outdated) = (merge.changes(), merge.take_outdated());
     Ok(Merged { changes, outdated, is_known, written, staged })
+}
+
+/// The rows of a file in the present schema, whatever catalog it was written with.
+fn present(old: OldFile, resource: &Resource) -> Run {
+    let older = Older::new(&old.schema, resource);
+    Box::new(old.run.map(move |batch| older.present(&batch?)))
 }
 
 /// Whether the file is what the state says. It is not where a run ended between the file and the state;

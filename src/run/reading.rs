@@ -142,16 +142,24 @@ async fn work(shared: &Arc<Shared>, options: &Options) -> Option<Instant> {
     }
 }
 
-/// Takes messages as they come, and writes down from time to time what need not be read again.
+/// Brings older files to the present columns, then takes messages as they come, and writes down from time to
+/// time what need not be read again.
 async fn gather(
     mut gatherer: Gatherer,
     mut messages: mpsc::Receiver<Message>,
     stop: watch::Sender<bool>,
 ) -> (Gatherer, Result<()>) {
+    let mut done = gatherer.upgrade_files().await;
     let started = Instant::now();
     let mut due = started + SAVE_EVERY;
     loop {
-        let done = tokio::select! {
+        if let Err(error) = done {
+            if error.is_fatal() {
+                stop.send_replace(true);
+            }
+            return (gatherer, Err(error));
+        }
+        done = tokio::select! {
             biased;
             message = messages.recv() => match message {
                 None => return (gatherer, Ok(())),
@@ -159,18 +167,11 @@ async fn gather(
             },
             () = tokio::time::sleep_until(due), if gatherer.has_unsaved() => Ok(()),
         };
-        let is_due = done.is_ok() && gatherer.has_unsaved() && Instant::now() >= due;
-        let begun = Instant::now();
-        let done = if is_due { gatherer.save(false).await } else { done };
-        if is_due {
+        if done.is_ok() && gatherer.has_unsaved() && Instant::now() >= due {
+            let begun = Instant::now();
+            done = gatherer.save(false).await;
             let lost = (started.elapsed() / LOST_SHARE).min(LOST_MOST);
             due = Instant::now() + SAVE_EVERY.max(lost).max(begun.elapsed() * SAVE_SHARE);
-        }
-        if let Err(error) = done {
-            if error.is_fatal() {
-                stop.send_replace(true);
-            }
-            return (gatherer, Err(error));
         }
     }
 }

@@ -21,6 +21,9 @@ pub struct TableReport {
     pub files_written: u64,
     /// Objects that could not be rows; kept under `_stripelake/rejected`.
     pub rejected: u64,
+    /// The files that these are in; a listing of several runs has some of each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rejected_in: Vec<String>,
     /// The listing that was continued, if one was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continued: Option<Continued>,

@@ -15,6 +15,8 @@ mod paging;
 mod payload;
 mod policy;
 mod random;
+mod rejected;
 mod resume;
 mod sizes;
 mod speed;
+mod upgrade;

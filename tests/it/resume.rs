@@ -55,13 +55,13 @@ impl Transport for Slow {
 }
 
 /// A runtime of its own for each run, with a clock of its own.
-fn alone<T>(run: impl Future<Output = T>) -> T {
+pub fn alone<T>(run: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(run)
 }
 
 /// One run to its end, and its requests.
-fn run(lake: &TestLake, table: &Arc<Table>, options: Options) -> (Report, u64) {
+pub fn run(lake: &TestLake, table: &Arc<Table>, options: Options) -> (Report, u64) {
     let slow = Slow::new(table, 150);
     let report = alone(async {
         let report = lake.sync_with(options, slow.clone()).await.unwrap();
@@ -72,7 +72,7 @@ fn run(lake: &TestLake, table: &Arc<Table>, options: Options) -> (Report, u64) {
 }
 
 /// A run that dies at its `n`-th request, with all its tasks; `None` if it did.
-fn killed_at(lake: &TestLake, table: &Arc<Table>, options: Options, n: u64) -> Option<Report> {
+pub fn killed_at(lake: &TestLake, table: &Arc<Table>, options: Options, n: u64) -> Option<Report> {
     // Slow enough for progress to be written on the way.
     let slow = Slow::new(table, 3_000);
     slow.at.store(n, Ordering::SeqCst);

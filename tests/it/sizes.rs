@@ -12,10 +12,11 @@ use stripelake::fetch::{Request, Response, Transport, TransportError};
 use stripelake::run::event::Event;
 use stripelake::run::sync::Options;
 
-use crate::harness::{TestLake, account, check_kind, scripted_table};
+use crate::harness::{TestLake, account, check_kind, scripted_table, with_long_subscriptions};
 use crate::table::{Table, text};
 
 const CHARGES: &str = "/v1/charges";
+const ITEMS: &str = "/v1/subscription_items";
 
 /// What a server does whose bodies may be at most so large: the charges of `fat` weigh ten, the others one.
 fn heavy(fat: BTreeSet<String>, most: usize) -> Rewrite {
@@ -127,4 +128,41 @@ async fn p7_pages_that_keep_timing_out_get_smaller_until_they_come() {
     check_kind(&report, None);
     lake.check_table_equals(&table, "charges").await;
     assert!(limits(&script.asked(CHARGES)).starts_with(&[100, 100, 50, 25]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn n16_p7_an_embedded_list_that_goes_on_is_halved_as_other_lists_are() {
+    let table = Table::of(&with_long_subscriptions());
+    let too_large = || TransportError::TooLarge { limit: 64, start: Bytes::from_static(b"{\"data\": [  ") };
+    let too_slow = || TransportError::Network("operation timed out".to_owned());
+    for (fault, first) in [(too_large(), [100, 50, 25]), (too_slow(), [100, 100, 50])] {
+        let (lake, script) = (TestLake::new(), scripted_table(&table));
+        for limit in ["100", "50", "25", "12"] {
+            script.rules.add(Rule::new(ITEMS, Action::Fail(fault.clone())).with("limit", limit));
+        }
+        let options = Options { concurrency: 1, ..lake.options_for(&["subscriptions"]) };
+        check_kind(&lake.sync_with(options, script.clone()).await.unwrap(), None);
+        lake.check_table_equals(&table, "subscriptions").await;
+        let limits = limits(&script.asked(ITEMS));
+        assert!(limits.starts_with(&first) && limits.contains(&6), "{limits:?}");
+        // Each list begins with a full page, and stays with what has come through for a while.
+        let n_full = limits.iter().filter(|limit| **limit == 100).count();
+        let n_lists = table.list("subscriptions").iter().filter(|s| s["items"]["has_more"] == true).count();
+        let n_first = first.iter().filter(|limit| **limit == 100).count();
+        assert_eq!(n_full, n_lists * n_first, "{limits:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn n16_an_embedded_list_whose_objects_fit_in_no_page_fails_by_name() {
+    let table = Table::of(&with_long_subscriptions());
+    let (lake, script) = (TestLake::new(), scripted_table(&table));
+    let bomb = TransportError::TooLarge { limit: 64, start: Bytes::new() };
+    script.rules.add(Rule::new(ITEMS, Action::Fail(bomb)));
+    let options = Options { concurrency: 1, ..lake.options_for(&["subscriptions"]) };
+    let report = lake.sync_with(options, script.clone()).await.unwrap();
+    check_kind(&report, Some(Kind::Partial));
+    assert_eq!(limits(&script.asked(ITEMS)), [100, 50, 25, 12, 6, 3, 1]);
+    let said = report.failures[0].1.to_string();
+    assert!(said.contains(ITEMS) && said.contains("at most 64 bytes"), "{said}");
 }

@@ -9,6 +9,7 @@ use arrow::compute::concat_batches;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use stripelake::catalog::Resource;
+use stripelake::decode::older::Older;
 use stripelake::decode::schema::arrow_schema;
 use stripelake::encode::merge::{Absent, Changes, Merge, OldAge, Run};
 use stripelake::encode::{self, old};
@@ -32,8 +33,7 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
     let mut changes = Changes::default();
     for partition in spool.partitions() {
         let gathered = spool.take(&partition).unwrap();
-        let old: Option<Run> =
-            files.get(&partition).map(|bytes| old::open(file(bytes), &schema).unwrap().run);
+        let old = files.get(&partition).map(|bytes| present(bytes, resource));
         let mut merge =
             Merge::new(old, gathered.runs().unwrap(), Absent::default(), OldAge::AtLeast(i64::MIN)).unwrap();
         let mut bytes = Vec::new();
@@ -42,6 +42,30 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
         files.insert(partition, bytes.into());
     }
     changes
+}
+
+/// The rows of a file in the resource's columns, as a merge gets them.
+fn present(bytes: &[u8], resource: &Resource) -> Run {
+    let old = old::open(file(bytes)).unwrap();
+    let older = Older::new(&old.schema, resource);
+    Box::new(old.run.map(move |batch| older.present(&batch?)))
+}
+
+/// The same rows in files of the resource's columns.
+pub fn upgraded(files: &Files, resource: &Resource) -> Files {
+    let schema = arrow_schema(resource);
+    let rewrite = |bytes: &Bytes| {
+        let merge = Merge::new(
+            Some(present(bytes, resource)),
+            Vec::new(),
+            Absent::default(),
+            OldAge::AtLeast(i64::MIN),
+        );
+        let mut upgraded = Vec::new();
+        encode::write(&mut upgraded, &schema, merge.unwrap(), 1, encode::Options::default()).unwrap();
+        upgraded.into()
+    };
+    files.iter().map(|(partition, bytes)| (*partition, rewrite(bytes))).collect()
 }
 
 fn file(bytes: &[u8]) -> File {

@@ -19,4 +19,5 @@ mod merging;
 mod rejects;
 mod round_trip;
 mod samples;
+mod upgrade;
 mod writing_styles;

@@ -138,7 +138,8 @@ pub fn assert_same(rebuilt: &Json, sent: &Json, path: &str) {
     assert!(rebuilt == sent, "{path}: from the row {rebuilt:?}, sent {sent:?}");
 }
 
-fn comparable(mut object: Json, columns: &[Column]) -> Json {
+/// In the one form that both have under these columns.
+pub fn comparable(mut object: Json, columns: &[Column]) -> Json {
     canonical(&mut object, columns);
     sorted(without_nothing(object))
 }

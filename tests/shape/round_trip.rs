@@ -27,7 +27,7 @@ fn check_round_trip(make: Make, page: &Page) -> Findings {
     decoded.findings
 }
 
-fn parents(page: &Page) -> Vec<Json> {
+pub fn parents(page: &Page) -> Vec<Json> {
     let mut objects = page.objects.clone();
     for object in &mut objects {
         for child in &page.children {
@@ -43,7 +43,7 @@ fn parents(page: &Page) -> Vec<Json> {
 }
 
 /// The embedded objects; they name their parent even where Stripe leaves that out.
-fn children(page: &Page, child: &Resource) -> Vec<Json> {
+pub fn children(page: &Page, child: &Resource) -> Vec<Json> {
     let parent = child.parent.as_ref().unwrap();
     let key = vec![parent.key.clone()];
     let mut items = Vec::new();

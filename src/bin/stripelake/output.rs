@@ -81,9 +81,11 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
             eprintln!("warning: {}.{path}: {n} values of another type; they are in _extra", table.table);
         }
         if table.rejected > 0 {
-            let TableReport { table, rejected, .. } = table;
+            let TableReport { table, rejected, rejected_in, .. } = table;
             eprintln!("error: {table}: {rejected} objects could not be rows");
-            eprintln!("  kept in:     _stripelake/rejected/{}", report.run_id);
+            for path in rejected_in {
+                eprintln!("  kept in:     {}", shown(path, 300));
+            }
         }
     }
     if is_json {

@@ -1,10 +1,6 @@
 //! Turns a resource that was read to its end into closed states, and what could not be rows into a file.
 
-use std::collections::BTreeMap;
-
 use super::{Gatherer, Outlook};
-use crate::commit::Version;
-use crate::commit::state::rejected_path;
 use crate::decode::findings::Findings;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::error::Result;
@@ -26,7 +22,7 @@ impl Gatherer {
         for partition in left.into_iter().rev() {
             self.commit_partition(partition).await?;
         }
-        self.write_rejected().await?;
+        self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         for index in 0..self.tables.len() {
             self.close(index, outlook).await?;
         }
@@ -39,7 +35,6 @@ impl Gatherer {
         }
         self.remove_placeholder(index).await?;
         let is_whole_list = self.marks_everything();
-        let is_clean = self.rejected.is_empty();
         let table = &mut self.tables[index];
         let before = table.state.clone();
         table.state.schema_version = schema_version(&arrow_schema(&table.resource));
@@ -49,8 +44,8 @@ impl Gatherer {
         // Only the resource itself has progress; a listing for a window leaves that of a longer one alone.
         if let Some(mut progress) = self.progress.take() {
             progress.read = vec![(self.listing.start, self.listing.end)];
-            let is_kept = outlook == Outlook::EndedEarly && is_clean;
-            table.state.progress = is_kept.then_some(progress);
+            progress.rejected = self.rejected.files();
+            table.state.progress = (outlook == Outlook::EndedEarly).then_some(progress);
         }
         if table.state != before {
             table.write_state(&self.setup).await?;
@@ -71,18 +66,17 @@ impl Gatherer {
         partitions
     }
 
-    /// Files without new rows that still need work: rows may have vanished, or the schema is older.
+    /// Files without new rows of which rows may have vanished.
     fn partitions_to_touch(&self) -> Vec<Partition> {
         let mut touch = Vec::new();
         for table in &self.tables {
-            let version = schema_version(&arrow_schema(&table.resource));
             for (folder, file) in &table.state.partitions {
                 let Some(partition) = Partition::parse(folder) else { continue };
                 let may_have_vanished = !self.listed_anew(&partition).is_empty();
                 let is_done = file.rows == 0
                     || Some(partition.grain) != self.grain
                     || self.committed.contains(&partition);
-                if !is_done && (may_have_vanished || file.schema_version != version) {
+                if !is_done && may_have_vanished {
                     touch.push(partition);
                 }
             }
@@ -90,29 +84,12 @@ impl Gatherer {
         touch
     }
 
-    pub(super) async fn write_rejected(&mut self) -> Result<()> {
-        let mut lines: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
-        for object in &self.rejected {
-            let line = match std::str::from_utf8(&object.raw) {
-                Ok(text) => serde_json::json!({"reason": object.reason, "text": text}),
-                Err(_) => serde_json::json!({"reason": object.reason, "bytes": object.raw}),
-            };
-            let lines = lines.entry(&object.resource).or_default();
-            lines.extend(line.to_string().into_bytes());
-            lines.push(b'\n');
-        }
-        for (resource, bytes) in lines {
-            let path = rejected_path(&self.setup.run_id, resource);
-            self.setup.lake.write_bytes(&path, &bytes, &Version::Absent).await?;
-        }
-        Ok(())
-    }
-
     /// What became of the tables. Call it also after an error: it tells what is in the lake.
     pub fn reports(self) -> Vec<TableReport> {
         let mut findings = Some(self.findings);
         let finish = |table: Table| {
             let mut report = table.report;
+            report.rejected_in = self.rejected.files_of(&table.resource.name);
             report.table = table.resource.name.clone();
             report.rows = table.state.n_rows();
             report.files = table.state.partitions.len() as u64;

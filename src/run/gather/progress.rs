@@ -11,6 +11,7 @@ use crate::partition::Partition;
 use crate::plan::Slices;
 use crate::plan::coverage::Coverage;
 use crate::run::event::Event;
+use crate::run::gather::rejected::RejectedObjects;
 use crate::run::report::Continued;
 
 /// Objects become visible up to this many seconds after their `created`.
@@ -31,6 +32,8 @@ impl Gatherer {
             stripe_version: listing.stripe_version.clone(),
             schema_version: self.schema_versions(),
             read: Vec::new(),
+            rejected: Vec::new(),
+            from_nothing: table.state.n_rows() == 0,
         };
         let Some(old) = table.state.progress.clone().filter(|old| is_fit(old, &new)) else {
             self.progress = Some(new);
@@ -42,10 +45,16 @@ impl Gatherer {
             self.progress = (!is_other).then_some(new);
             return Ok(());
         }
-        if self.lacks_a_file().await? {
+        let lacks_a_file = self.lacks_a_file().await?;
+        let rejected = RejectedObjects::read(&self.setup.lake, &old.rejected).await?;
+        let Some(rejected) = rejected.filter(|_| !lacks_a_file) else {
             self.progress = Some(new);
             return Ok(());
+        };
+        for table in &mut self.tables {
+            table.report.rejected = rejected.n_of(&table.resource.name);
         }
+        self.rejected = rejected;
         let mut read = coverage(&old.read);
         let news_from = old.listed_at - LATE_SECS;
         read.remove(&(news_from..i64::MAX));
@@ -53,8 +62,9 @@ impl Gatherer {
         self.is_continued = !read.ranges().is_empty();
         self.covered = read;
         let read = pairs(&self.covered);
-        self.progress = Some(Progress { began: old.began, read, ..new });
-        self.tell_continued(old.began);
+        let Progress { began, rejected, from_nothing, .. } = old;
+        self.progress = Some(Progress { began, rejected, from_nothing, read, ..new });
+        self.tell_continued(began);
         Ok(())
     }
 
@@ -86,7 +96,7 @@ impl Gatherer {
 
     /// Whether something was settled since the progress was last written.
     pub fn has_unsaved(&self) -> bool {
-        self.has_unsaved && self.progress.is_some() && self.rejected.is_empty()
+        self.has_unsaved && self.progress.is_some()
     }
 
     /// Commits what has been gathered, complete or not, and writes down what need not be read again. At the
@@ -120,24 +130,26 @@ impl Gatherer {
     }
 
     /// Which rows of a file have vanished is told by its first commit, so that one waits until the
-    /// partition is complete or the run ends. There is nothing to tell for a file that this listing made.
+    /// partition is complete or the run ends. There is nothing to tell for a file that this listing made, and
+    /// nothing is told once an object was rejected.
     fn must_wait(&self, partition: &Partition) -> bool {
         let state = &self.tables[0].state;
-        let is_of_this_listing = self.is_continued && state.complete_until.is_none();
+        let is_of_this_listing = self.progress.as_ref().is_some_and(|progress| progress.from_nothing);
         let has_rows = state.partitions.get(&partition.to_string()).is_some_and(|file| file.rows > 0);
-        self.marks_vanished && has_rows && !is_of_this_listing && !self.committed.contains(partition)
+        let marks_vanished = self.marks_vanished && self.rejected.is_empty();
+        marks_vanished && has_rows && !is_of_this_listing && !self.committed.contains(partition)
     }
 
     async fn record_progress(&mut self) -> Result<()> {
-        // What could not be a row is told when its resource is complete: until then it is read again.
-        let Some(mut progress) = self.progress.clone().filter(|_| self.rejected.is_empty()) else {
-            return Ok(());
-        };
+        // No run meets an object again that could not be a row, if its second counts as read: it is kept first.
+        self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
+        let Some(mut progress) = self.progress.clone() else { return Ok(()) };
         let mut read = self.covered.clone();
         for partition in self.known().filter(|partition| self.must_wait(partition)) {
             self.listed_anew(&partition).iter().for_each(|waiting| read.remove(waiting));
         }
         progress.read = pairs(&read);
+        progress.rejected = self.rejected.files();
         self.progress = Some(progress.clone());
         let table = &mut self.tables[0];
         if progress.read.is_empty() || table.state.progress.as_ref() == Some(&progress) {
@@ -149,7 +161,7 @@ impl Gatherer {
 
     /// Commits what can be kept of a listing that has not come to its end.
     pub(super) async fn break_off(&mut self) -> Result<()> {
-        self.write_rejected().await?;
+        self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         self.save(true).await?;
         let kept = self.progress.as_ref().map(|progress| self.share(&coverage(&progress.read)));
         self.tables[0].report.kept = kept;

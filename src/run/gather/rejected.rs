@@ -1,0 +1,125 @@
+//! Turns objects that cannot be rows into files of lines, and such files of earlier runs into objects again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::commit::state::rejected_path;
+use crate::commit::{Lake, Version};
+use crate::decode::Rejected;
+use crate::error::{Error, Kind, Result};
+
+/// Rejected objects kept at most, in bytes; more is not an odd object but a wrong server.
+const MAX_BYTES: usize = 32 << 20;
+
+/// What one listing, by one run or several, could not make rows of.
+#[derive(Debug, Default)]
+pub struct RejectedObjects {
+    /// Of this run. Each object once: where slices were cut, a page may be read twice.
+    own: BTreeSet<Rejected>,
+    /// Of earlier runs of the same listing.
+    earlier: BTreeSet<Rejected>,
+    earlier_files: Vec<String>,
+    n_bytes: usize,
+    /// The files of this run, which grow with it.
+    written: BTreeMap<String, Version>,
+    /// Objects that stand in them.
+    n_written: usize,
+}
+
+/// A line of a file: the object as text, or as bytes where it is none.
+#[derive(Deserialize)]
+struct Line {
+    reason: String,
+    text: Option<String>,
+    bytes: Option<Vec<u8>>,
+}
+
+impl RejectedObjects {
+    pub fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.earlier.is_empty()
+    }
+
+    /// Whether the object is new; an earlier run, or another slice, may have met it.
+    pub fn add(&mut self, object: Rejected) -> bool {
+        let n_bytes = object.raw.len();
+        let is_new = !self.earlier.contains(&object) && self.own.insert(object);
+        self.n_bytes += if is_new { n_bytes } else { 0 };
+        is_new
+    }
+
+    /// Fails when there are more than odd objects can be.
+    pub fn check_size(&self) -> Result<()> {
+        let reason = self.own.first().map_or("", |object| &object.reason);
+        match self.n_bytes > MAX_BYTES {
+            true => {
+                let what = format!("too many objects cannot be rows, one because: {reason}");
+                Err(Error::new(Kind::Partial, what))
+            }
+            false => Ok(()),
+        }
+    }
+
+    pub fn n_of(&self, resource: &str) -> u64 {
+        self.own.iter().chain(&self.earlier).filter(|object| object.resource == resource).count() as u64
+    }
+
+    /// Where the objects are kept, as far as they have been written.
+    pub fn files(&self) -> Vec<String> {
+        self.earlier_files.iter().chain(self.written.keys()).cloned().collect()
+    }
+
+    /// The files with objects of one resource.
+    pub fn files_of(&self, resource: &str) -> Vec<String> {
+        let mut files = self.files();
+        files.retain(|path| resource_of(path) == resource);
+        files
+    }
+
+    /// Writes what is not written yet. Earlier runs have files of their own.
+    pub async fn write(&mut self, lake: &Lake, run_id: &str) -> Result<()> {
+        if self.own.len() == self.n_written {
+            return Ok(());
+        }
+        let mut lines: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+        for object in &self.own {
+            let line = match std::str::from_utf8(&object.raw) {
+                Ok(text) => serde_json::json!({"reason": object.reason, "text": text}),
+                Err(_) => serde_json::json!({"reason": object.reason, "bytes": object.raw}),
+            };
+            let lines = lines.entry(&object.resource).or_default();
+            lines.extend(line.to_string().into_bytes());
+            lines.push(b'\n');
+        }
+        for (resource, bytes) in lines {
+            let path = rejected_path(run_id, resource);
+            let seen = self.written.get(&path).cloned().unwrap_or(Version::Absent);
+            let version = lake.write_bytes(&path, &bytes, &seen).await?;
+            self.written.insert(path, version);
+        }
+        self.n_written = self.own.len();
+        Ok(())
+    }
+
+    /// Takes up what earlier runs have kept. `None` where a file has gone or is not what they wrote: then
+    /// its objects have to be met again.
+    pub async fn read(lake: &Lake, files: &[String]) -> Result<Option<RejectedObjects>> {
+        let mut objects = RejectedObjects { earlier_files: files.to_vec(), ..RejectedObjects::default() };
+        for path in files {
+            let Some((bytes, _)) = lake.read_bytes(path).await? else { return Ok(None) };
+            let lines = serde_json::Deserializer::from_slice(&bytes).into_iter::<Line>();
+            for line in lines {
+                let Ok(Line { reason, text, bytes }) = line else { return Ok(None) };
+                let Some(raw) = text.map(String::into_bytes).or(bytes) else { return Ok(None) };
+                objects.n_bytes += raw.len();
+                objects.earlier.insert(Rejected { resource: resource_of(path).to_owned(), reason, raw });
+            }
+        }
+        Ok(Some(objects))
+    }
+}
+
+fn resource_of(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.strip_suffix(".ndjson").unwrap_or(name)
+}

@@ -1,0 +1,57 @@
+//! Turns files with the columns of another catalog into files with the present ones, before anything is added.
+
+use std::sync::Arc;
+
+use super::Gatherer;
+use crate::commit::state::FileState;
+use crate::decode::schema::{arrow_schema, schema_version};
+use crate::error::Result;
+use crate::partition::Partition;
+use crate::run::event::Event;
+use crate::run::partition_commit::{Job, commit};
+use crate::spool::{Budget, Spool};
+
+impl Gatherer {
+    /// Files of one table have one schema: a reader that takes the columns from the first file would not
+    /// see, or misread, those of the others. So this comes first, and also where nothing is listed of a
+    /// partition.
+    ///
+    /// Oldest first: until it is done, readers find the new columns in the first file and fail loudly at
+    /// the next, where the other way round they would leave out what is new without a word.
+    pub async fn upgrade_files(&mut self) -> Result<()> {
+        for index in 0..self.tables.len() {
+            let version = schema_version(&arrow_schema(&self.tables[index].resource));
+            let partitions = self.tables[index].state.partitions.iter();
+            let older = partitions.filter(|(_, file)| file.schema_version != version);
+            let older: Vec<Partition> = older.filter_map(|(folder, _)| Partition::parse(folder)).collect();
+            for partition in older {
+                self.upgrade_file(index, partition).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn upgrade_file(&mut self, index: usize, partition: Partition) -> Result<()> {
+        let table = &mut self.tables[index];
+        let path = partition.path(&table.resource.name);
+        // A file that somebody took away is made anew by the listing, and not as an empty one here.
+        if !self.setup.lake.exists(&path).await? {
+            return Ok(());
+        }
+        let known = table.state.partitions.get(&partition.to_string()).cloned();
+        let job = Job { known, ..Job::new(&self.setup, &table.resource, partition) };
+        let schema = arrow_schema(&table.resource);
+        // Rows may wait already for their own commit; they are not for this one.
+        let nothing = Spool::new(schema, Budget::new(0), self.setup.temporary.clone()).take(&partition)?;
+        let outcome = commit(Arc::new(job), nothing).await?;
+        if let Some((written, version)) = outcome.written {
+            let file = FileState::new(&written, version.etag());
+            let (rows, bytes) = (file.rows, file.bytes);
+            (self.setup.on_event)(Event::File { table: table.resource.name.clone(), path, rows, bytes });
+            table.report.files_written += 1;
+            table.state.partitions.insert(partition.to_string(), file);
+            table.write_state(&self.setup).await?;
+        }
+        Ok(())
+    }
+}
