@@ -78,6 +78,7 @@ pub struct Spool {
 
 /// Everything that was gathered for one partition. What is in memory counts until this is dropped.
 pub struct Gathered {
+    schema: SchemaRef,
     batches: Vec<RecordBatch>,
     n_bytes: usize,
     spilled: Spilled,
@@ -89,7 +90,7 @@ pub struct Gathered {
 impl Gathered {
     /// The rows as sorted runs, oldest observation first. May be called again for another attempt.
     pub fn runs(&self) -> Result<Vec<Run>> {
-        let mut runs = self.spilled.runs()?;
+        let mut runs = self.spilled.runs(&self.schema)?;
         if !self.batches.is_empty() {
             runs.push(Box::new(sorted(self.batches.clone())));
         }
@@ -135,7 +136,14 @@ impl Spool {
             part.spill(&self.schema, &mut self.files, &self.budget)?;
         }
         let Part { batches, n_bytes, n_rows, spilled } = part;
-        Ok(Gathered { batches, n_bytes, spilled, budget: self.budget.clone(), n_rows })
+        Ok(Gathered {
+            schema: self.schema.clone(),
+            batches,
+            n_bytes,
+            spilled,
+            budget: self.budget.clone(),
+            n_rows,
+        })
     }
 
     /// Moves rows to files, the largest partitions first: so many that the next push need not do it again.
@@ -166,11 +174,22 @@ impl Part {
         let n_rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         if n_rows > 0 {
             let rows_per_batch = (BYTES_PER_SPILLED_BATCH * n_rows / self.n_bytes.max(1)).max(1);
-            self.spilled.push(schema, files, rows_per_batch, sorted(batches))?;
+            let columns = with_values(&batches);
+            self.spilled.push(schema, files, rows_per_batch, columns, sorted(batches))?;
         }
         budget.give_back(std::mem::take(&mut self.n_bytes));
         Ok(())
     }
+}
+
+/// The columns in which some row has a value.
+fn with_values(batches: &[RecordBatch]) -> Vec<usize> {
+    let has_values = |batch: &RecordBatch, column: usize| {
+        let array = batch.column(column);
+        array.null_count() < array.len()
+    };
+    let n_columns = batches.first().map_or(0, RecordBatch::num_columns);
+    (0..n_columns).filter(|column| batches.iter().any(|batch| has_values(batch, *column))).collect()
 }
 
 impl Drop for Spool {

@@ -1,5 +1,6 @@
 //! Turns sorted batches into temporary files, and these back into runs.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 #[cfg(unix)]
@@ -17,6 +18,7 @@ use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 
 use crate::encode::merge::{Absent, Merge, OldAge, Run};
 use crate::error::{Error, Result};
+use crate::nulls::NullArrays;
 
 /// So many runs of one level become one of the next: a merge reads all runs at once, and so never more than
 /// a few times this many.
@@ -111,74 +113,103 @@ fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
 /// Sorted runs in temporary files (Arrow IPC, LZ4), oldest observation first.
 #[derive(Default)]
 pub struct Spilled {
-    /// How often the rows of a run were merged, and the run; levels never rise.
-    segments: Vec<(u32, Segment)>,
+    /// Levels never rise.
+    stored: Vec<Stored>,
+}
+
+/// One run.
+struct Stored {
+    /// How often its rows were merged.
+    level: u32,
+    /// The columns that have values, the only ones that are written: most of Stripe's columns hold nothing.
+    columns: Vec<usize>,
+    segment: Segment,
 }
 
 impl Spilled {
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
+        self.stored.is_empty()
     }
 
-    /// Adds a run that was observed after the others.
+    /// Adds a run that was observed after the others, with values in these columns at most.
     pub fn push(
         &mut self,
         schema: &SchemaRef,
         files: &mut Files,
         rows_per_batch: usize,
+        columns: Vec<usize>,
         run: impl Iterator<Item = Result<RecordBatch>>,
     ) -> Result<()> {
-        self.segments.push((0, write(schema, files, rows_per_batch, run)?));
+        let segment = write(schema, files, rows_per_batch, &columns, run)?;
+        self.stored.push(Stored { level: 0, columns, segment });
         while let Some(first) = self.full_level() {
-            let level = self.segments[first].0;
-            let runs = runs(&self.segments[first..])?;
+            let full = &self.stored[first..];
+            let level = full[0].level + 1;
+            let columns: BTreeSet<usize> = full.iter().flat_map(|run| &run.columns).copied().collect();
+            let columns = Vec::from_iter(columns);
             // Neighbours only, so that of two equal times the later run still wins.
-            let merged = Merge::new(None, runs, Absent::default(), OldAge::AtLeast(i64::MIN))?;
-            let segment = write(schema, files, rows_per_batch, merged)?;
-            self.segments.truncate(first);
-            self.segments.push((level + 1, segment));
+            let merged = Merge::new(None, runs(full, schema)?, Absent::default(), OldAge::AtLeast(i64::MIN))?;
+            let segment = write(schema, files, rows_per_batch, &columns, merged)?;
+            self.stored.truncate(first);
+            self.stored.push(Stored { level, columns, segment });
         }
         Ok(())
     }
 
     /// Where the last level begins, if it is full.
     fn full_level(&self) -> Option<usize> {
-        let level = self.segments.last()?.0;
-        let n_runs = self.segments.iter().rev().take_while(|(other, _)| *other == level).count();
-        (n_runs >= RUNS_PER_LEVEL).then(|| self.segments.len() - n_runs)
+        let level = self.stored.last()?.level;
+        let n_runs = self.stored.iter().rev().take_while(|run| run.level == level).count();
+        (n_runs >= RUNS_PER_LEVEL).then(|| self.stored.len() - n_runs)
     }
 
     /// All runs. May be called again.
-    pub fn runs(&self) -> Result<Vec<Run>> {
-        runs(&self.segments)
+    pub fn runs(&self, schema: &SchemaRef) -> Result<Vec<Run>> {
+        runs(&self.stored, schema)
     }
 }
 
-fn runs(segments: &[(u32, Segment)]) -> Result<Vec<Run>> {
-    segments.iter().map(|(_, segment)| read(segment.clone())).collect()
+fn runs(stored: &[Stored], schema: &SchemaRef) -> Result<Vec<Run>> {
+    stored.iter().map(|run| read(run, schema.clone())).collect()
 }
 
-fn read(segment: Segment) -> Result<Run> {
-    let reader = StreamReader::try_new(BufReader::new(segment), None).map_err(failed)?;
-    Ok(Box::new(reader.map(|batch| batch.map_err(failed))))
+fn read(run: &Stored, schema: SchemaRef) -> Result<Run> {
+    let reader = StreamReader::try_new(BufReader::new(run.segment.clone()), None).map_err(failed)?;
+    let columns = run.columns.clone();
+    Ok(Box::new(reader.map(move |batch| widen(&batch.map_err(failed)?, &columns, &schema))))
+}
+
+/// The batch with the columns that were not written, which hold nothing.
+fn widen(batch: &RecordBatch, columns: &[usize], schema: &SchemaRef) -> Result<RecordBatch> {
+    let mut nulls = NullArrays::new(batch.num_rows());
+    let mut written = columns.iter().zip(batch.columns()).peekable();
+    let fields = schema.fields().iter().enumerate();
+    let arrays = fields.map(|(at, field)| match written.next_if(|(column, _)| **column == at) {
+        Some((_, array)) => array.clone(),
+        None => nulls.of(field.data_type()),
+    });
+    let arrays = arrays.collect();
+    RecordBatch::try_new(schema.clone(), arrays).map_err(failed)
 }
 
 fn write(
     schema: &SchemaRef,
     files: &mut Files,
     rows_per_batch: usize,
+    columns: &[usize],
     run: impl Iterator<Item = Result<RecordBatch>>,
 ) -> Result<Segment> {
     let appender = files.append()?;
     let start = appender.at;
     let options =
         IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).map_err(failed)?;
+    let schema = schema.project(columns).map_err(failed)?;
     let mut writer =
-        StreamWriter::try_new_with_options(BufWriter::new(appender), schema, options).map_err(failed)?;
+        StreamWriter::try_new_with_options(BufWriter::new(appender), &schema, options).map_err(failed)?;
     // The first row stands alone: until a merge comes to it, it is all that is held of the run.
     let mut n_next = 1;
     for batch in run {
-        let batch = batch?;
+        let batch = batch?.project(columns).map_err(failed)?;
         let mut at = 0;
         while at < batch.num_rows() {
             let n_rows = n_next.min(batch.num_rows() - at);
