@@ -19,6 +19,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 
 use crate::decode::schema::schema_version;
 use crate::encode::columns::Groups;
+use crate::encode::memory::bytes_of;
 use crate::encode::settings::{FirstRows, properties};
 use crate::error::{Error, Result};
 
@@ -28,6 +29,8 @@ pub const ROWS_PER_GROUP: usize = 262_144;
 
 /// Rows that are looked at before the columns' settings are chosen.
 const FIRST_ROWS: usize = 8_192;
+/// Less where they are large, in bytes.
+const FIRST_BYTES: usize = 16 << 20;
 
 /// The key of the schema version in a file's metadata.
 pub const SCHEMA_VERSION: &str = "stripelake.schema_version";
@@ -91,11 +94,13 @@ pub fn write<W: Write + Send>(
 
 /// The batches that are looked at before anything is written.
 fn first_rows(batches: &mut impl Iterator<Item = Result<RecordBatch>>) -> Result<Vec<RecordBatch>> {
-    let (mut first, mut n_rows) = (Vec::new(), 0);
+    let (mut first, mut n_rows, mut n_bytes) = (Vec::new(), 0, 0);
     while n_rows < FIRST_ROWS
+        && n_bytes < FIRST_BYTES
         && let Some(batch) = batches.next().transpose()?
     {
         n_rows += batch.num_rows();
+        n_bytes += bytes_of(&batch);
         first.push(batch);
     }
     Ok(first)

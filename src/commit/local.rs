@@ -106,7 +106,10 @@ impl LocalLake {
 
     /// Only files whose names are those of our temporary ones.
     pub fn remove_leftovers<'a>(&self, tables: impl Iterator<Item = &'a str>) -> Result<()> {
-        let mut folders: Vec<PathBuf> = vec![self.path(META), self.path(META).join("state")];
+        let meta = self.path(META);
+        let mut folders = vec![meta.join("state"), meta.join("runs")];
+        folders.extend(entries(&meta.join("rejected")).map_err(|e| self.failed(META, e))?);
+        folders.push(meta);
         for table in tables {
             let folder = self.path(table);
             folders.extend(entries(&folder).map_err(|e| self.failed(table, e))?);

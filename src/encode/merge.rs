@@ -386,7 +386,11 @@ impl Iterator for Merge {
         if let Some(batch) = self.pass_on().transpose() {
             return Some(batch);
         }
-        while !self.is_done && self.rows.len() < ROWS_PER_BATCH && self.held_bytes < BYTES_HELD {
+        // The batches that the inputs stand in are in memory anyway; what counts is what they have left behind.
+        while !self.is_done
+            && self.rows.len() < ROWS_PER_BATCH
+            && (self.held_bytes < BYTES_HELD || self.held.len() <= self.heap.len())
+        {
             match self.step() {
                 Ok(true) => {}
                 Ok(false) => self.is_done = true,

@@ -7,8 +7,8 @@ const TRAILER: usize = 8;
 
 /// The inflated bytes, in half the time that inflating as a stream takes.
 ///
-/// `None` where that says too little: more than `most` bytes, several members, bytes behind the end, or
-/// no proper gzip. Reading it as a stream then tells which.
+/// `None` where that says too little: more than `most` bytes, several members (but for one that is there twice),
+/// bytes behind the end, or no proper gzip. Reading it as a stream then tells which.
 pub fn gunzip(gzip: &[u8], most: usize) -> Option<Vec<u8>> {
     let trailer = gzip.last_chunk::<TRAILER>()?;
     let (crc, size) = trailer.split_at(4);

@@ -82,6 +82,8 @@ impl std::fmt::Display for Reason {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tries {
     pub attempts: u32,
+    /// Attempts after which Stripe asked for another, or for a smaller page; they say nothing about faults.
+    pub asked: u32,
     /// Answers that were no page.
     pub broken: u32,
     /// Failures that a smaller page might have avoided.
@@ -93,6 +95,7 @@ pub struct Tries {
 
 impl Tries {
     pub fn count(&mut self, reason: &Reason) {
+        self.asked += u32::from(!reason.draws_on_the_run());
         self.broken += u32::from(*reason == Reason::Broken);
         self.heavy += u32::from(reason.is_heavy());
         self.too_large += u32::from(*reason == Reason::TooLarge);
@@ -172,11 +175,11 @@ impl Policy {
     /// often enough or the run has repeated 50 requests and one in ten, so that a dead server is not stormed.
     pub fn next(&self, reason: &Reason, tries: &Tries, sent: Sent) -> Next {
         let attempts = match reason {
-            Reason::RateLimited(_, _) | Reason::LockTimeout(_) | Reason::TooLarge => u32::MAX,
+            reason if !reason.draws_on_the_run() => u32::MAX,
             Reason::ServerFinal(_) => 2,
             _ => self.attempts,
         };
-        if tries.attempts >= attempts || tries.broken >= self.broken_attempts {
+        if tries.attempts - tries.asked >= attempts || tries.broken >= self.broken_attempts {
             return Next::GiveUp(Spent::Attempts(tries.attempts));
         }
         if tries.elapsed >= self.patience {

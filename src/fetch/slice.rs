@@ -39,9 +39,12 @@ pub struct SliceReader {
     cursor: Option<String>,
     steps_back: usize,
     restarts: u32,
+    /// Pages one after the other that ended where one has ended before.
+    n_known: usize,
     oldest: Option<i64>,
     is_done: bool,
     size: PageSize,
+    n_unreadable: usize,
     /// Objects that no page could hold, and why, until the caller takes them.
     pub unreadable: Vec<(String, String)>,
 }
@@ -110,9 +113,11 @@ impl SliceReader {
             cursor: None,
             steps_back: 0,
             restarts: 0,
+            n_known: 0,
             oldest: None,
             is_done: false,
             size: PageSize::FULL,
+            n_unreadable: 0,
             unreadable: Vec::new(),
         }
     }
@@ -183,16 +188,23 @@ impl SliceReader {
     }
 
     /// What no list of Stripe's does: going on without getting on. After a step back, or a restart, a
-    /// page may end where one has ended before; those are counted by themselves.
-    fn check(&self, page: &Page) -> Result<(), String> {
+    /// page may end where one has ended before, as often as there are such ends.
+    fn check(&mut self, page: &Page) -> Result<(), String> {
         let envelope = &page.envelope;
         match envelope.ids.last() {
             _ if !envelope.has_more => Ok(()),
             None => Err("expected objects with an id on a page that has more, got none".to_owned()),
-            Some(last) if self.is_on_its_way() && self.ends.contains(last) => {
-                Err(format!("expected new objects, got a page that ends at {last} again"))
+            Some(last) if self.ends.contains(last) => {
+                self.n_known += 1;
+                match self.is_on_its_way() || self.n_known > self.ends.len() + 1 {
+                    true => Err(format!("expected new objects, got a page that ends at {last} again")),
+                    false => Ok(()),
+                }
             }
-            Some(_) => Ok(()),
+            Some(_) => {
+                self.n_known = 0;
+                Ok(())
+            }
         }
     }
 
@@ -241,7 +253,8 @@ impl SliceReader {
             grows_after: (self.size.grows_after * 2).min(SLOWEST_GROWTH),
         };
         self.unreadable.push((id.clone(), error.to_string()));
-        if self.unreadable.len() > UNREADABLE {
+        self.n_unreadable += 1;
+        if self.n_unreadable > UNREADABLE {
             return Err(
                 error.hint("more than a few objects are like that; a proxy may change what Stripe sends")
             );
@@ -269,12 +282,14 @@ impl SliceReader {
         self.oldest = None;
         self.restart_below = None;
         self.restarts = 0;
+        self.n_known = 0;
     }
 
     /// Any earlier id that is still visible is at or before the lost position: going on from it reads
     /// some objects again and skips none. When none is left, the slice starts again at the last second
     /// seen, or at its top.
     fn step_back(&mut self) -> Result<(), Error> {
+        self.n_known = 0;
         while self.steps_back < STEPS_BACK.len() {
             let back = STEPS_BACK[self.steps_back];
             self.steps_back += 1;

@@ -34,7 +34,7 @@ impl Probe {
     /// Where the page ends; nothing is known of what is older.
     fn reached(&self, start: i64) -> i64 {
         match (self.has_more, self.oldest) {
-            (true, Some(oldest)) => oldest.clamp(start, self.below - 1),
+            (true, Some(oldest)) => oldest.min(self.below - 1).max(start),
             _ => start,
         }
     }

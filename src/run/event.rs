@@ -16,6 +16,8 @@ pub enum Event {
     Continued { resource: String, began: jiff::Timestamp, share: f64 },
     /// Rows were read.
     Rows { resource: String, rows: u64 },
+    /// So much of the files of an import was read, and of how much where that is known, in bytes as stored.
+    Input { resource: String, bytes: u64, of: Option<u64> },
     /// A request is repeated after a wait.
     Retry { path: String, reason: String, attempt: u32, wait_secs: f64 },
     /// A request has had no answer for so long, and is waited for.

@@ -20,6 +20,7 @@ use crate::commit::state::{FileState, Progress};
 use crate::decode::findings::Findings;
 use crate::decode::rows::ParentRow;
 use crate::decode::{Decoded, Rejected};
+use crate::encode::memory::slice_bytes_of;
 use crate::encode::merge::OldAge;
 use crate::error::{Error, Kind, Result};
 use crate::partition::{Grain, Partition, split};
@@ -95,6 +96,7 @@ pub struct Gatherer {
     /// Batches that came before the grain was chosen.
     undecided: Vec<Decoded>,
     n_undecided: u64,
+    undecided_bytes: usize,
     /// Partitions that this run has committed. Absence from a second commit of one means nothing.
     committed: HashSet<Partition>,
     /// Parents observed, for replacing their children.
@@ -134,6 +136,7 @@ impl Gatherer {
             postponed: None,
             undecided: Vec::new(),
             n_undecided: 0,
+            undecided_bytes: 0,
             committed: HashSet::new(),
             parents: HashMap::new(),
             findings: Findings::default(),
@@ -188,6 +191,10 @@ impl Gatherer {
         let n_rows = decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
         self.tables[0].report.rows += n_rows;
         self.n_undecided += n_rows;
+        if self.grain.is_none() {
+            let batches = decoded.parent.iter().chain(decoded.children.iter().flatten());
+            self.undecided_bytes += batches.map(slice_bytes_of).sum::<usize>();
+        }
         self.undecided.push(decoded);
         self.choose_grain(false);
         self.place_undecided()
@@ -209,7 +216,7 @@ impl Gatherer {
     /// Moves batches into the spools once the grain is known.
     fn place_undecided(&mut self) -> Result<()> {
         let Some(grain) = self.grain else { return Ok(()) };
-        self.n_undecided = 0;
+        (self.n_undecided, self.undecided_bytes) = (0, 0);
         for decoded in std::mem::take(&mut self.undecided) {
             self.findings.merge(decoded.findings);
             if let Some(batch) = decoded.parent {

@@ -10,6 +10,7 @@ mod source;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -28,6 +29,9 @@ use crate::run::report::Report;
 use crate::run::sync::{finish, read_lake};
 use crate::run::{Setup, sql};
 use crate::spool::Budget;
+
+/// Each decoder holds some blocks of a file and their rows; more of them than this only wait for each other.
+const MOST_DECODERS: usize = 8;
 
 /// One input of an import.
 pub struct Input {
@@ -56,11 +60,13 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
         let options =
             decode::Options { livemode, refuse_other_mode: livemode.is_some(), ..Default::default() };
         let children = setup.children_of(resource);
-        let n = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let n = std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_DECODERS));
         let decoders = (0..n).map(|_| Decoder::new(resource, &children, options)).collect();
         let setup = setup.clone();
         let resource = resource.clone();
-        spawn_blocking(move || Reading { setup, resource, decoders, sender, cut_off: None }.all(inputs))
+        let (n_read, of) = (Arc::default(), size(&inputs));
+        let reading = Reading { setup, resource, decoders, sender, cut_off: None, n_read, of };
+        spawn_blocking(move || reading.all(inputs))
     };
     while let Some(message) = messages.recv().await {
         gatherer.take(message).await?;
@@ -102,6 +108,32 @@ struct Reading {
     decoders: Vec<Decoder>,
     sender: mpsc::Sender<Message>,
     cut_off: Option<Error>,
+    /// Bytes of all inputs.
+    n_read: Arc<AtomicU64>,
+    of: Option<u64>,
+}
+
+/// The bytes of all inputs; `None` where one comes through a pipe.
+fn size(inputs: &[Input]) -> Option<u64> {
+    let size = |input: &Input| match &input.content {
+        Content::File(path) => std::fs::metadata(path).ok().filter(|m| m.is_file()).map(|m| m.len()),
+        Content::Stdin => None,
+    };
+    inputs.iter().map(size).sum()
+}
+
+/// Counts what is read through it.
+struct Counted {
+    reader: Box<dyn Read + Send>,
+    n_read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.reader.read(bytes)?;
+        self.n_read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
 }
 
 impl Reading {
@@ -122,6 +154,7 @@ impl Reading {
             }
             Content::Stdin => Box::new(std::io::stdin()),
         };
+        let reader = Box::new(Counted { reader, n_read: self.n_read.clone() });
         let mut blocks = Blocks::new(source::plain(reader)?);
         let decoders = std::mem::take(&mut self.decoders);
         let (mut n_rows, mut first_reject) = (0, None);
@@ -163,6 +196,8 @@ impl Reading {
                 self.send(Message::Rejected(rejected))?;
             }
         }
+        let (resource, bytes) = (self.resource.name.clone(), self.n_read.load(Ordering::Relaxed));
+        (self.setup.on_event)(Event::Input { resource, bytes, of: self.of });
         self.send(Message::Rows(part.decoded))
     }
 

@@ -13,6 +13,7 @@ use crate::catalog::Resource;
 use crate::decode;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::Fetcher;
+use crate::redact::shown;
 use crate::run::Setup;
 use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Listing, Message, Outlook};
@@ -61,11 +62,14 @@ pub async fn read_all(
 ) -> Result<Report> {
     let budget = Budget::new(setup.memory);
     let (stop, _) = watch::channel(false);
+    let mut gatherers = Vec::new();
+    for resource in &options.resources {
+        gatherers.push(Gatherer::open(setup, resource, Some(listing.clone()), &budget).await?);
+    }
     let mut lists = Vec::new();
     let mut gatherings: Vec<Gathering> = Vec::new();
-    for resource in &options.resources {
+    for (resource, gatherer) in options.resources.iter().zip(gatherers) {
         let (rows, messages) = mpsc::channel(WAITING);
-        let gatherer = Gatherer::open(setup, resource, Some(listing.clone()), &budget).await?;
         let slices = Mutex::new(gatherer.slices());
         gatherings.push(tokio::spawn(gather(gatherer, messages, stop.clone())));
         lists.push(Arc::new(List {
@@ -190,7 +194,7 @@ async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) 
     };
     let abort = gathering.abort_handle();
     let ending = async move {
-        // A gatherer that has failed is gone; its own error is the one to report.
+        // A gatherer that has failed is gone.
         let _ = list.rows.send(last).await;
         drop(list);
         gathering.await
@@ -205,7 +209,8 @@ async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) 
     };
     let (gatherer, gathered) = ended.map_err(|e| Error::bug(format!("gather: {e}")))?;
     let error = match (gathered, failed) {
-        // What could not be kept is a second failure, and the first one its cause.
+        // What could not be kept is a second failure, and the first one its cause, unless no run can go on.
+        (Err(error), Some(_)) if error.is_fatal() => Some(error),
         (Err(error), None) | (_, Some(error)) => Some(error),
         (Ok(()), None) if !is_read && end.early.is_none() => {
             Some(Error::new(Kind::Partial, "not read, since the run was stopped by another failure"))
@@ -214,7 +219,9 @@ async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) 
     };
     let tables = gatherer.reports();
     match &error {
-        Some(error) => (setup.on_event)(Event::Failed { resource: name.clone(), error: error.to_string() }),
+        Some(error) => {
+            (setup.on_event)(Event::Failed { resource: name.clone(), error: shown(&error.to_string(), 500) })
+        }
         None if is_read => (setup.on_event)(done(&resource, &tables[0])),
         None => {}
     }

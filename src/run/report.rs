@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::encode::merge::Changes;
 use crate::error::{Error, Kind};
+use crate::redact::shown;
 
 /// One table of the lake after the run.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -141,7 +142,7 @@ impl<'a> RunRecord<'a> {
             failures: report
                 .failures
                 .iter()
-                .map(|(resource, error)| format!("{resource}: {error}"))
+                .map(|(resource, error)| shown(&format!("{resource}: {error}"), 500))
                 .collect(),
         }
     }

@@ -16,6 +16,7 @@ use crate::fetch::envelope::Envelope;
 use crate::fetch::slice::SliceReader;
 use crate::fetch::{Fetcher, Page};
 use crate::plan::{PageRead, Slice, Slices};
+use crate::redact::shown;
 use crate::run::event::{Event, OnEvent};
 use crate::run::follow::follow;
 use crate::run::gather::Message;
@@ -39,6 +40,10 @@ pub struct List {
 impl List {
     fn fail(&self, error: Error) {
         self.has_failed.store(true, Ordering::SeqCst);
+        if self.rows.is_closed() {
+            // The gatherer has failed first, and tells why.
+            return;
+        }
         self.failed.lock().expect("no panic while storing").get_or_insert(error);
     }
 }
@@ -173,7 +178,12 @@ impl Shared {
         self.leave_out(list, &mut reading.reader).await
     }
 
+    /// Hands on the rows, and the seconds that are settled with them. A decoder that has failed has taken its
+    /// rows along: then nothing of it is settled.
     async fn hand_on(&self, list: &List, reading: &mut Reading) -> Result<()> {
+        if reading.decoder.is_none() {
+            return Ok(());
+        }
         self.send_rows(list, reading).await?;
         self.send(list, Message::Settled(reading.settled.clone())).await
     }
@@ -223,7 +233,8 @@ impl Shared {
         let resource = &list.resource.name;
         let mut rejected = Vec::new();
         for (id, reason) in reader.unreadable.drain(..) {
-            (self.on_event)(Event::Warning { message: format!("{resource}: {id} is left out: {reason}") });
+            let message = shown(&format!("{resource}: {id} is left out: {reason}"), 500);
+            (self.on_event)(Event::Warning { message });
             let raw = serde_json::json!({ "id": id }).to_string().into_bytes();
             rejected.push(Rejected { resource: resource.clone(), reason, raw });
         }
@@ -234,7 +245,6 @@ impl Shared {
     }
 
     async fn send(&self, list: &List, message: Message) -> Result<()> {
-        // The gatherer's own failure is the one to report; it is found when its task is joined.
         let gone = |_| Error::new(Kind::Partial, "the resource was stopped by a failure elsewhere");
         list.rows.send(message).await.map_err(gone)
     }

@@ -244,6 +244,21 @@ async fn g5_pages_that_repeat_are_no_endless_loop() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn g5_pages_that_repeat_behind_a_vanished_cursor_are_no_endless_loop() {
+    let table = Table::charges(93, 1_000);
+    let list = table.list("charges");
+    let script = scripted_table(&table);
+    let gone = refusal(400, "resource_missing", Some("starting_after"), "No such charge");
+    let third = list[299]["id"].clone();
+    script.rules.add(Rule::new(CHARGES, Action::Answer(gone)).with("starting_after", text(&third)).times(1));
+    // From then on every page is the second.
+    let page =
+        json!({"object": "list", "data": list[100..200], "has_more": true, "url": CHARGES}).to_string();
+    script.rules.add(Rule::new(CHARGES, Action::Answer(answer(200, page))).from_nth(5));
+    check_charges_fail(&script, Kind::Partial, 20).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn g6_an_empty_page_that_has_more_is_asked_for_again_and_then_an_error() {
     let empty = |page: &mut Value| {
         page["data"] = json!([]);

@@ -55,6 +55,21 @@ fn a_wait_is_within_its_bounds() {
 }
 
 #[test]
+fn what_stripe_asks_to_repeat_uses_up_no_attempts() {
+    let mut tries = Tries { attempts: 8, ..Tries::default() };
+    (0..7).for_each(|_| tries.count(&limited(None)));
+    let sent = Sent { requests: 100, repeated: 1 };
+    for reason in [Reason::Network, Reason::Broken, Reason::Server(500, None)] {
+        let mut tries = tries;
+        tries.count(&reason);
+        assert!(matches!(Policy::new(1).next(&reason, &tries, sent), Next::Wait(_)), "{reason:?}");
+    }
+    // Attempts of its own count as ever.
+    tries.attempts += 8;
+    assert_eq!(Policy::new(1).next(&Reason::Network, &tries, sent), Next::GiveUp(Spent::Attempts(16)));
+}
+
+#[test]
 fn patience_ends() {
     let patience = Duration::from_secs(300);
     let sent = |requests, repeated| Sent { requests, repeated };

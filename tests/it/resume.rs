@@ -219,6 +219,27 @@ fn what_changes_between_a_kill_and_the_next_run_comes_with_the_one_after() {
 }
 
 #[test]
+fn a_continued_listing_counts_as_old_as_its_beginning() {
+    let table = medium();
+    let lake = TestLake::new();
+    killed_at(&lake, &table, lake.options(), 28);
+    let began =
+        |name: &str| alone(lake.state(name)).and_then(|state| state.progress).map(|progress| progress.began);
+    let kept: Vec<(String, i64)> =
+        lake.catalog.listed().filter_map(|r| Some((r.name.clone(), began(&r.name)?))).collect();
+    assert!(!kept.is_empty());
+    change(&table, 30);
+    check_kind(&run(&lake, &table, lake.options()).0, None);
+    for (name, began) in kept {
+        let complete_until = alone(lake.state(&name)).unwrap().complete_until;
+        assert!(
+            complete_until.is_some_and(|until| until <= began),
+            "{name}: {complete_until:?}, began {began}"
+        );
+    }
+}
+
+#[test]
 fn a_continued_refresh_marks_what_has_vanished_and_nothing_else() {
     for n in [8, 22, 33] {
         let table = medium();

@@ -7,7 +7,7 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
 use stripelake::catalog::Resource;
 use stripelake::decode::{Decoder, Options};
-use stripelake::encode::merge::Changes;
+use stripelake::encode::merge::{Absent, Changes, Merge, OldAge, Run};
 use stripelake::partition::{Grain, partition_at, split};
 
 use crate::lake::{self, Files};
@@ -216,4 +216,30 @@ fn more_spilled_runs_than_a_merge_opens_give_the_same_file() {
     let files = merged(&observations, 1, 1);
     check_newest(&files, &observations);
     assert_eq!(held(&files), held(&merged(&observations, observations.len(), usize::MAX >> 1)));
+}
+
+/// Rows of 20 KB: a few hundred of them are more than a merge wants to hold.
+#[test]
+fn large_rows_are_merged_many_at_a_time() {
+    let resource = refunds();
+    let rows = |ids: std::ops::Range<u32>| {
+        let mut decoder = Decoder::new(&resource, &[], Options::default());
+        for id in ids {
+            let note = "x".repeat(20_000);
+            let created = 1_577_836_800 + id;
+            let body = format!(
+                r#"{{"id":"re_{id:04}","object":"refund","created":{created},"amount":1,"description":"{note}"}}"#
+            );
+            decoder.push_objects(body.as_bytes(), 1).unwrap();
+        }
+        split(&decoder.flush().parent.unwrap(), Grain::Whole).remove(0).1
+    };
+    let run = |batch: RecordBatch| -> Run { Box::new(std::iter::once(Ok(batch))) };
+    let absent = Absent::default();
+    let merge =
+        Merge::new(Some(run(rows(0..1_000))), vec![run(rows(500..1_500))], absent, OldAge::AtLeast(0))
+            .unwrap();
+    let batches: Vec<usize> = merge.map(|batch| batch.unwrap().num_rows()).collect();
+    assert_eq!(batches.iter().sum::<usize>(), 1_500);
+    assert!(batches.len() <= 3, "{} batches", batches.len());
 }

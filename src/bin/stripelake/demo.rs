@@ -44,7 +44,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
         on_event: receiver(progress, false, global),
         catalog: catalog.clone(),
     };
-    let report = setup::runtime()?.block_on(async {
+    let report = setup::block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await;
         let listener = listener.map_err(|e| Error::bug(format!("loopback: {e}")))?;
         let address = listener.local_addr().map_err(|e| Error::bug(e.to_string()))?;

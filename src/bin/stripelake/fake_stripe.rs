@@ -58,7 +58,7 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
             name.parse().map_err(|_| Error::usage(format!("--deny: no resource \"{name}\" here")))?;
         spec.denied.push(resource);
     }
-    setup::runtime()?.block_on(async {
+    setup::block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", port)).await;
         let listener = listener.map_err(|e| Error::usage(format!("--port {port}: {e}")))?;
         let address = listener.local_addr().map_err(|e| Error::bug(e.to_string()))?;

@@ -22,7 +22,7 @@ pub fn run(global: &Global, flags: Import) -> Result<Option<Kind>> {
     }
     let observed_at = observed_at.as_deref().map(parse_time).transpose()?.map(micros).transpose()?;
     let inputs = files.into_iter().map(|file| input(file, observed_at)).collect::<Result<Vec<_>>>()?;
-    let report = setup::runtime()?.block_on(import(&setup, &resource, inputs))?;
+    let report = setup::block_on(import(&setup, &resource, inputs))?;
     Ok(output::report(&report, writing.json, global.quiet))
 }
 

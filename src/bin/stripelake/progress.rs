@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use stripelake::redact::shown;
 use stripelake::run::event::{Event, OnEvent};
 
@@ -81,6 +81,10 @@ impl Bars {
     fn show(&self, event: &Event, verbose: u8) {
         match event {
             Event::Rows { resource, rows } => self.bar(resource).inc(*rows),
+            Event::Input { resource, bytes, of: Some(of) } => {
+                let share = *bytes as f64 / (*of).max(1) as f64;
+                self.bar(resource).set_message(gauge(share, *of));
+            }
             Event::Done { resource, rows, .. } => {
                 let bar = self.bar(resource);
                 bar.set_position(*rows);
@@ -106,6 +110,15 @@ impl Bars {
         bar.tick();
         bar
     }
+}
+
+/// How much of so many bytes was read.
+fn gauge(share: f64, of: u64) -> String {
+    const WIDTH: usize = 24;
+    let share = share.clamp(0.0, 1.0);
+    let done = (share * WIDTH as f64) as usize;
+    let (done, left) = ("=".repeat(done), " ".repeat(WIDTH - done));
+    format!("[{done}{left}] {:.0} % of {}", (share * 100.0).floor(), HumanBytes(of))
 }
 
 /// One line per resource, and a heartbeat.

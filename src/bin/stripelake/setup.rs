@@ -10,7 +10,6 @@ use stripelake::config::Settings;
 use stripelake::encode;
 use stripelake::error::{Error, Kind, Result};
 use stripelake::run::Setup;
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::cli::{Global, Writing};
@@ -64,12 +63,16 @@ pub fn duration(flag: &str, text: &str) -> Result<Duration> {
     Duration::try_from(span).map_err(|_| wrong())
 }
 
-/// The asynchronous side of the process.
-pub fn runtime() -> Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
+/// Runs the asynchronous side of the process. Blocking work that nobody waits for any more, such as a merge
+/// after a signal or a read from a silent pipe, ends with the process.
+pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|e| Error::bug(format!("runtime: {e}")))
+        .map_err(|e| Error::bug(format!("runtime: {e}")))?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Becomes the kind of the first SIGINT or SIGTERM; the second one ends the process at once.

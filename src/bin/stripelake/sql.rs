@@ -14,7 +14,7 @@ pub fn run(global: &Global, flags: &Sql) -> Result<Option<Kind>> {
     let settings = global.settings(Settings { lake: flags.lake.lake.clone(), ..Settings::default() })?;
     let catalog = Catalog::embedded()?;
     let lake = setup::lake(&settings)?;
-    let script = setup::runtime()?.block_on(async {
+    let script = setup::block_on(async {
         if read_lake(&lake).await?.is_none() {
             return Err(Error::destination(format!("expected a lake at {}, found none", lake.location()))
                 .hint("name it with --lake, or make it with stripelake sync"));

@@ -59,7 +59,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
     let http = Http::with(settings.api_base(), &key.secret, version, &connection(&settings)?)?;
     let rate = settings.rate()?;
-    setup::runtime()?.block_on(async {
+    setup::block_on(async {
         let options = Options {
             resources: selected,
             livemode: key.livemode,

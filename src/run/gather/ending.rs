@@ -23,13 +23,16 @@ impl Gatherer {
             self.commit_partition(partition).await?;
         }
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
+        // What an earlier run has read of this listing is as old as its beginning.
+        let began = self.progress.as_ref().filter(|_| self.is_continued).map(|progress| progress.began);
+        let seen_until = began.map_or(self.listing.end, |began| began.min(self.listing.end));
         for index in 0..self.tables.len() {
-            self.close(index, outlook).await?;
+            self.close(index, outlook, seen_until).await?;
         }
         Ok(())
     }
 
-    async fn close(&mut self, index: usize, outlook: Outlook) -> Result<()> {
+    async fn close(&mut self, index: usize, outlook: Outlook, seen_until: i64) -> Result<()> {
         if self.tables[index].state.partitions.is_empty() {
             self.write_placeholder(index).await?;
         }
@@ -39,7 +42,7 @@ impl Gatherer {
         let before = table.state.clone();
         table.state.schema_version = schema_version(&arrow_schema(&table.resource));
         if is_whole_list {
-            table.state.complete_until = Some(self.listing.end);
+            table.state.complete_until = Some(seen_until);
         }
         // Only the resource itself has progress; a listing for a window leaves that of a longer one alone.
         if let Some(mut progress) = self.progress.take() {

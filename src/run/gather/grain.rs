@@ -24,18 +24,23 @@ impl Gatherer {
         }
         let newest_span = match self.covered.ending_at(self.listing.end) {
             Some(span) if !is_complete => span,
-            _ if is_complete || self.n_undecided >= UNDECIDED => self.listing.clone(),
+            _ if is_complete || self.must_decide() => self.listing.clone(),
             _ => return,
         };
         let created = self.undecided_in(&newest_span);
         let n_rows = created.len() as u64;
-        if n_rows < ROWS_PER_FILE && !is_complete && self.n_undecided < UNDECIDED {
+        if n_rows < ROWS_PER_FILE && !is_complete && !self.must_decide() {
             return;
         }
         self.grain = Some(match n_rows {
             0..ROWS_PER_FILE => Grain::Year,
             _ => grain_of(&created, 0),
         });
+    }
+
+    /// Whether no more rows can wait.
+    fn must_decide(&self) -> bool {
+        self.n_undecided >= UNDECIDED || self.undecided_bytes >= self.setup.memory
     }
 
     /// Chooses it from fewer rows, so that what was read can be kept; at the end of a run from any.
