@@ -16,6 +16,7 @@ use std::io::{self, Write};
 
 use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
+use parquet::file::metadata::KeyValue;
 
 use crate::decode::schema::schema_version;
 use crate::encode::columns::Groups;
@@ -31,6 +32,9 @@ pub const ROWS_PER_GROUP: usize = 262_144;
 const FIRST_ROWS: usize = 8_192;
 /// Less where they are large, in bytes.
 const FIRST_BYTES: usize = 16 << 20;
+
+/// The key of the number of bytes before a file's footer and their CRC-32, in its metadata.
+pub const CONTENT: &str = "stripelake.content";
 
 /// The key of the schema version in a file's metadata.
 pub const SCHEMA_VERSION: &str = "stripelake.schema_version";
@@ -86,7 +90,7 @@ pub fn write<W: Write + Send>(
         created = widen(created, &batch);
         groups.write(&batch).map_err(failed)?;
     }
-    groups.close().map_err(failed)?;
+    groups.close(|sink| sink.content()).map_err(failed)?;
     sink.flush().map_err(|e| Error::destination(e.to_string()))?;
     let (n_bytes, crc32) = (sink.n_bytes, sink.crc32.finalize());
     Ok(Written { n_rows, n_bytes, crc32, created, schema_version: version })
@@ -134,6 +138,14 @@ struct Summed<W> {
     sink: W,
     n_bytes: u64,
     crc32: crc32fast::Hasher,
+}
+
+impl<W> Summed<W> {
+    /// What tells a damaged file from one that the state does not know of yet.
+    fn content(&self) -> KeyValue {
+        let content = format!("{} {:08x}", self.n_bytes, self.crc32.clone().finalize());
+        KeyValue::new(CONTENT.to_owned(), content)
+    }
 }
 
 impl<W: Write> Write for Summed<W> {

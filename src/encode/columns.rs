@@ -10,6 +10,7 @@ use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
 use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
@@ -90,11 +91,14 @@ impl<W: Write + Send> Groups<W> {
         Ok(())
     }
 
-    /// Writes the rest and the footer.
-    pub fn close(mut self) -> Result<()> {
+    /// Writes the rest and the footer, with what `content` makes of all that comes before it.
+    pub fn close(mut self, content: impl FnOnce(&W) -> KeyValue) -> Result<()> {
         if self.n_rows > 0 {
             self.end_group()?;
         }
+        self.file.flush()?;
+        let content = content(self.file.inner());
+        self.file.append_key_value_metadata(content);
         self.file.close().map(drop)
     }
 }

@@ -1,10 +1,13 @@
 //! Turns a file of the lake back into a sorted run.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek};
 
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::KeyValue;
 
+use crate::encode::CONTENT;
 use crate::encode::merge::Run;
 use crate::error::{Error, Result};
 
@@ -19,16 +22,45 @@ pub struct OldFile {
     pub n_rows: u64,
 }
 
-/// Opens a partition file.
+/// Opens a partition file. `is_known` says that its bytes are those that the state speaks of.
 ///
 /// Fails with [`crate::error::Kind::Integrity`] where the file is damaged.
-pub fn open(file: File) -> Result<OldFile> {
+pub fn open(file: File, is_known: bool) -> Result<OldFile> {
+    let again = file.try_clone().map_err(damaged)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
+    if !is_known {
+        check_content(again, builder.metadata().file_metadata().key_value_metadata())?;
+    }
     let n_rows = builder.metadata().file_metadata().num_rows().max(0) as u64;
     let schema = builder.schema().clone();
     let reader = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(damaged)?;
     let run: Run = Box::new(reader.map(|batch| batch.map_err(damaged)));
     Ok(OldFile { run, schema, n_rows })
+}
+
+/// A file that the state does not speak of was left by a run that ended before it wrote the state, or somebody
+/// has changed it. In the first case what its footer says of the bytes before holds.
+fn check_content(mut file: File, metadata: Option<&Vec<KeyValue>>) -> Result<()> {
+    let content = metadata.into_iter().flatten().find(|entry| entry.key == CONTENT);
+    let Some(content) = content.and_then(|entry| entry.value.as_deref()) else { return Ok(()) };
+    let (n_bytes, crc32) = content.split_once(' ').ok_or_else(|| damaged("its metadata"))?;
+    let n_bytes = n_bytes.parse().map_err(damaged)?;
+    let mut sum = crc32fast::Hasher::new();
+    file.rewind().map_err(damaged)?;
+    let mut reader = BufReader::with_capacity(1 << 16, file.take(n_bytes));
+    loop {
+        let bytes = reader.fill_buf().map_err(damaged)?;
+        if bytes.is_empty() {
+            break;
+        }
+        sum.update(bytes);
+        let n = bytes.len();
+        reader.consume(n);
+    }
+    match format!("{:08x}", sum.finalize()) == crc32 {
+        true => Ok(()),
+        false => Err(damaged("its bytes are not those that were written")),
+    }
 }
 
 fn damaged(error: impl std::fmt::Display) -> Error {

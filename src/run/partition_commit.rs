@@ -109,7 +109,7 @@ fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) 
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
     };
-    let old = old.map(old::open).transpose()?;
+    let old = old.map(|file| old::open(file, is_known)).transpose()?;
     let n_rows = gathered.n_rows + old.as_ref().map_or(0, |old| old.n_rows);
     let absent = Absent { vanished: vanished.clone(), parents: parents.clone() };
     let old = old.map(|old| present(old, resource));
@@ -127,7 +127,7 @@ fn present(old: OldFile, resource: &Resource) -> Run {
 }
 
 /// Whether the file is what the state says. It is not where a run ended between the file and the state;
-/// the file is then written anew, so that the state tells the truth again.
+/// the file is then written anew, so that the state tells the truth again. Nor where it is damaged.
 fn is_described(mut file: &File, known: &FileState) -> Result<bool> {
     let failed = |e: std::io::Error| Error::destination(format!("reading the old file: {e}"));
     if file.metadata().map_err(failed)?.len() != known.bytes {

@@ -9,6 +9,7 @@ mod table;
 mod auth;
 mod complete;
 mod conflict;
+mod damage;
 mod estimate;
 mod network;
 mod paging;

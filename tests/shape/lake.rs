@@ -46,7 +46,7 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
 
 /// The rows of a file in the resource's columns, as a merge gets them.
 fn present(bytes: &[u8], resource: &Resource) -> Run {
-    let old = old::open(file(bytes)).unwrap();
+    let old = old::open(file(bytes), false).unwrap();
     let older = Older::new(&old.schema, resource);
     Box::new(old.run.map(move |batch| older.present(&batch?)))
 }
