@@ -160,11 +160,17 @@ impl Reading {
         let (mut n_rows, mut first_reject) = (0, None);
         let refused = |chunk: RefusedChunk| self.refused(chunk);
         let mut cut_off = None;
-        let take = |part: Part| self.take(part, &mut n_rows, &mut first_reject, &mut cut_off);
+        let mut is_empty = true;
+        let take = |part: Part| {
+            is_empty = false;
+            self.take(part, &mut n_rows, &mut first_reject, &mut cut_off)
+        };
         let decoders = decode_all(decoders, observed_at, |spare| blocks.next(spare), refused, take)?;
         self.decoders = decoders;
         self.cut_off = self.cut_off.take().or(cut_off);
         match first_reject {
+            None if is_empty => Err(Error::usage("expected list pages or objects, got an empty file")
+                .hint("nothing was imported; a page without objects is fine")),
             Some(reason) if n_rows == 0 => Err(Error::usage(format!(
                 "expected objects of {}, got none that can be a row: {reason}",
                 self.resource.name

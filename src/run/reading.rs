@@ -235,9 +235,10 @@ fn how_far(early: &Error, closed: &[Closed]) -> Error {
     for Closed { name, tables, is_complete, .. } in closed {
         let own = tables.first();
         let kept = own.and_then(|table| table.kept).unwrap_or(0.0);
-        is_further |= own.is_some_and(|table| table.is_further);
+        is_further |= own.is_some_and(|table| table.is_further || (*is_complete && table.new > 0));
         shares.push(match is_complete {
             true => format!("{name} complete"),
+            false if own.is_some_and(|table| table.lacks_only_news) => format!("{name} all but its newest"),
             false => format!("{name} {:.0} %", (kept * 100.0).floor()),
         });
     }

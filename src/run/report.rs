@@ -34,6 +34,9 @@ pub struct TableReport {
     /// Whether that is more than before this run, news aside.
     #[serde(skip)]
     pub is_further: bool,
+    /// Whether nothing is left to read but what is new since the run that has begun the listing.
+    #[serde(skip)]
+    pub lacks_only_news: bool,
     /// Members that the catalog does not name, by path; their values are in `_extra`.
     pub unknown: BTreeMap<String, u64>,
     /// Values of another type than their column's, by path; they are in `_extra`.

@@ -128,6 +128,7 @@ def broken_files(home):
         "truncated-page": (pages(objects.generate("charges", 60, hostile=False))[:-200], "truncated-page"),
         "broken-line": (good + "{broken\n" + good, "61"),
         "scalar": ("42\n", "scalar"),
+        "empty": ("\n", "empty file"),
         "error-answer": ('{"error": {"type": "invalid_request_error", "message": "no"}}', "error"),
     }
     for name, (text, word) in texts.items():
@@ -141,7 +142,7 @@ def broken_files(home):
 
 
 @pytest.mark.parametrize("name", [*"not-json html another-resource truncated truncated-page".split()]
-    + ["broken-line", "scalar", "error-answer", "cut-gzip", "missing"])  # fmt: skip
+    + ["broken-line", "scalar", "empty", "error-answer", "cut-gzip", "missing"])  # fmt: skip
 def test_a_file_that_cannot_be_read_whole_changes_nothing(home, name):
     file, word = dict(broken_files(home))[name]
     lake, fresh = home / f"kept-{name}", home / f"fresh-{name}"

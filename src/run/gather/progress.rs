@@ -165,6 +165,9 @@ impl Gatherer {
         self.save(true).await?;
         let kept = self.progress.as_ref().map(|progress| self.share(&coverage(&progress.read)));
         self.tables[0].report.kept = kept;
+        let news_from = self.news_from.unwrap_or(i64::MAX);
+        self.tables[0].report.lacks_only_news =
+            kept.is_some() && self.left().iter().all(|range| range.start >= news_from);
         let older = i64::MIN..self.news_from.unwrap_or(i64::MAX);
         self.tables[0].report.is_further = kept.is_some() && !self.fresh.within(&older).is_empty();
         Ok(())
