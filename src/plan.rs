@@ -14,6 +14,9 @@ pub const FIRST_OBJECT: i64 = 1_293_840_000;
 /// A slice with fewer objects left (estimated) is not worth a request of its own.
 const WORTH_CUTTING: f64 = 200.0;
 
+/// A page so many times as dense as its slice says more of what follows than the slice does.
+const SURGE: f64 = 4.0;
+
 /// A part of a resource's list: objects created in these seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
@@ -173,9 +176,13 @@ impl Slices {
         if !part.is_ordered {
             return end..end;
         }
+        let before = part.reached;
         part.reached = part.reached.min(oldest.unwrap_or(part.reached));
-        let read = part.created.end.saturating_sub(part.reached).max(1) as f64;
-        part.density = (part.n_rows > 0).then_some(part.n_rows as f64 / read);
+        let secs = |from: i64| from.saturating_sub(part.reached).max(1) as f64;
+        let (in_all, lately) = (part.n_rows as f64 / secs(part.created.end), n_rows as f64 / secs(before));
+        // A slice that has come from quiet years into a busy month is busy.
+        let density = if lately > SURGE * in_all { lately } else { in_all };
+        part.density = (part.n_rows > 0).then_some(density);
         part.reached.saturating_add(1).max(part.created.start).min(end)..end
     }
 

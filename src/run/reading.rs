@@ -29,7 +29,7 @@ const WAITING: usize = 4;
 /// interval would cost the more the longer a run takes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 const SAVE_SHARE: u32 = 10;
-const LOST_SHARE: u32 = 4;
+const LOST_SHARE: u32 = 2;
 const LOST_MOST: Duration = Duration::from_secs(60);
 /// After a signal, for what was read to be committed.
 const LAST_SECS: Duration = Duration::from_secs(10);
@@ -174,7 +174,9 @@ async fn gather(
         if done.is_ok() && gatherer.has_unsaved() && Instant::now() >= due {
             let begun = Instant::now();
             done = gatherer.save(false).await;
-            let lost = (started.elapsed() / LOST_SHARE).min(LOST_MOST);
+            // Without a grain nothing could be saved yet.
+            let is_saved = !gatherer.has_unsaved();
+            let lost = if is_saved { (started.elapsed() / LOST_SHARE).min(LOST_MOST) } else { SAVE_EVERY };
             due = Instant::now() + SAVE_EVERY.max(lost).max(begun.elapsed() * SAVE_SHARE);
         }
     }
