@@ -29,7 +29,7 @@ const WAITING: usize = 4;
 /// interval would cost the more the longer a run takes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 const SAVE_SHARE: u32 = 10;
-const LOST_SHARE: u32 = 2;
+const LOST_SHARE: u32 = 4;
 const LOST_MOST: Duration = Duration::from_secs(60);
 /// After a signal, for what was read to be committed.
 const LAST_SECS: Duration = Duration::from_secs(10);
