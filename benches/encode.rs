@@ -11,7 +11,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use stripelake::decode::schema::schema_version;
-use stripelake::encode::settings::{FirstRows, properties};
+use stripelake::encode::picked::Picked;
+use stripelake::encode::settings::{Sample, properties};
 use stripelake::encode::{self, Options};
 use stripelake::spool::sorted;
 

@@ -9,29 +9,25 @@ pub mod gather;
 pub mod memory;
 pub mod merge;
 pub mod old;
+pub mod picked;
 pub mod same;
 pub mod settings;
 
 use std::io::{self, Write};
 
-use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use parquet::file::metadata::KeyValue;
 
 use crate::decode::schema::schema_version;
 use crate::encode::columns::Groups;
-use crate::encode::memory::bytes_of;
-use crate::encode::settings::{FirstRows, properties};
+use crate::encode::picked::Picked;
+use crate::encode::settings::{Sample, properties};
 use crate::error::{Error, Result};
 
 /// A file of up to this many rows is one row group, which a reader holds consistent when the file is
 /// replaced under it; a larger file has several, each over a narrow range of `created`.
 pub const ROWS_PER_GROUP: usize = 262_144;
-
-/// Rows that are looked at before the columns' settings are chosen.
-const FIRST_ROWS: usize = 8_192;
-/// Less where they are large, in bytes.
-const FIRST_BYTES: usize = 16 << 20;
 
 /// The key of the number of bytes before a file's footer and their CRC-32, in its metadata.
 pub const CONTENT: &str = "stripelake.content";
@@ -64,31 +60,32 @@ pub struct Written {
     pub schema_version: String,
 }
 
-/// Writes `batches`, which are sorted and have the schema `schema`, to `sink`.
+/// Writes rows, which are sorted and have the schema `schema`, to `sink`.
 ///
 /// `n_rows_at_most` sizes the bloom filters. Memory is bounded by one row group in its encoded form.
 /// Fails with [`crate::error::Kind::Destination`] where the sink does, or with the first failed batch.
-pub fn write<W: Write + Send>(
+pub fn write<W: Write + Send, P: Into<Picked>>(
     sink: W,
     schema: &SchemaRef,
-    batches: impl Iterator<Item = Result<RecordBatch>>,
+    rows: impl Iterator<Item = Result<P>>,
     n_rows_at_most: u64,
     options: Options,
 ) -> Result<Written> {
     let version = schema_version(schema);
-    let mut batches = batches.peekable();
-    let first = first_rows(&mut batches)?;
-    let rows = FirstRows { batches: &first, is_all: batches.peek().is_none() };
-    let properties = properties(schema, &version, &rows, n_rows_at_most, options)?;
+    let mut rows = rows.map(|rows| rows.map(Into::<Picked>::into)).peekable();
+    let first = rows.next().transpose()?;
+    let sample = Sample { rows: first.as_ref(), is_all: rows.peek().is_none(), n_rows_at_most };
+    let properties = properties(schema, &version, &sample, options)?;
     let mut sink = Summed { sink, n_bytes: 0, crc32: crc32fast::Hasher::new() };
     let mut groups = Groups::new(&mut sink, schema, properties).map_err(failed)?;
     let mut n_rows = 0;
     let mut created: Option<(i64, i64)> = None;
-    for batch in first.into_iter().map(Ok).chain(batches) {
-        let batch = batch?;
-        n_rows += batch.num_rows() as u64;
-        created = widen(created, &batch);
-        groups.write(&batch).map_err(failed)?;
+    let mut next = first;
+    while let Some(picked) = next {
+        next = rows.next().transpose()?;
+        n_rows += picked.len() as u64;
+        created = widen(created, &picked);
+        groups.write(&picked, next.is_none()).map_err(failed)?;
     }
     groups.close(|sink| sink.content()).map_err(failed)?;
     sink.flush().map_err(|e| Error::destination(e.to_string()))?;
@@ -96,27 +93,18 @@ pub fn write<W: Write + Send>(
     Ok(Written { n_rows, n_bytes, crc32, created, schema_version: version })
 }
 
-/// The batches that are looked at before anything is written.
-fn first_rows(batches: &mut impl Iterator<Item = Result<RecordBatch>>) -> Result<Vec<RecordBatch>> {
-    let (mut first, mut n_rows, mut n_bytes) = (Vec::new(), 0, 0);
-    while n_rows < FIRST_ROWS
-        && n_bytes < FIRST_BYTES
-        && let Some(batch) = batches.next().transpose()?
-    {
-        n_rows += batch.num_rows();
-        n_bytes += bytes_of(&batch);
-        first.push(batch);
-    }
-    Ok(first)
-}
-
 fn failed(error: parquet::errors::ParquetError) -> Error {
     Error::destination(format!("writing parquet: {error}"))
 }
 
-fn widen(range: Option<(i64, i64)>, batch: &RecordBatch) -> Option<(i64, i64)> {
-    let created = created_of(batch)?;
-    let (min, max) = (arrow::compute::min(&created)?, arrow::compute::max(&created)?);
+/// The rows are sorted, so the first and the last one tell.
+fn widen(range: Option<(i64, i64)>, picked: &Picked) -> Option<(i64, i64)> {
+    let last = picked.len().checked_sub(1)?;
+    let created = |n: usize| {
+        let (batch, row) = picked.at(n);
+        created_of(batch).map(|created| created.value(row))
+    };
+    let (min, max) = (created(0)?, created(last)?);
     Some(range.map_or((min, max), |(first, last)| (first.min(min), last.max(max))))
 }
 

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::decode::rows::PARTITION_AT;
 use crate::error::{Error, Result};
 
-/// A file should hold at least this many rows: it costs about 5 ms and 65 KB whatever it holds.
-pub const ROWS_PER_FILE: u64 = 3_000;
+/// A file should hold at least this many rows: it costs about 5 ms and 65 KB whatever it holds, which is then a
+/// thirtieth of it.
+pub const ROWS_PER_FILE: u64 = 10_000;
 
 /// Partitions that a batch is sliced into; rows for more of them are copied, so that each can be let go.
 const SLICES: usize = 4;
@@ -202,9 +203,9 @@ mod tests {
 
     #[test]
     fn dense_resources_get_small_partitions() {
-        assert_eq!(Grain::for_density(3_000, 86_400), Grain::Day);
-        assert_eq!(Grain::for_density(3_000, 86_401), Grain::Month);
-        assert_eq!(Grain::for_density(3_000, 31 * 86_400), Grain::Year);
+        assert_eq!(Grain::for_density(10_000, 86_400), Grain::Day);
+        assert_eq!(Grain::for_density(10_000, 86_401), Grain::Month);
+        assert_eq!(Grain::for_density(10_000, 31 * 86_400), Grain::Year);
         assert_eq!(Grain::for_density(1, 0), Grain::Day);
         assert_eq!(Grain::for_density(0, 0), Grain::Year);
     }

@@ -1,8 +1,9 @@
 //! Turns batches that arrive in any order into sorted runs, one partition at a time, in bounded memory.
 //!
-//! A partition is gathered here until its span is complete. When all partitions together outgrow
-//! their budget, the largest is sorted and moved to a temporary file, so memory is bounded by the
-//! budget and not by the account.
+//! A partition is gathered here until its span is complete. When all partitions together take half of their budget,
+//! those that have had no rows for a while are sealed: written to a temporary file as the Parquet file that they
+//! will probably be. When they outgrow it, the largest is sorted and moved to a temporary file. So memory is bounded
+//! by the budget and not by the account.
 
 mod spilled;
 
@@ -16,13 +17,14 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 
 use crate::decode::schema::SYNCED_AT;
-use crate::encode::created_of;
 use crate::encode::gather::gather;
 use crate::encode::memory::slice_bytes_of;
-use crate::encode::merge::Run;
+use crate::encode::merge::Source;
+use crate::encode::picked::Picked;
+use crate::encode::{Options, created_of};
 use crate::error::Result;
 use crate::partition::Partition;
-use crate::spool::spilled::{Files, Spilled};
+use crate::spool::spilled::{Files, Sealed, Spilled};
 
 /// Rows of a batch that comes out of a run, at most.
 const ROWS_PER_BATCH: usize = 2048;
@@ -31,6 +33,11 @@ const BYTES_PER_SPILLED_BATCH: usize = 400 << 10;
 
 /// What is spilled at once is at least this part of the budget.
 const WORTHWHILE: usize = 16;
+
+/// A partition is quiet when so many pushes went to others since its last one.
+const QUIET: u64 = 4;
+/// Fewer rows are not worth a file of their own.
+const WORTH_SEALING: u64 = 1024;
 
 /// Memory that all spools of a run share.
 #[derive(Debug, Clone)]
@@ -56,6 +63,10 @@ impl Budget {
     fn is_exceeded(&self) -> bool {
         self.used.load(Ordering::Relaxed) > self.limit
     }
+
+    fn is_half_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.limit / 2
+    }
 }
 
 /// What has been gathered for one partition.
@@ -64,7 +75,10 @@ struct Part {
     batches: Vec<RecordBatch>,
     n_bytes: usize,
     n_rows: u64,
+    /// The first rows, if they are sealed.
+    sealed: Option<Sealed>,
     spilled: Spilled,
+    last_push: u64,
 }
 
 /// The rows of one table that wait for their partition to be complete.
@@ -74,6 +88,9 @@ pub struct Spool {
     budget: Budget,
     /// Where spilled runs go.
     files: Files,
+    /// How sealed files are written.
+    options: Options,
+    n_pushes: u64,
 }
 
 /// Everything that was gathered for one partition. What is in memory counts until this is dropped.
@@ -81,6 +98,7 @@ pub struct Gathered {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
     n_bytes: usize,
+    sealed: Option<Sealed>,
     spilled: Spilled,
     budget: Budget,
     /// Rows, an object that was read twice counted twice.
@@ -88,13 +106,22 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// The rows as sorted runs, oldest observation first. May be called again for another attempt.
-    pub fn runs(&self) -> Result<Vec<Run>> {
-        let mut runs = self.spilled.runs(&self.schema)?;
+    /// The rows, each source sorted, oldest observation first. May be called again for another attempt.
+    pub fn sources(&self) -> Result<Vec<Source>> {
+        let sealed = self.sealed.as_ref().map(Sealed::run).transpose()?;
+        let runs = sealed.into_iter().chain(self.spilled.runs(&self.schema)?);
+        let mut sources: Vec<Source> = runs.map(Source::from).collect();
         if !self.batches.is_empty() {
-            runs.push(Box::new(sorted(self.batches.clone())));
+            sources.push(Source::Sorted(self.batches.clone(), order(&self.batches)));
         }
-        Ok(runs)
+        Ok(sources)
+    }
+}
+
+impl Gathered {
+    /// The file that holds all of the rows, if there is one already.
+    pub fn finished(&self) -> Option<&Sealed> {
+        self.sealed.as_ref().filter(|_| self.batches.is_empty() && self.spilled.is_empty())
     }
 }
 
@@ -105,18 +132,24 @@ impl Drop for Gathered {
 }
 
 impl Spool {
-    pub fn new(schema: SchemaRef, budget: Budget, dir: PathBuf) -> Spool {
-        Spool { schema, parts: BTreeMap::new(), budget, files: Files::new(dir) }
+    /// `dir` is for temporary files, `options` are those of the files of the lake.
+    pub fn new(schema: SchemaRef, budget: Budget, dir: PathBuf, options: Options) -> Spool {
+        Spool { schema, parts: BTreeMap::new(), budget, files: Files::new(dir), options, n_pushes: 0 }
     }
 
     /// Adds rows to a partition. Fails with [`crate::error::Kind::Destination`] when spilling does.
     pub fn push(&mut self, partition: Partition, batch: RecordBatch) -> Result<()> {
         let n_bytes = slice_bytes_of(&batch);
+        self.n_pushes += 1;
         let part = self.parts.entry(partition).or_default();
+        part.last_push = self.n_pushes;
         part.n_bytes += n_bytes;
         part.n_rows += batch.num_rows() as u64;
         part.batches.push(batch);
         self.budget.take(n_bytes);
+        if self.budget.is_half_used() {
+            self.seal()?;
+        }
         if self.budget.is_exceeded() {
             self.spill()?;
         }
@@ -135,15 +168,24 @@ impl Spool {
         if !part.spilled.is_empty() {
             part.spill(&self.schema, &mut self.files, &self.budget)?;
         }
-        let Part { batches, n_bytes, n_rows, spilled } = part;
+        let Part { batches, n_bytes, n_rows, sealed, spilled, .. } = part;
         Ok(Gathered {
             schema: self.schema.clone(),
             batches,
             n_bytes,
+            sealed,
             spilled,
             budget: self.budget.clone(),
             n_rows,
         })
+    }
+
+    /// Seals what is quiet. That costs nothing if no more rows come, since a file has to be made of these anyway.
+    fn seal(&mut self) -> Result<()> {
+        for part in self.parts.values_mut().filter(|part| !part.is_busy(self.n_pushes)) {
+            part.seal(&self.schema, &mut self.files, &self.budget, self.options)?;
+        }
+        Ok(())
     }
 
     /// Moves rows to files, the largest partitions first: so many that the next push need not do it again.
@@ -168,6 +210,27 @@ impl Spool {
 }
 
 impl Part {
+    /// Whether more rows will probably come, or have come before when none were expected.
+    fn is_busy(&self, n_pushes: u64) -> bool {
+        let was_moved = self.sealed.is_some() || !self.spilled.is_empty();
+        was_moved || self.n_rows < WORTH_SEALING || n_pushes - self.last_push < QUIET
+    }
+
+    /// Writes the rows in memory as a Parquet file.
+    fn seal(
+        &mut self,
+        schema: &SchemaRef,
+        files: &mut Files,
+        budget: &Budget,
+        options: Options,
+    ) -> Result<()> {
+        let batches = std::mem::take(&mut self.batches);
+        let order = order(&batches);
+        self.sealed = Some(files.seal(schema, Picked::new(batches, order), options)?);
+        budget.give_back(std::mem::take(&mut self.n_bytes));
+        Ok(())
+    }
+
     /// Moves the rows in memory to a file.
     fn spill(&mut self, schema: &SchemaRef, files: &mut Files, budget: &Budget) -> Result<()> {
         let batches = std::mem::take(&mut self.batches);
@@ -230,7 +293,8 @@ fn order(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
             keys.push((created, ids.value(row), Newest(synced_at.value(row), n, row)));
         }
     }
-    keys.sort_unstable();
+    // Pages are in the opposite order, which this sort turns round at once.
+    keys.sort();
     keys.dedup_by(|later, first| later.0 == first.0 && later.1 == first.1);
     keys.into_iter().map(|(_, _, Newest(_, batch, row))| (batch, row)).collect()
 }
@@ -281,7 +345,12 @@ mod tests {
     fn many_small_partitions_stay_within_the_budget_and_lose_nothing() {
         const LIMIT: usize = 256 << 10;
         let budget = Budget::new(LIMIT);
-        let mut spool = Spool::new(row("a", 0).schema(), budget.clone(), std::env::temp_dir());
+        let mut spool = Spool::new(
+            row("a", 0).schema(),
+            budget.clone(),
+            std::env::temp_dir(),
+            Options::default(),
+        );
         // Each day gets a row in turn, twenty times over, so that no partition ever holds much.
         for n in 0..20 {
             for day in 0..200 {
@@ -291,9 +360,12 @@ mod tests {
             }
         }
         for partition in spool.partitions() {
-            let runs = spool.take(&partition).unwrap().runs().unwrap();
-            let rows: usize = runs.into_iter().flatten().map(|batch| batch.unwrap().num_rows()).sum();
-            assert_eq!(rows, 20);
+            let gathered = spool.take(&partition).unwrap();
+            let rows = |source| match source {
+                Source::Run(run) => run.map(|batch| batch.unwrap().num_rows()).sum::<usize>(),
+                Source::Sorted(_, order) => order.len(),
+            };
+            assert_eq!(gathered.sources().unwrap().into_iter().map(rows).sum::<usize>(), 20);
         }
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }

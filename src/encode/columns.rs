@@ -1,9 +1,9 @@
-//! Turns batches into row groups, the columns of a group in parallel.
+//! Turns rows into row groups, column after column, and several columns at once.
 
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
@@ -16,9 +16,16 @@ use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
 
 use crate::encode::n_leaves;
+use crate::encode::picked::Picked;
 
-/// Batches below this many values are not worth waking other cores for.
+/// Fewer values than this are not worth waking other cores for.
 const WORTH_SHARING: usize = 20_000;
+
+/// One field of the schema, and the writers of its leaves.
+struct Column {
+    field: Arc<Field>,
+    writers: Vec<ArrowColumnWriter>,
+}
 
 /// A Parquet file being written. Memory is one row group in its encoded form.
 pub struct Groups<W: Write + Send> {
@@ -27,7 +34,7 @@ pub struct Groups<W: Write + Send> {
     schema: SchemaRef,
     rows_per_group: usize,
     /// The columns of the group under construction, and its rows.
-    group: Vec<ArrowColumnWriter>,
+    group: Vec<Column>,
     n_rows: usize,
     n_groups: usize,
 }
@@ -41,49 +48,67 @@ impl<W: Write + Send> Groups<W> {
         Ok(Groups { file, factory, schema, rows_per_group, group, n_rows: 0, n_groups: 0 })
     }
 
-    /// Adds rows to the group under construction, and ends it when it is full.
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    /// Adds rows to the group under construction, and ends it when it is full or these are the last rows.
+    pub fn write(&mut self, picked: &Picked, are_last: bool) -> Result<()> {
         let mut at = 0;
-        while at < batch.num_rows() {
+        while at < picked.len() {
             if self.group.is_empty() {
-                self.group = self.factory.create_column_writers(self.n_groups)?;
+                self.begin_group()?;
             }
-            let n_rows = (batch.num_rows() - at).min(self.rows_per_group - self.n_rows);
-            self.add(&batch.slice(at, n_rows))?;
-            at += n_rows;
-            self.n_rows += n_rows;
-            if self.n_rows == self.rows_per_group {
-                self.end_group()?;
+            let rows = at..picked.len().min(at + self.rows_per_group - self.n_rows);
+            at = rows.end;
+            self.n_rows += rows.len();
+            let is_full = self.n_rows == self.rows_per_group || (are_last && at == picked.len());
+            match is_full {
+                true => self.end_group(Some((picked, rows)))?,
+                false => self.add(picked, rows)?,
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let mut columns: Vec<(&Arc<Field>, &ArrayRef, &mut [ArrowColumnWriter])> = Vec::new();
-        let mut writers = self.group.as_mut_slice();
-        for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
-            let (own, rest) = writers.split_at_mut(n_leaves(field.data_type()));
-            columns.push((field, array, own));
-            writers = rest;
-        }
-        let write = |(field, array, writers): (&Arc<Field>, &ArrayRef, &mut [ArrowColumnWriter])| {
-            let leaves = compute_leaves(field, array)?;
-            leaves.iter().zip(writers).try_for_each(|(leaf, writer)| writer.write(leaf))
+    fn begin_group(&mut self) -> Result<()> {
+        let mut writers = self.factory.create_column_writers(self.n_groups)?.into_iter();
+        let column = |field: &Arc<Field>| Column {
+            field: field.clone(),
+            writers: writers.by_ref().take(n_leaves(field.data_type())).collect(),
         };
-        match batch.num_rows() * columns.len() < WORTH_SHARING {
-            true => columns.into_iter().try_for_each(write),
-            false => columns.into_par_iter().try_for_each(write),
+        self.group = self.schema.fields().iter().map(column).collect();
+        Ok(())
+    }
+
+    fn add(&mut self, picked: &Picked, rows: Range<usize>) -> Result<()> {
+        let columns = self.group.iter_mut().enumerate();
+        match rows.len() * columns.len() < WORTH_SHARING {
+            true => {
+                columns.into_iter().try_for_each(|(at, column)| column.write(picked, at, rows.clone()))
+            }
+            false => self
+                .group
+                .par_iter_mut()
+                .enumerate()
+                .try_for_each(|(at, column)| column.write(picked, at, rows.clone())),
         }
     }
 
-    fn end_group(&mut self) -> Result<()> {
-        let writers = std::mem::take(&mut self.group);
-        let chunks: Vec<Result<ArrowColumnChunk, ParquetError>> =
-            writers.into_par_iter().map(ArrowColumnWriter::close).collect();
+    /// Writes the last rows of each column and closes it before the next one is begun: what a compressor
+    /// takes while it is at work is then there once for each core, and not once for each column.
+    fn end_group(&mut self, last: Option<(&Picked, Range<usize>)>) -> Result<()> {
+        let end = |(at, mut column): (usize, Column)| {
+            if let Some((picked, rows)) = &last {
+                column.write(picked, at, rows.clone())?;
+            }
+            column.writers.into_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<_>>>()
+        };
+        let columns = std::mem::take(&mut self.group);
+        let chunks: Vec<Result<Vec<ArrowColumnChunk>, ParquetError>> =
+            match self.n_rows * columns.len() < WORTH_SHARING {
+                true => columns.into_iter().enumerate().map(end).collect(),
+                false => columns.into_par_iter().enumerate().map(end).collect(),
+            };
         let mut group = self.file.next_row_group()?;
-        for chunk in chunks {
-            chunk?.append_to_row_group(&mut group)?;
+        for column in chunks {
+            column?.into_iter().try_for_each(|chunk| chunk.append_to_row_group(&mut group))?;
         }
         group.close()?;
         self.n_groups += 1;
@@ -94,11 +119,21 @@ impl<W: Write + Send> Groups<W> {
     /// Writes the rest and the footer, with what `content` makes of all that comes before it.
     pub fn close(mut self, content: impl FnOnce(&W) -> KeyValue) -> Result<()> {
         if self.n_rows > 0 {
-            self.end_group()?;
+            self.end_group(None)?;
         }
         self.file.flush()?;
         let content = content(self.file.inner());
         self.file.append_key_value_metadata(content);
         self.file.close().map(drop)
+    }
+}
+
+impl Column {
+    fn write(&mut self, picked: &Picked, at: usize, rows: Range<usize>) -> Result<()> {
+        let Column { field, writers } = self;
+        picked.each_piece(at, rows, |array| {
+            let leaves = compute_leaves(field, &array)?;
+            leaves.iter().zip(writers.iter_mut()).try_for_each(|(leaf, writer)| writer.write(leaf))
+        })
     }
 }

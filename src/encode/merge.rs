@@ -10,16 +10,16 @@ use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::decode::schema::{DELETED, SYNCED_AT};
 use crate::encode::created_of;
-use crate::encode::gather::gather;
 use crate::encode::memory::bytes_of;
+use crate::encode::picked::Picked;
 use crate::encode::same::rows_are_same;
 use crate::error::{Error, Result};
 
 /// Batches in ascending order of `created` and `id`, no id twice.
 pub type Run = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
-/// Rows of a batch that goes to the writer at most.
-const ROWS_PER_BATCH: usize = 4096;
+/// Rows that go to the writer at once, at most.
+const ROWS_AT_ONCE: usize = 16_384;
 /// Memory of the batches that one output batch may refer to, about.
 const BYTES_HELD: usize = 8 << 20;
 
@@ -88,43 +88,93 @@ impl Changes {
     }
 }
 
-/// One input and its place in it.
-struct Input {
-    run: Run,
+/// Rows of one table, oldest observation of an id first.
+pub enum Source {
+    Run(Run),
+    /// Rows in memory, in ascending order of `created` and `id`, no id twice.
+    Sorted(Vec<RecordBatch>, Vec<(usize, usize)>),
+}
+
+impl From<Run> for Source {
+    fn from(run: Run) -> Source {
+        Source::Run(run)
+    }
+}
+
+/// A batch, and what its rows are compared by.
+struct Keyed {
     batch: RecordBatch,
     created: Option<TimestampMicrosecondArray>,
     ids: StringArray,
     synced_at: TimestampMicrosecondArray,
-    row: usize,
-    /// Where `batch` stands among the batches that the output refers to.
+    /// Where it stands among the batches that the output refers to.
     held: Option<usize>,
 }
 
+/// One input and its place in it.
+struct Input {
+    /// What comes behind these batches.
+    run: Option<Run>,
+    batches: Vec<Keyed>,
+    /// `None` for the rows of the only batch as they stand.
+    order: Option<Vec<(usize, usize)>>,
+    at: usize,
+}
+
 impl Input {
-    /// `None` when the run is empty.
-    fn start(mut run: Run) -> Result<Option<Input>> {
-        let Some(batch) = next_batch(&mut run)? else { return Ok(None) };
-        let (created, ids, synced_at) = keys(&batch);
-        Ok(Some(Input { run, batch, created, ids, synced_at, row: 0, held: None }))
+    /// `None` when there are no rows.
+    fn start(source: Source) -> Result<Option<Input>> {
+        match source {
+            Source::Run(mut run) => {
+                let Some(batch) = next_batch(&mut run)? else { return Ok(None) };
+                Ok(Some(Input { run: Some(run), batches: vec![keyed(batch)], order: None, at: 0 }))
+            }
+            Source::Sorted(_, order) if order.is_empty() => Ok(None),
+            Source::Sorted(batches, order) => {
+                let batches = batches.into_iter().map(keyed).collect();
+                Ok(Some(Input { run: None, batches, order: Some(order), at: 0 }))
+            }
+        }
+    }
+
+    fn place(&self) -> (usize, usize) {
+        self.order.as_ref().map_or((0, self.at), |order| order[self.at])
+    }
+
+    fn row(&self) -> (&Keyed, usize) {
+        let (batch, row) = self.place();
+        (&self.batches[batch], row)
+    }
+
+    fn n_rows(&self) -> usize {
+        self.order.as_ref().map_or_else(|| self.batches[0].batch.num_rows(), Vec::len)
     }
 
     fn key(&self) -> (i64, String) {
-        let created = self.created.as_ref().map_or(0, |c| c.value(self.row));
-        (created, self.ids.value(self.row).to_owned())
+        let (keyed, row) = self.row();
+        (keyed.created.as_ref().map_or(0, |c| c.value(row)), keyed.ids.value(row).to_owned())
     }
 
     /// Whether there is another row.
     fn advance(&mut self) -> Result<bool> {
-        self.row += 1;
-        if self.row < self.batch.num_rows() {
+        self.at += 1;
+        if self.at < self.n_rows() {
             return Ok(true);
         }
-        let Some(batch) = next_batch(&mut self.run)? else { return Ok(false) };
-        (self.created, self.ids, self.synced_at) = keys(&batch);
-        self.batch = batch;
-        self.row = 0;
-        self.held = None;
+        let Some(batch) = self.run.as_mut().map(next_batch).transpose()?.flatten() else { return Ok(false) };
+        (self.batches[0], self.at) = (keyed(batch), 0);
         Ok(true)
+    }
+
+    /// The rows from here on that are in memory.
+    fn rest(&self) -> Picked {
+        match &self.order {
+            None => Picked::from(self.batches[0].batch.slice(self.at, self.n_rows() - self.at)),
+            Some(order) => {
+                let batches = self.batches.iter().map(|keyed| keyed.batch.clone()).collect();
+                Picked::new(batches, order[self.at..].to_vec())
+            }
+        }
     }
 }
 
@@ -138,10 +188,11 @@ fn next_batch(run: &mut Run) -> Result<Option<RecordBatch>> {
     Ok(None)
 }
 
-fn keys(batch: &RecordBatch) -> (Option<TimestampMicrosecondArray>, StringArray, TimestampMicrosecondArray) {
+fn keyed(batch: RecordBatch) -> Keyed {
     let ids = batch.column_by_name("id").expect("every table has an id").as_string::<i32>().clone();
     let synced_at = batch.column_by_name(SYNCED_AT).expect("a system column");
-    (created_of(batch), ids, synced_at.as_primitive::<TimestampMicrosecondType>().clone())
+    let synced_at = synced_at.as_primitive::<TimestampMicrosecondType>().clone();
+    Keyed { created: created_of(&batch), ids, synced_at, batch, held: None }
 }
 
 /// The sorted sequence; after the last batch, [`Merge::changes`] is final.
@@ -156,6 +207,8 @@ pub struct Merge {
     changes: Changes,
     held: Vec<RecordBatch>,
     held_bytes: usize,
+    /// Those of them that would be gone otherwise.
+    n_passing: usize,
     rows: Vec<(usize, usize)>,
     vanished_rows: Vec<usize>,
     is_done: bool,
@@ -163,10 +216,15 @@ pub struct Merge {
 
 impl Merge {
     /// `runs` in the order of their observation: of two equal times the later run wins.
-    pub fn new(old: Option<Run>, runs: Vec<Run>, absent: Absent, old_age: OldAge) -> Result<Merge> {
-        let mut inputs = vec![old.map(Input::start).transpose()?.flatten()];
+    pub fn new(
+        old: Option<Run>,
+        runs: Vec<impl Into<Source>>,
+        absent: Absent,
+        old_age: OldAge,
+    ) -> Result<Merge> {
+        let mut inputs = vec![old.map(|run| Input::start(Source::Run(run))).transpose()?.flatten()];
         for run in runs {
-            inputs.push(Input::start(run)?);
+            inputs.push(Input::start(run.into())?);
         }
         let mut heap = BinaryHeap::new();
         for (index, input) in inputs.iter().enumerate() {
@@ -184,6 +242,7 @@ impl Merge {
             changes: Changes::default(),
             held: Vec::new(),
             held_bytes: 0,
+            n_passing: 0,
             rows: Vec::new(),
             vanished_rows: Vec::new(),
             is_done: false,
@@ -237,9 +296,9 @@ impl Merge {
         Ok(true)
     }
 
-    /// The rest of a batch as it is, where nothing else is left that could come between: a first run has
-    /// one input more often than not.
-    fn pass_on(&mut self) -> Result<Option<RecordBatch>> {
+    /// What an input has in memory as it is, where nothing else is left that could come between: a first run
+    /// has one input more often than not.
+    fn pass_on(&mut self) -> Result<Option<Picked>> {
         let Some(Reverse((_, _, index))) = self.heap.peek() else { return Ok(None) };
         let (index, is_alone) = (*index, self.heap.len() == 1);
         let is_judged = self.absent.parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty());
@@ -248,22 +307,22 @@ impl Merge {
         }
         self.heap.clear();
         let input = self.inputs[index].as_mut().expect("inputs in the heap are live");
-        let batch = input.batch.slice(input.row, input.batch.num_rows() - input.row);
-        self.changes.new += batch.num_rows() as u64;
-        input.row = input.batch.num_rows() - 1;
+        let rest = input.rest();
+        self.changes.new += rest.len() as u64;
+        input.at = input.n_rows() - 1;
         if input.advance()? {
             let (created, id) = input.key();
             self.heap.push(Reverse((created, id, index)));
         } else {
             self.inputs[index] = None;
         }
-        Ok(Some(batch))
+        Ok(Some(rest))
     }
 
     fn is_outdated(&self, candidates: &[usize]) -> bool {
         let Some(parents) = &self.absent.parents else { return false };
-        let input = self.input(candidates[candidates.len() - 1]);
-        parents.outdated.contains(parents.of(&input.batch, input.row))
+        let (keyed, row) = self.input(candidates[candidates.len() - 1]).row();
+        parents.outdated.contains(parents.of(&keyed.batch, row))
     }
 
     fn input(&self, index: usize) -> &Input {
@@ -273,8 +332,8 @@ impl Merge {
     /// The candidate observed last; the later run among equals.
     fn newest(&self, candidates: &[usize]) -> usize {
         let observed = |index: &usize| {
-            let input = self.input(*index);
-            let synced_at = input.synced_at.value(input.row);
+            let (keyed, row) = self.input(*index).row();
+            let synced_at = keyed.synced_at.value(row);
             let synced_at = match (index, self.old_age) {
                 (0, OldAge::Superseded) => i64::MIN,
                 (0, OldAge::SupersededBut(from, to)) if !(from..=to).contains(&synced_at) => i64::MIN,
@@ -293,8 +352,8 @@ impl Merge {
             self.changes.new += 1;
             return newest;
         }
-        let (old, new) = (self.input(0), self.input(newest));
-        if newest == 0 || rows_are_same(&old.batch, old.row, &new.batch, new.row) {
+        let ((old, old_row), (new, new_row)) = (self.input(0).row(), self.input(newest).row());
+        if newest == 0 || rows_are_same(&old.batch, old_row, &new.batch, new_row) {
             self.changes.unchanged += 1;
             return 0;
         }
@@ -303,13 +362,13 @@ impl Merge {
     }
 
     fn keep_absent(&mut self, created: i64) {
-        let old = self.input(0);
+        let (old, row) = self.input(0).row();
         let parents = self.absent.parents.as_ref();
-        if parents.is_some_and(|parents| parents.replaced.contains(parents.of(&old.batch, old.row))) {
+        if parents.is_some_and(|parents| parents.replaced.contains(parents.of(&old.batch, row))) {
             self.changes.deleted += 1;
             return;
         }
-        let is_marked = old.batch.column_by_name(DELETED).is_some_and(|d| d.as_boolean().value(old.row));
+        let is_marked = old.batch.column_by_name(DELETED).is_some_and(|d| d.as_boolean().value(row));
         let has_vanished = match &self.absent.vanished {
             Some((listed, _)) => {
                 let created = created.div_euclid(1_000_000);
@@ -328,30 +387,31 @@ impl Merge {
 
     fn keep(&mut self, index: usize) {
         let input = self.inputs[index].as_mut().expect("candidates are live");
-        let held = *input.held.get_or_insert_with(|| {
-            self.held_bytes += bytes_of(&input.batch);
-            self.held.push(input.batch.clone());
+        let is_passing = input.run.is_some();
+        let (batch, row) = input.place();
+        let keyed = &mut input.batches[batch];
+        let held = *keyed.held.get_or_insert_with(|| {
+            // What is in memory anyway is not held by the output.
+            self.held_bytes += if is_passing { bytes_of(&keyed.batch) } else { 0 };
+            self.n_passing += usize::from(is_passing);
+            self.held.push(keyed.batch.clone());
             self.held.len() - 1
         });
-        self.rows.push((held, input.row));
+        self.rows.push((held, row));
     }
 
-    fn take_batch(&mut self) -> Result<RecordBatch> {
+    fn take_rows(&mut self) -> Result<Picked> {
         let rows = std::mem::take(&mut self.rows);
         let held = std::mem::take(&mut self.held);
-        self.held_bytes = 0;
+        (self.held_bytes, self.n_passing) = (0, 0);
         for input in self.inputs.iter_mut().flatten() {
-            input.held = None;
+            input.batches.iter_mut().for_each(|keyed| keyed.held = None);
         }
-        let (first_batch, first_row) = rows[0];
-        let is_slice = rows.iter().enumerate().all(|(n, row)| *row == (first_batch, first_row + n));
-        let batch = if is_slice {
-            held[first_batch].slice(first_row, rows.len())
-        } else {
-            let batches: Vec<&RecordBatch> = held.iter().collect();
-            gather(&batches, &rows)?
-        };
-        self.mark_vanished(batch)
+        let picked = Picked::new(held, rows);
+        match self.vanished_rows.is_empty() {
+            true => Ok(picked),
+            false => self.mark_vanished(picked.gathered()?).map(Picked::from),
+        }
     }
 
     fn mark_vanished(&mut self, batch: RecordBatch) -> Result<RecordBatch> {
@@ -380,16 +440,16 @@ impl Merge {
 }
 
 impl Iterator for Merge {
-    type Item = Result<RecordBatch>;
+    type Item = Result<Picked>;
 
-    fn next(&mut self) -> Option<Result<RecordBatch>> {
-        if let Some(batch) = self.pass_on().transpose() {
-            return Some(batch);
+    fn next(&mut self) -> Option<Result<Picked>> {
+        if let Some(rest) = self.pass_on().transpose() {
+            return Some(rest);
         }
         // The batches that the inputs stand in are in memory anyway; what counts is what they have left behind.
         while !self.is_done
-            && self.rows.len() < ROWS_PER_BATCH
-            && (self.held_bytes < BYTES_HELD || self.held.len() <= self.heap.len())
+            && self.rows.len() < ROWS_AT_ONCE
+            && (self.held_bytes < BYTES_HELD || self.n_passing <= self.heap.len())
         {
             match self.step() {
                 Ok(true) => {}
@@ -401,6 +461,6 @@ impl Iterator for Merge {
                 }
             }
         }
-        (!self.rows.is_empty()).then(|| self.take_batch())
+        (!self.rows.is_empty()).then(|| self.take_rows())
     }
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Seek};
 
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::metadata::KeyValue;
+use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
 use crate::encode::CONTENT;
 use crate::encode::merge::Run;
@@ -26,11 +26,15 @@ pub struct OldFile {
 ///
 /// Fails with [`crate::error::Kind::Integrity`] where the file is damaged.
 pub fn open(file: File, is_known: bool) -> Result<OldFile> {
-    let again = file.try_clone().map_err(damaged)?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
     if !is_known {
-        check_content(again, builder.metadata().file_metadata().key_value_metadata())?;
+        check_content(file.try_clone().map_err(damaged)?)?;
     }
+    open_known(file)
+}
+
+/// The same for bytes that are what they should be.
+pub fn open_known(bytes: impl ChunkReader + 'static) -> Result<OldFile> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(damaged)?;
     let n_rows = builder.metadata().file_metadata().num_rows().max(0) as u64;
     let schema = builder.schema().clone();
     let reader = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(damaged)?;
@@ -40,7 +44,9 @@ pub fn open(file: File, is_known: bool) -> Result<OldFile> {
 
 /// A file that the state does not speak of was left by a run that ended before it wrote the state, or somebody
 /// has changed it. In the first case what its footer says of the bytes before holds.
-fn check_content(mut file: File, metadata: Option<&Vec<KeyValue>>) -> Result<()> {
+fn check_content(mut file: File) -> Result<()> {
+    let reader = SerializedFileReader::new(file.try_clone().map_err(damaged)?).map_err(damaged)?;
+    let metadata = reader.metadata().file_metadata().key_value_metadata();
     let content = metadata.into_iter().flatten().find(|entry| entry.key == CONTENT);
     let Some(content) = content.and_then(|entry| entry.value.as_deref()) else { return Ok(()) };
     let (n_bytes, crc32) = content.split_once(' ').ok_or_else(|| damaged("its metadata"))?;

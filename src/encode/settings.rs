@@ -3,34 +3,36 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
-use parquet::basic::{Compression, ZstdLevel};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use crate::decode::schema::EXTRA;
+use crate::encode::picked::Picked;
 use crate::encode::{Options, SCHEMA_VERSION, n_leaves};
 use crate::error::{Error, Result};
 
-/// Values of a column that tell whether values repeat.
+/// Values of a column that tell how many different ones there are.
 const SAMPLE: usize = 1024;
-/// A column with fewer repetitions in its sample gains nothing from a dictionary.
-const REPETITIONS: usize = SAMPLE / 50;
+/// A dictionary pays where each of its values stands this often, on the average.
+const WORTH_A_DICTIONARY: f64 = 3.0;
 
-/// The first rows of a file, or all of them.
-pub struct FirstRows<'a> {
-    pub batches: &'a [RecordBatch],
+/// What is known of a file before it is written.
+pub struct Sample<'a> {
+    /// The first rows, or all of them.
+    pub rows: Option<&'a Picked>,
     pub is_all: bool,
+    pub n_rows_at_most: u64,
 }
 
-/// The settings of one file. `n_rows_at_most` sizes the bloom filters.
+/// The settings of one file.
 pub fn properties(
     schema: &Schema,
     version: &str,
-    first: &FirstRows,
-    n_rows_at_most: u64,
+    sample: &Sample,
     options: Options,
 ) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(options.zstd_level).map_err(|e| Error::usage(e.to_string()))?;
@@ -41,10 +43,11 @@ pub fn properties(
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_sorting_columns(Some(sorting_columns(schema)))
         .set_key_value_metadata(Some(vec![KeyValue::new(SCHEMA_VERSION.to_owned(), version.to_owned())]));
+    let n_rows = sample.n_rows_at_most.min(options.rows_per_group as u64);
     for (column, field) in schema.fields().iter().enumerate() {
-        builder = column_properties(builder, field, n_rows_at_most.min(options.rows_per_group as u64));
-        if first.is_all {
-            builder = for_all_values(builder, field, column, first.batches);
+        builder = column_properties(builder, field, n_rows);
+        if let Some(rows) = sample.rows {
+            builder = for_values(builder, field, column, rows, sample.is_all, n_rows);
         }
     }
     Ok(builder.build())
@@ -71,6 +74,11 @@ fn column_properties(
         (_, DataType::Utf8) if is_json => {
             builder.set_column_statistics_enabled(path, EnabledStatistics::None)
         }
+        // Rows are in the order of `created`, so its differences are small.
+        ("created", DataType::Timestamp(_, _)) => builder
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED)
+            .set_column_statistics_enabled(path, EnabledStatistics::Page),
         (_, DataType::Timestamp(_, _) | DataType::Int64) => {
             builder.set_column_statistics_enabled(path, EnabledStatistics::Page)
         }
@@ -78,42 +86,102 @@ fn column_properties(
     }
 }
 
-/// In a small file the making of a dictionary or a compressor costs more than the values: none for a
-/// column without values, no dictionary where values hardly repeat.
-fn for_all_values(
+/// No dictionary where values hardly repeat: it would be made, outgrown and thrown away, or stand beside as many
+/// numbers as it has values. Neither that nor a compressor for a column without values.
+fn for_values(
     builder: WriterPropertiesBuilder,
     field: &Arc<Field>,
     column: usize,
-    batches: &[RecordBatch],
+    rows: &Picked,
+    is_all: bool,
+    n_rows: u64,
 ) -> WriterPropertiesBuilder {
-    if field.data_type().is_nested() {
-        return builder;
-    }
     let path = ColumnPath::from(field.name().as_str());
-    let arrays = || batches.iter().map(|batch| batch.column(column));
-    if arrays().all(|array| array.null_count() == array.len()) {
+    if is_all && rows.is_null(column) && !field.data_type().is_nested() {
         return builder
             .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
             .set_column_dictionary_enabled(path, false);
     }
-    let is_text = *field.data_type() == DataType::Utf8;
-    if is_text && !values_repeat(arrays().flat_map(|array| array.as_string::<i32>().iter().flatten())) {
-        return builder.set_column_dictionary_enabled(path, false);
+    let (path, values) = match field.data_type() {
+        DataType::Utf8 | DataType::Int64 | DataType::Timestamp(_, _) => (path, sampled(rows, column)),
+        DataType::Map(entries, _) => match map_values(entries, field, rows, column) {
+            Some(found) => found,
+            None => return builder,
+        },
+        _ => return builder,
+    };
+    match repetition(&values, n_rows) {
+        Some(repetition) if repetition < WORTH_A_DICTIONARY => {
+            builder.set_column_dictionary_enabled(path, false)
+        }
+        _ => builder,
     }
-    builder
 }
 
-/// Looks no further than it takes to know.
-fn values_repeat<'a>(values: impl Iterator<Item = &'a str>) -> bool {
-    let (mut seen, mut n_repetitions) = (HashSet::new(), 0);
-    for value in values.take(SAMPLE) {
-        n_repetitions += usize::from(!seen.insert(value));
-        if n_repetitions > REPETITIONS {
-            return true;
-        }
+/// Some of a column's values, from all over the rows, and by how many rows one of them comes.
+struct Values {
+    hashes: Vec<u64>,
+    n_looked_at: usize,
+}
+
+fn sampled(rows: &Picked, column: usize) -> Values {
+    let n_looked_at = rows.len().min(SAMPLE);
+    let at = |n: usize| n * rows.len() / n_looked_at.max(1);
+    let hashes = (0..n_looked_at).filter_map(|n| {
+        let (batch, row) = rows.at(at(n));
+        hash(batch.column(column), row)
+    });
+    Values { hashes: hashes.collect(), n_looked_at }
+}
+
+/// The values of a map, all keys together, are a column of their own in the file.
+fn map_values(
+    entries: &Field,
+    field: &Field,
+    rows: &Picked,
+    column: usize,
+) -> Option<(ColumnPath, Values)> {
+    let DataType::Struct(fields) = entries.data_type() else { return None };
+    let path = [field.name(), entries.name(), fields[1].name()].map(|part| part.to_owned());
+    let (batch, _) = (!rows.is_empty()).then(|| rows.at(0))?;
+    let map = batch.column(column).as_map();
+    let range = *map.offsets().first()? as usize..*map.offsets().last()? as usize;
+    let hashes: Vec<u64> = range.take(SAMPLE).filter_map(|row| hash(map.values(), row)).collect();
+    let n_looked_at = batch.num_rows().min(hashes.len());
+    Some((ColumnPath::new(path.to_vec()), Values { hashes, n_looked_at }))
+}
+
+fn hash(array: &ArrayRef, row: usize) -> Option<u64> {
+    if array.is_null(row) {
+        return None;
     }
-    // A few values are few values, whatever their repetitions.
-    seen.len() + n_repetitions < SAMPLE && n_repetitions > 0
+    let number = |value: i64| crc32fast::hash(&value.to_le_bytes()).into();
+    match array.data_type() {
+        DataType::Utf8 => {
+            let text = array.as_string::<i32>().value(row);
+            Some(u64::from(crc32fast::hash(text.as_bytes())) | (text.len() as u64) << 32)
+        }
+        DataType::Int64 => Some(number(array.as_primitive::<Int64Type>().value(row))),
+        DataType::Timestamp(_, _) => Some(number(array.as_primitive::<TimestampMicrosecondType>().value(row))),
+        _ => None,
+    }
+}
+
+/// How often each different value stands in so many rows, about; `None` where too few were seen to tell.
+///
+/// Of `s` values that were drawn, `r` were drawn before. Where `d` different ones are equally frequent, `r` is
+/// about `s² / 2d` as long as that is a small part of `s` (the birthday problem).
+fn repetition(values: &Values, n_rows: u64) -> Option<f64> {
+    let n_drawn = values.hashes.len();
+    let n_different = values.hashes.iter().collect::<HashSet<_>>().len();
+    let n_repeated = n_drawn - n_different;
+    let n_values = n_rows as f64 * n_drawn as f64 / values.n_looked_at.max(1) as f64;
+    if n_drawn < 2 {
+        return None;
+    }
+    let by_chance = (n_drawn * n_drawn) as f64 / (2 * n_repeated) as f64;
+    let different = if n_repeated * 4 > n_drawn { n_different as f64 } else { by_chance };
+    Some(n_values / different)
 }
 
 /// The order of rows, told to readers: `created`, then `id`.
@@ -130,13 +198,25 @@ fn sorting_columns(schema: &Schema) -> Vec<SortingColumn> {
 mod tests {
     use super::*;
 
+    fn repetition_of(values: impl Iterator<Item = u64>, n_looked_at: usize, n_rows: u64) -> f64 {
+        repetition(&Values { hashes: values.collect(), n_looked_at }, n_rows).unwrap()
+    }
+
     #[test]
-    fn values_that_are_all_different_do_not_repeat() {
-        let texts: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
-        assert!(!values_repeat(texts.iter().map(String::as_str)));
-        assert!(!values_repeat(["a"].into_iter()));
-        assert!(values_repeat(["a", "a"].into_iter()));
-        let few = |n: usize| if n.is_multiple_of(10) { "usual" } else { &texts[n] };
-        assert!(values_repeat((0..2_000).map(few)));
+    fn repetitions_in_a_file_are_told_from_a_sample() {
+        let all_different = repetition_of(0..1024, 1024, 100_000);
+        assert!(all_different < WORTH_A_DICTIONARY, "{all_different}");
+        let few = repetition_of((0..1024).map(|n| n % 7), 1024, 100_000);
+        assert!(few > 10_000.0, "{few}");
+        // 2,000 customers of 100,000 charges.
+        let mut random = fastrand::Rng::with_seed(7);
+        let customers = repetition_of(std::iter::repeat_with(|| random.u64(..2_000)).take(1024), 1024, 100_000);
+        assert!((30.0..80.0).contains(&customers), "{customers}");
+        // The same, in a file of a month.
+        let month = repetition_of(std::iter::repeat_with(|| random.u64(..2_000)).take(1024), 1024, 4_000);
+        assert!(month < WORTH_A_DICTIONARY, "{month}");
+        // A column with a value in every tenth row.
+        let sparse = repetition_of(0..100, 1000, 10_000);
+        assert!(sparse < WORTH_A_DICTIONARY, "{sparse}");
     }
 }

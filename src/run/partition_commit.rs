@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek};
+use std::io::{self, BufWriter, Read, Seek};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -109,11 +109,19 @@ fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) 
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
     };
+    let is_judged = parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty());
+    if let (None, Some(sealed), false) = (&old, gathered.finished(), is_judged) {
+        let copied = io::copy(&mut sealed.reader(), &mut staged.writer());
+        copied.map_err(|e| Error::destination(format!("copying a temporary file: {e}")))?;
+        let written = sealed.written.clone();
+        let changes = Changes { new: written.n_rows, ..Changes::default() };
+        return Ok(Merged { changes, outdated: HashSet::new(), is_known, written, staged });
+    }
     let old = old.map(|file| old::open(file, is_known)).transpose()?;
     let n_rows = gathered.n_rows + old.as_ref().map_or(0, |old| old.n_rows);
     let absent = Absent { vanished: vanished.clone(), parents: parents.clone() };
     let old = old.map(|old| present(old, resource));
-    let mut merge = Merge::new(old, gathered.runs()?, absent, *old_age)?;
+    let mut merge = Merge::new(old, gathered.sources()?, absent, *old_age)?;
     let sink = BufWriter::new(staged.writer());
     let written = encode::write(sink, &arrow_schema(resource), &mut merge, n_rows, *options)?;
     let (changes, outdated) = (merge.changes(), merge.take_outdated());

@@ -27,7 +27,7 @@ impl Table {
     pub async fn open(setup: &Setup, resource: Arc<Resource>, budget: &Budget) -> Result<Table> {
         let schema = arrow_schema(&resource);
         let state = ResourceState::new(&resource.name, &schema_version(&schema));
-        let spool = Spool::new(schema, budget.clone(), setup.temporary.clone());
+        let spool = Spool::new(schema, budget.clone(), setup.temporary.clone(), setup.encode);
         let state_version = Version::Absent;
         let mut table = Table { resource, spool, state, state_version, report: TableReport::default() };
         table.reload(setup).await?;

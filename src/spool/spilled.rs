@@ -1,4 +1,4 @@
-//! Turns sorted batches into temporary files, and these back into runs.
+//! Turns sorted rows into temporary files, and these back into runs.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,8 +15,12 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use bytes::Bytes;
+use parquet::file::reader::{ChunkReader, Length};
 
 use crate::encode::merge::{Absent, Merge, OldAge, Run};
+use crate::encode::picked::Picked;
+use crate::encode::{self, Options, Written, old};
 use crate::error::{Error, Result};
 use crate::nulls::NullArrays;
 
@@ -45,6 +49,18 @@ impl Files {
             None => (Arc::new(tempfile::tempfile_in(&self.dir).map_err(failed)?), 0),
         };
         Ok(Appender { file, at })
+    }
+
+    /// Appends a finished Parquet file.
+    pub fn seal(&mut self, schema: &SchemaRef, rows: Picked, options: Options) -> Result<Sealed> {
+        let appender = self.append()?;
+        let start = appender.at;
+        let mut sink = BufWriter::with_capacity(1 << 16, appender);
+        let n_rows = rows.len() as u64;
+        let written = encode::write(&mut sink, schema, std::iter::once(Ok(rows)), n_rows, options);
+        let written = written.map_err(|error| error.context("temporary file"))?;
+        let appender = sink.into_inner().map_err(failed)?;
+        Ok(Sealed { segment: self.close(start, appender), written })
     }
 
     /// The bytes that were appended, and room for the next run behind them.
@@ -87,6 +103,45 @@ impl Read for Segment {
         let n = read_at(&self.file, &mut bytes[..most], self.at)?;
         self.at += n as u64;
         Ok(n)
+    }
+}
+
+impl Length for Segment {
+    fn len(&self) -> u64 {
+        self.end - self.at
+    }
+}
+
+impl ChunkReader for Segment {
+    type T = BufReader<Segment>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<BufReader<Segment>> {
+        Ok(BufReader::new(Segment { at: self.at + start, ..self.clone() }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let mut bytes = vec![0; length];
+        Segment { at: self.at + start, ..self.clone() }.read_exact(&mut bytes)?;
+        Ok(Bytes::from(bytes))
+    }
+}
+
+/// A partition's rows as the Parquet file that they make unless more of them come.
+#[derive(Clone)]
+pub struct Sealed {
+    segment: Segment,
+    pub written: Written,
+}
+
+impl Sealed {
+    /// The bytes of the file.
+    pub fn reader(&self) -> impl Read {
+        self.segment.clone()
+    }
+
+    /// The rows.
+    pub fn run(&self) -> Result<Run> {
+        Ok(old::open_known(self.segment.clone())?.run)
     }
 }
 
@@ -149,6 +204,7 @@ impl Spilled {
             let columns = Vec::from_iter(columns);
             // Neighbours only, so that of two equal times the later run still wins.
             let merged = Merge::new(None, runs(full, schema)?, Absent::default(), OldAge::AtLeast(i64::MIN))?;
+            let merged = merged.map(|rows| rows?.gathered());
             let segment = write(schema, files, rows_per_batch, &columns, merged)?;
             self.stored.truncate(first);
             self.stored.push(Stored { level, columns, segment });

@@ -24,7 +24,8 @@ pub type Files = BTreeMap<Partition, Bytes>;
 /// `budget` is what may wait in memory, in bytes.
 pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budget: usize) -> Changes {
     let schema = arrow_schema(resource);
-    let mut spool = Spool::new(schema.clone(), Budget::new(budget), std::env::temp_dir());
+    let options = encode::Options::default();
+    let mut spool = Spool::new(schema.clone(), Budget::new(budget), std::env::temp_dir(), options);
     for batch in batches {
         for (partition, rows) in split(batch, Grain::Year) {
             spool.push(partition, rows).unwrap();
@@ -35,7 +36,7 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
         let gathered = spool.take(&partition).unwrap();
         let old = files.get(&partition).map(|bytes| present(bytes, resource));
         let mut merge =
-            Merge::new(old, gathered.runs().unwrap(), Absent::default(), OldAge::AtLeast(i64::MIN)).unwrap();
+            Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(i64::MIN)).unwrap();
         let mut bytes = Vec::new();
         encode::write(&mut bytes, &schema, &mut merge, gathered.n_rows, encode::Options::default()).unwrap();
         changes.add(merge.changes());

@@ -239,7 +239,7 @@ fn large_rows_are_merged_many_at_a_time() {
     let merge =
         Merge::new(Some(run(rows(0..1_000))), vec![run(rows(500..1_500))], absent, OldAge::AtLeast(0))
             .unwrap();
-    let batches: Vec<usize> = merge.map(|batch| batch.unwrap().num_rows()).collect();
+    let batches: Vec<usize> = merge.map(|rows| rows.unwrap().len()).collect();
     assert_eq!(batches.iter().sum::<usize>(), 1_500);
     assert!(batches.len() <= 3, "{} batches", batches.len());
 }

@@ -8,7 +8,7 @@ use super::Gatherer;
 use crate::partition::{Grain, ROWS_PER_FILE, partition_at};
 
 /// Rows that wait at most for the grain to be chosen.
-const UNDECIDED: u64 = 50_000;
+const UNDECIDED: u64 = 25_000;
 /// Rows from which it may be chosen where progress waits for it, and where it has waited some time.
 const ENOUGH: usize = 1_000;
 const FEW: usize = 50;

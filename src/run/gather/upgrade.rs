@@ -42,7 +42,8 @@ impl Gatherer {
         let job = Job { known, ..Job::new(&self.setup, &table.resource, partition) };
         let schema = arrow_schema(&table.resource);
         // Rows may wait already for their own commit; they are not for this one.
-        let nothing = Spool::new(schema, Budget::new(0), self.setup.temporary.clone()).take(&partition)?;
+        let (dir, options) = (self.setup.temporary.clone(), self.setup.encode);
+        let nothing = Spool::new(schema, Budget::new(0), dir, options).take(&partition)?;
         let outcome = commit(Arc::new(job), nothing).await?;
         if let Some((written, version)) = outcome.written {
             let file = FileState::new(&written, version.etag());

@@ -115,15 +115,41 @@ impl Work<'_> {
 
     fn decode(&mut self, block: &Block) -> std::result::Result<Part, RefusedChunk> {
         let mut pushed = Vec::new();
-        for Chunk { span, line, is_page } in &block.chunks {
-            let body = &block.bytes[span.clone()];
-            let result = match is_page {
-                true => self.decoder.push_page(body, self.observed_at),
-                false => self.decoder.push_objects(body, self.observed_at),
-            };
-            pushed.push(result.map_err(|error| RefusedChunk { error, line: *line })?);
+        for chunk in &block.chunks {
+            match self.push(block, chunk) {
+                Ok(one) => pushed.push(one),
+                Err(error) => self.push_parts(block, chunk, error, &mut pushed)?,
+            }
         }
         Ok(Part { decoded: self.decoder.flush(), pushed })
+    }
+
+    fn push(&mut self, block: &Block, chunk: &Chunk) -> std::result::Result<Pushed, PageError> {
+        let body = &block.bytes[chunk.span.clone()];
+        match chunk.is_page {
+            true => self.decoder.push_page(body, self.observed_at),
+            false => self.decoder.push_objects(body, self.observed_at),
+        }
+    }
+
+    /// A chunk that was refused, of which nothing was kept, may be several.
+    #[cold]
+    fn push_parts(
+        &mut self,
+        block: &Block,
+        chunk: &Chunk,
+        error: PageError,
+        pushed: &mut Vec<Pushed>,
+    ) -> std::result::Result<(), RefusedChunk> {
+        let refused = |chunk: &Chunk, error| RefusedChunk { error, line: block.line_at(chunk.span.start) };
+        let parts = block.split(chunk);
+        if parts.len() < 2 {
+            return Err(refused(chunk, error));
+        }
+        for part in &parts {
+            pushed.push(self.push(block, part).map_err(|error| refused(part, error))?);
+        }
+        Ok(())
     }
 }
 

@@ -4,19 +4,25 @@ use std::io::{BufReader, Chain, Cursor, Read};
 use std::ops::Range;
 
 use flate2::read::MultiGzDecoder;
+use memchr::{memchr_iter, memmem};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use crate::error::{Error, Result};
 use crate::run::import::scan::Scan;
 
 /// Bytes of JSON that are decoded together.
-const BLOCK: usize = 4 << 20;
+const BLOCK: usize = 2 << 20;
+/// How a value of a usual file begins. Where a brace was closed before it, that is the end of a value: inside of one
+/// there is a comma between two objects, and no line break in a text.
+const BEGINNING: &[u8] = b"\n{";
 /// One value larger than this is not Stripe's.
 const MAX_VALUE: usize = 256 << 20;
 
 /// A part of a file, and the whole values in it.
 pub struct Block {
     pub bytes: Vec<u8>,
+    /// The line of the file that it begins in.
+    pub line: usize,
     pub chunks: Vec<Chunk>,
 }
 
@@ -24,8 +30,6 @@ pub struct Block {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     pub span: Range<usize>,
-    /// The line of the file that it begins in.
-    pub line: usize,
     /// A list page; otherwise objects, one after the other.
     pub is_page: bool,
 }
@@ -66,60 +70,88 @@ impl Blocks {
         bytes.clear();
         bytes.append(&mut self.rest);
         self.fill(&mut bytes, BLOCK)?;
-        let mut block = Block { bytes, chunks: Vec::new() };
+        let mut block = Block { bytes, line: self.line, chunks: Vec::new() };
         let mut at = 0;
-        loop {
-            self.skip_white_space(&mut block, &mut at)?;
-            let Some(first) = block.bytes.get(at) else { break };
-            if *first != b'{' {
-                if block.chunks.is_empty() {
-                    return Err(self.no_object(&block.bytes[at..]));
-                }
-                // What stands before it may be refused for a reason of its own, and comes first.
-                break;
-            }
-            let Some((end, n_lines)) = self.value_end(&mut block, at)? else { break };
-            block.add(at..end, self.line);
-            self.line += n_lines;
-            at = end;
+        self.skip_white_space(&mut block, &mut at)?;
+        if block.bytes.get(at) == Some(&b'{') {
+            at = self.line_by_line(&mut block, at);
         }
+        let is_rest_small = 2 * (block.bytes.len() - at) < BLOCK;
+        if block.chunks.is_empty() || self.is_at_end || !is_rest_small {
+            at = self.one_by_one(&mut block, at)?;
+        }
+        self.line += memchr_iter(b'\n', &block.bytes[..at]).count();
         self.rest.extend_from_slice(&block.bytes[at..]);
         Ok((!block.chunks.is_empty()).then_some(block))
     }
 
-    /// The end of the value that begins at `start`, and the line breaks in it. `None` where it goes on
-    /// behind a block that holds other values.
-    fn value_end(&mut self, block: &mut Block, start: usize) -> Result<Option<(usize, usize)>> {
+    /// Adds values that begin in a line of their own, but for the last one; returns where that begins.
+    fn line_by_line(&self, block: &mut Block, mut at: usize) -> usize {
+        let beginning = memmem::Finder::new(BEGINNING);
+        let found: Vec<usize> = beginning.find_iter(&block.bytes[at..]).map(|found| at + found).collect();
+        for line_break in found {
+            let end = block.bytes[..line_break].trim_ascii_end().len();
+            if block.bytes[..end].ends_with(b"}") {
+                block.add(at..end);
+                at = line_break + 1;
+            }
+        }
+        at
+    }
+
+    /// Adds the values from `at` on, whatever stands between them; returns where the last one ends.
+    fn one_by_one(&mut self, block: &mut Block, mut at: usize) -> Result<usize> {
+        loop {
+            self.skip_white_space(block, &mut at)?;
+            let Some(first) = block.bytes.get(at) else { break };
+            if *first != b'{' {
+                if block.chunks.is_empty() {
+                    return Err(self.no_object(block, at));
+                }
+                // What stands before it may be refused for a reason of its own, and comes first.
+                break;
+            }
+            let Some(end) = self.value_end(block, at)? else { break };
+            block.add(at..end);
+            at = end;
+        }
+        Ok(at)
+    }
+
+    /// The end of the value that begins at `start`. `None` where it goes on behind a block that holds other
+    /// values.
+    fn value_end(&mut self, block: &mut Block, start: usize) -> Result<Option<usize>> {
         let mut scan = Scan::default();
         loop {
             if let Some(length) = scan.end(&block.bytes[start..]) {
-                return Ok(Some((start + length, scan.n_lines)));
+                return Ok(Some(start + length));
             }
             if !block.chunks.is_empty() {
                 return Ok(None);
             }
             let n_bytes = block.bytes.len() - start;
             if n_bytes > MAX_VALUE || !self.fill(&mut block.bytes, start + 2 * n_bytes)? {
-                return Err(self.unfinished(&block.bytes[start..]));
+                return Err(self.unfinished(block, start));
             }
         }
     }
 
-    fn no_object(&self, rest: &[u8]) -> Error {
-        let got: String = String::from_utf8_lossy(rest).chars().take(40).collect();
+    fn no_object(&self, block: &Block, at: usize) -> Error {
+        let got: String = String::from_utf8_lossy(&block.bytes[at..]).chars().take(40).collect();
         let got = crate::redact::shown(&got, 20);
-        Error::usage(format!("line {}: expected a JSON object, got \"{got}\"", self.line))
+        Error::usage(format!("line {}: expected a JSON object, got \"{got}\"", block.line_at(at)))
             .hint("expected list pages or objects as JSON, one after the other; nothing was imported")
     }
 
     /// A value that does not end is broken inside, or the file is cut off.
-    fn unfinished(&self, rest: &[u8]) -> Error {
-        let error = match serde_json::from_slice::<IgnoredAny>(rest) {
+    fn unfinished(&self, block: &Block, at: usize) -> Error {
+        let line = block.line_at(at);
+        let error = match serde_json::from_slice::<IgnoredAny>(&block.bytes[at..]) {
             Err(error) if !error.is_eof() => {
                 let what = crate::tokens::without_position(&error);
-                Error::usage(format!("line {}: {what}", self.line + error.line().saturating_sub(1)))
+                Error::usage(format!("line {}: {what}", line + error.line().saturating_sub(1)))
             }
-            _ => Error::usage(format!("truncated: the value that begins in line {} does not end", self.line)),
+            _ => Error::usage(format!("truncated: the value that begins in line {line} does not end")),
         };
         error.hint("nothing was imported")
     }
@@ -127,18 +159,17 @@ impl Blocks {
     fn skip_white_space(&mut self, block: &mut Block, at: &mut usize) -> Result<()> {
         loop {
             while let Some(byte) = block.bytes.get(*at) {
-                match byte {
-                    b'\n' => self.line += 1,
-                    b' ' | b'\r' | b'\t' => {}
-                    _ => return Ok(()),
+                if !matches!(byte, b'\n' | b' ' | b'\r' | b'\t') {
+                    return Ok(());
                 }
                 *at += 1;
             }
             if !block.chunks.is_empty() {
                 return Ok(());
             }
+            self.line += memchr_iter(b'\n', &block.bytes).count();
+            (block.line, *at) = (self.line, 0);
             block.bytes.clear();
-            *at = 0;
             if !self.fill(&mut block.bytes, BLOCK)? {
                 return Ok(());
             }
@@ -160,12 +191,29 @@ impl Blocks {
 
 impl Block {
     /// Objects that follow each other are one chunk.
-    fn add(&mut self, span: Range<usize>, line: usize) {
+    fn add(&mut self, span: Range<usize>) {
         let is_page = is_list(&self.bytes[span.clone()]);
         match self.chunks.last_mut() {
             Some(last) if !is_page && !last.is_page => last.span.end = span.end,
-            _ => self.chunks.push(Chunk { span, line, is_page }),
+            _ => self.chunks.push(Chunk { span, is_page }),
         }
+    }
+
+    /// The line of the file that a byte is in.
+    pub fn line_at(&self, at: usize) -> usize {
+        self.line + memchr_iter(b'\n', &self.bytes[..at]).count()
+    }
+
+    /// The chunks of a chunk, found with more care: something else than a line break may stand between its values.
+    pub fn split(&self, chunk: &Chunk) -> Vec<Chunk> {
+        let bytes = self.bytes[chunk.span.clone()].to_vec();
+        let mut inner = Block { bytes, line: 1, chunks: Vec::new() };
+        let mut blocks = Blocks { is_at_end: true, ..Blocks::new(Box::new(std::io::empty())) };
+        if blocks.one_by_one(&mut inner, 0).is_err() {
+            return Vec::new();
+        }
+        let moved = |span: &Range<usize>| span.start + chunk.span.start..span.end + chunk.span.start;
+        inner.chunks.iter().map(|part| Chunk { span: moved(&part.span), ..*part }).collect()
     }
 }
 

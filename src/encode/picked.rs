@@ -1,0 +1,94 @@
+//! Turns rows of batches in memory into the order in which they are written, a column at a time.
+//!
+//! The rows are copied only when their column is encoded: what is copied is then still near the processor, and
+//! no more of it is there than a piece of each column that is being encoded.
+
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::compute::interleave;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+
+use crate::encode::gather::gather;
+use crate::error::Result;
+
+/// Rows of one column that are copied at once.
+const ROWS_PER_PIECE: usize = 4096;
+
+/// Rows in an order of their own. The batches have one schema.
+#[derive(Debug, Clone)]
+pub struct Picked {
+    batches: Vec<RecordBatch>,
+    /// `(batch, row)`; `None` for the rows of the only batch as they stand.
+    rows: Option<Vec<(usize, usize)>>,
+}
+
+impl From<RecordBatch> for Picked {
+    fn from(batch: RecordBatch) -> Picked {
+        Picked { batches: vec![batch], rows: None }
+    }
+}
+
+impl Picked {
+    /// The rows, each `(batch, row)`, in their order.
+    pub fn new(batches: Vec<RecordBatch>, rows: Vec<(usize, usize)>) -> Picked {
+        let is_slice = rows.first().is_some_and(|(batch, first)| {
+            rows.iter().enumerate().all(|(n, row)| *row == (*batch, first + n))
+        });
+        match rows.first() {
+            Some((batch, first)) if is_slice => Picked::from(batches[*batch].slice(*first, rows.len())),
+            _ => Picked { batches, rows: Some(rows) },
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.as_ref().map_or_else(|| self.batches[0].num_rows(), Vec::len)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        self.batches[0].schema()
+    }
+
+    /// The batch and the row that row `n` is.
+    pub fn at(&self, n: usize) -> (&RecordBatch, usize) {
+        match &self.rows {
+            None => (&self.batches[0], n),
+            Some(rows) => (&self.batches[rows[n].0], rows[n].1),
+        }
+    }
+
+    /// Copied into one batch.
+    pub fn gathered(&self) -> Result<RecordBatch> {
+        match &self.rows {
+            None => Ok(self.batches[0].clone()),
+            Some(rows) => gather(&self.batches.iter().collect::<Vec<_>>(), rows),
+        }
+    }
+
+    /// Whether a column holds nothing in any of the batches.
+    pub fn is_null(&self, column: usize) -> bool {
+        self.batches.iter().map(|batch| batch.column(column)).all(|array| array.null_count() == array.len())
+    }
+
+    /// Hands a column's values in these rows to `take`, piece by piece.
+    pub fn each_piece<E: From<ArrowError>>(
+        &self,
+        column: usize,
+        rows: Range<usize>,
+        mut take: impl FnMut(ArrayRef) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let Some(picked) = &self.rows else {
+            return take(self.batches[0].column(column).slice(rows.start, rows.len()));
+        };
+        if self.is_null(column) {
+            return take(new_null_array(self.batches[0].column(column).data_type(), rows.len()));
+        }
+        let arrays: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+        picked[rows].chunks(ROWS_PER_PIECE).try_for_each(|piece| take(interleave(&arrays, piece)?))
+    }
+}
