@@ -25,8 +25,9 @@ fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     group.throughput(Throughput::Elements(N_CHARGES));
     group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(6)).sample_size(20);
-    let first = FirstRows { batches: &[], is_all: false };
-    let same = properties(&schema, &schema_version(&schema), &first, N_CHARGES, Options::default())
+    let rows: Vec<Picked> = batches.iter().cloned().map(Picked::from).collect();
+    let sample = Sample { rows: &rows, is_all: true, n_rows_at_most: N_CHARGES };
+    let same = properties(&schema, &schema_version(&schema), &sample, Options::default())
         .expect("the default level is one");
     let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
     println!(

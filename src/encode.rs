@@ -2,7 +2,7 @@
 //!
 //! zstd, one schema per resource, rows sorted by `created` then `id`, row groups of up to 262,144
 //! rows with statistics where a filter can use them, a page index, and a bloom filter on `id`. Files
-//! made of the same rows are the same bytes.
+//! made of the same rows in the same pieces are the same bytes.
 
 mod columns;
 pub mod gather;
@@ -28,6 +28,11 @@ use crate::error::{Error, Result};
 /// A file of up to this many rows is one row group, which a reader holds consistent when the file is
 /// replaced under it; a larger file has several, each over a narrow range of `created`.
 pub const ROWS_PER_GROUP: usize = 262_144;
+
+/// Rows that are looked at before the columns' settings are chosen.
+const FIRST_ROWS: usize = 8_192;
+/// Less where they are large, in bytes.
+const FIRST_BYTES: usize = 16 << 20;
 
 /// The key of the number of bytes before a file's footer and their CRC-32, in its metadata.
 pub const CONTENT: &str = "stripelake.content";
@@ -73,24 +78,37 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
 ) -> Result<Written> {
     let version = schema_version(schema);
     let mut rows = rows.map(|rows| rows.map(Into::<Picked>::into)).peekable();
-    let first = rows.next().transpose()?;
-    let sample = Sample { rows: first.as_ref(), is_all: rows.peek().is_none(), n_rows_at_most };
+    let first = first_rows(&mut rows)?;
+    let sample = Sample { rows: &first, is_all: rows.peek().is_none(), n_rows_at_most };
     let properties = properties(schema, &version, &sample, options)?;
     let mut sink = Summed { sink, n_bytes: 0, crc32: crc32fast::Hasher::new() };
     let mut groups = Groups::new(&mut sink, schema, properties).map_err(failed)?;
     let mut n_rows = 0;
     let mut created: Option<(i64, i64)> = None;
-    let mut next = first;
-    while let Some(picked) = next {
-        next = rows.next().transpose()?;
+    let mut rows = first.into_iter().map(Ok).chain(rows).peekable();
+    while let Some(picked) = rows.next().transpose()? {
         n_rows += picked.len() as u64;
         created = widen(created, &picked);
-        groups.write(&picked, next.is_none()).map_err(failed)?;
+        groups.write(&picked, rows.peek().is_none()).map_err(failed)?;
     }
     groups.close(|sink| sink.content()).map_err(failed)?;
     sink.flush().map_err(|e| Error::destination(e.to_string()))?;
     let (n_bytes, crc32) = (sink.n_bytes, sink.crc32.finalize());
     Ok(Written { n_rows, n_bytes, crc32, created, schema_version: version })
+}
+
+/// What is looked at before anything is written.
+fn first_rows(rows: &mut impl Iterator<Item = Result<Picked>>) -> Result<Vec<Picked>> {
+    let (mut first, mut n_rows, mut n_bytes) = (Vec::new(), 0, 0);
+    while n_rows < FIRST_ROWS
+        && n_bytes < FIRST_BYTES
+        && let Some(picked) = rows.next().transpose()?
+    {
+        n_rows += picked.len();
+        n_bytes += if n_rows < FIRST_ROWS { picked.n_bytes() } else { 0 };
+        first.push(picked);
+    }
+    Ok(first)
 }
 
 fn failed(error: parquet::errors::ParquetError) -> Error {

@@ -155,7 +155,7 @@ impl Text {
             self.pad(n_rows);
         }
         let offsets = std::mem::replace(&mut self.offsets, first_offset(n_rows));
-        let next = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 8);
+        let next = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 16);
         let bytes = std::mem::replace(&mut self.bytes, next);
         StringArray::new(
             OffsetBuffer::new(ScalarBuffer::from(tight(offsets))),
@@ -167,7 +167,8 @@ impl Text {
 
 /// The values without much room behind them: a batch may wait for long until its partition is complete.
 fn tight<T>(mut values: Vec<T>) -> Vec<T> {
-    if values.capacity() > values.len() + values.len() / 8 {
+    // Less than that is lost to the allocator's size classes anyway, and giving it back means a copy.
+    if values.capacity() > values.len() + values.len() / 4 {
         values.shrink_to_fit();
     }
     values

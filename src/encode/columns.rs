@@ -80,9 +80,7 @@ impl<W: Write + Send> Groups<W> {
     fn add(&mut self, picked: &Picked, rows: Range<usize>) -> Result<()> {
         let columns = self.group.iter_mut().enumerate();
         match rows.len() * columns.len() < WORTH_SHARING {
-            true => {
-                columns.into_iter().try_for_each(|(at, column)| column.write(picked, at, rows.clone()))
-            }
+            true => columns.into_iter().try_for_each(|(at, column)| column.write(picked, at, rows.clone())),
             false => self
                 .group
                 .par_iter_mut()

@@ -1,16 +1,19 @@
 //! Turns sorted runs and the old file into one sorted sequence with the newest observation of each id.
 
+mod input;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::decode::schema::{DELETED, SYNCED_AT};
-use crate::encode::created_of;
 use crate::encode::memory::bytes_of;
+use crate::encode::merge::input::Input;
+pub use crate::encode::merge::input::Source;
 use crate::encode::picked::Picked;
 use crate::encode::same::rows_are_same;
 use crate::error::{Error, Result};
@@ -88,113 +91,6 @@ impl Changes {
     }
 }
 
-/// Rows of one table, oldest observation of an id first.
-pub enum Source {
-    Run(Run),
-    /// Rows in memory, in ascending order of `created` and `id`, no id twice.
-    Sorted(Vec<RecordBatch>, Vec<(usize, usize)>),
-}
-
-impl From<Run> for Source {
-    fn from(run: Run) -> Source {
-        Source::Run(run)
-    }
-}
-
-/// A batch, and what its rows are compared by.
-struct Keyed {
-    batch: RecordBatch,
-    created: Option<TimestampMicrosecondArray>,
-    ids: StringArray,
-    synced_at: TimestampMicrosecondArray,
-    /// Where it stands among the batches that the output refers to.
-    held: Option<usize>,
-}
-
-/// One input and its place in it.
-struct Input {
-    /// What comes behind these batches.
-    run: Option<Run>,
-    batches: Vec<Keyed>,
-    /// `None` for the rows of the only batch as they stand.
-    order: Option<Vec<(usize, usize)>>,
-    at: usize,
-}
-
-impl Input {
-    /// `None` when there are no rows.
-    fn start(source: Source) -> Result<Option<Input>> {
-        match source {
-            Source::Run(mut run) => {
-                let Some(batch) = next_batch(&mut run)? else { return Ok(None) };
-                Ok(Some(Input { run: Some(run), batches: vec![keyed(batch)], order: None, at: 0 }))
-            }
-            Source::Sorted(_, order) if order.is_empty() => Ok(None),
-            Source::Sorted(batches, order) => {
-                let batches = batches.into_iter().map(keyed).collect();
-                Ok(Some(Input { run: None, batches, order: Some(order), at: 0 }))
-            }
-        }
-    }
-
-    fn place(&self) -> (usize, usize) {
-        self.order.as_ref().map_or((0, self.at), |order| order[self.at])
-    }
-
-    fn row(&self) -> (&Keyed, usize) {
-        let (batch, row) = self.place();
-        (&self.batches[batch], row)
-    }
-
-    fn n_rows(&self) -> usize {
-        self.order.as_ref().map_or_else(|| self.batches[0].batch.num_rows(), Vec::len)
-    }
-
-    fn key(&self) -> (i64, String) {
-        let (keyed, row) = self.row();
-        (keyed.created.as_ref().map_or(0, |c| c.value(row)), keyed.ids.value(row).to_owned())
-    }
-
-    /// Whether there is another row.
-    fn advance(&mut self) -> Result<bool> {
-        self.at += 1;
-        if self.at < self.n_rows() {
-            return Ok(true);
-        }
-        let Some(batch) = self.run.as_mut().map(next_batch).transpose()?.flatten() else { return Ok(false) };
-        (self.batches[0], self.at) = (keyed(batch), 0);
-        Ok(true)
-    }
-
-    /// The rows from here on that are in memory.
-    fn rest(&self) -> Picked {
-        match &self.order {
-            None => Picked::from(self.batches[0].batch.slice(self.at, self.n_rows() - self.at)),
-            Some(order) => {
-                let batches = self.batches.iter().map(|keyed| keyed.batch.clone()).collect();
-                Picked::new(batches, order[self.at..].to_vec())
-            }
-        }
-    }
-}
-
-fn next_batch(run: &mut Run) -> Result<Option<RecordBatch>> {
-    for batch in run {
-        let batch = batch?;
-        if batch.num_rows() > 0 {
-            return Ok(Some(batch));
-        }
-    }
-    Ok(None)
-}
-
-fn keyed(batch: RecordBatch) -> Keyed {
-    let ids = batch.column_by_name("id").expect("every table has an id").as_string::<i32>().clone();
-    let synced_at = batch.column_by_name(SYNCED_AT).expect("a system column");
-    let synced_at = synced_at.as_primitive::<TimestampMicrosecondType>().clone();
-    Keyed { created: created_of(&batch), ids, synced_at, batch, held: None }
-}
-
 /// The sorted sequence; after the last batch, [`Merge::changes`] is final.
 pub struct Merge {
     inputs: Vec<Option<Input>>,
@@ -230,7 +126,7 @@ impl Merge {
         for (index, input) in inputs.iter().enumerate() {
             if let Some(input) = input {
                 let (created, id) = input.key();
-                heap.push(Reverse((created, id, index)));
+                heap.push(Reverse((created, id.to_owned(), index)));
             }
         }
         Ok(Merge {
@@ -267,10 +163,11 @@ impl Merge {
             let Reverse((_, _, index)) = self.heap.pop().expect("just peeked");
             candidates.push(index);
         }
+        if candidates.len() == 1 {
+            return self.lone(first, created).map(|()| true);
+        }
         candidates.sort_unstable();
-        if candidates == [0] {
-            self.keep_absent(created);
-        } else if self.is_outdated(&candidates) {
+        if self.is_outdated(&candidates) {
             // What the old file has of the parent is newer, whether it has this row or not.
             if candidates[0] == 0 {
                 self.changes.unchanged += 1;
@@ -285,15 +182,52 @@ impl Merge {
             self.keep(kept);
         }
         for index in candidates {
-            let input = self.inputs[index].as_mut().expect("inputs in the heap are live");
-            if input.advance()? {
-                let (created, id) = input.key();
-                self.heap.push(Reverse((created, id, index)));
-            } else {
-                self.inputs[index] = None;
-            }
+            self.advance(index)?;
         }
         Ok(true)
+    }
+
+    /// Takes an id that no other input has, and those that follow it in the same input before any of another's.
+    fn lone(&mut self, index: usize, mut created: i64) -> Result<()> {
+        loop {
+            if index == 0 {
+                self.keep_absent(created);
+            } else if !self.is_outdated(&[index]) {
+                self.changes.new += 1;
+                self.keep(index);
+            }
+            let input = self.inputs[index].as_mut().expect("inputs in the heap are live");
+            if !input.advance()? {
+                self.inputs[index] = None;
+                return Ok(());
+            }
+            let input = self.input(index);
+            let next = input.key();
+            let is_first = |Reverse((c, i, _)): &Reverse<(i64, String, usize)>| next < (*c, i.as_str());
+            if self.is_full(self.heap.len() + 1) || !self.heap.peek().is_none_or(is_first) {
+                let (created, id) = (next.0, next.1.to_owned());
+                self.heap.push(Reverse((created, id, index)));
+                return Ok(());
+            }
+            created = next.0;
+        }
+    }
+
+    fn advance(&mut self, index: usize) -> Result<()> {
+        let input = self.inputs[index].as_mut().expect("inputs in the heap are live");
+        if input.advance()? {
+            let (created, id) = input.key();
+            self.heap.push(Reverse((created, id.to_owned(), index)));
+        } else {
+            self.inputs[index] = None;
+        }
+        Ok(())
+    }
+
+    /// Whether the rows that were kept should go to the writer. The batches that the inputs stand in are in memory
+    /// anyway; what counts is what they have left behind.
+    fn is_full(&self, n_inputs: usize) -> bool {
+        self.rows.len() >= ROWS_AT_ONCE || (self.held_bytes >= BYTES_HELD && self.n_passing > n_inputs)
     }
 
     /// What an input has in memory as it is, where nothing else is left that could come between: a first run
@@ -310,12 +244,7 @@ impl Merge {
         let rest = input.rest();
         self.changes.new += rest.len() as u64;
         input.at = input.n_rows() - 1;
-        if input.advance()? {
-            let (created, id) = input.key();
-            self.heap.push(Reverse((created, id, index)));
-        } else {
-            self.inputs[index] = None;
-        }
+        self.advance(index)?;
         Ok(Some(rest))
     }
 
@@ -446,11 +375,7 @@ impl Iterator for Merge {
         if let Some(rest) = self.pass_on().transpose() {
             return Some(rest);
         }
-        // The batches that the inputs stand in are in memory anyway; what counts is what they have left behind.
-        while !self.is_done
-            && self.rows.len() < ROWS_AT_ONCE
-            && (self.held_bytes < BYTES_HELD || self.n_passing <= self.heap.len())
-        {
+        while !self.is_done && !self.is_full(self.heap.len()) {
             match self.step() {
                 Ok(true) => {}
                 Ok(false) => self.is_done = true,

@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::interleave;
-use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use crate::encode::gather::gather;
+use crate::encode::memory::bytes_of;
 use crate::error::Result;
 
 /// Rows of one column that are copied at once.
@@ -50,16 +50,17 @@ impl Picked {
         self.len() == 0
     }
 
-    pub fn schema(&self) -> SchemaRef {
-        self.batches[0].schema()
-    }
-
     /// The batch and the row that row `n` is.
     pub fn at(&self, n: usize) -> (&RecordBatch, usize) {
         match &self.rows {
             None => (&self.batches[0], n),
             Some(rows) => (&self.batches[rows[n].0], rows[n].1),
         }
+    }
+
+    /// The bytes of the batches that the rows are in.
+    pub fn n_bytes(&self) -> usize {
+        self.batches.iter().map(bytes_of).sum()
     }
 
     /// Copied into one batch.
@@ -88,7 +89,8 @@ impl Picked {
         if self.is_null(column) {
             return take(new_null_array(self.batches[0].column(column).data_type(), rows.len()));
         }
-        let arrays: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+        let arrays: Vec<&dyn Array> =
+            self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
         picked[rows].chunks(ROWS_PER_PIECE).try_for_each(|piece| take(interleave(&arrays, piece)?))
     }
 }

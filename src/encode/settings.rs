@@ -23,7 +23,7 @@ const WORTH_A_DICTIONARY: f64 = 3.0;
 /// What is known of a file before it is written.
 pub struct Sample<'a> {
     /// The first rows, or all of them.
-    pub rows: Option<&'a Picked>,
+    pub rows: &'a [Picked],
     pub is_all: bool,
     pub n_rows_at_most: u64,
 }
@@ -43,12 +43,13 @@ pub fn properties(
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_sorting_columns(Some(sorting_columns(schema)))
         .set_key_value_metadata(Some(vec![KeyValue::new(SCHEMA_VERSION.to_owned(), version.to_owned())]));
-    let n_rows = sample.n_rows_at_most.min(options.rows_per_group as u64);
+    // How often an object was read must not change how its file is written.
+    let n_rows = if sample.is_all { n_rows_of(sample.rows) } else { usize::MAX };
+    let n_rows = n_rows.min(options.rows_per_group) as u64;
+    let n_rows_at_most = sample.n_rows_at_most.min(options.rows_per_group as u64);
     for (column, field) in schema.fields().iter().enumerate() {
-        builder = column_properties(builder, field, n_rows);
-        if let Some(rows) = sample.rows {
-            builder = for_values(builder, field, column, rows, sample.is_all, n_rows);
-        }
+        builder = column_properties(builder, field, n_rows_at_most);
+        builder = for_values(builder, field, column, sample, n_rows);
     }
     Ok(builder.build())
 }
@@ -92,12 +93,12 @@ fn for_values(
     builder: WriterPropertiesBuilder,
     field: &Arc<Field>,
     column: usize,
-    rows: &Picked,
-    is_all: bool,
+    sample: &Sample,
     n_rows: u64,
 ) -> WriterPropertiesBuilder {
+    let Sample { rows, is_all, .. } = *sample;
     let path = ColumnPath::from(field.name().as_str());
-    if is_all && rows.is_null(column) && !field.data_type().is_nested() {
+    if is_all && rows.iter().all(|rows| rows.is_null(column)) && !field.data_type().is_nested() {
         return builder
             .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
             .set_column_dictionary_enabled(path, false);
@@ -124,30 +125,49 @@ struct Values {
     n_looked_at: usize,
 }
 
-fn sampled(rows: &Picked, column: usize) -> Values {
-    let n_looked_at = rows.len().min(SAMPLE);
-    let at = |n: usize| n * rows.len() / n_looked_at.max(1);
-    let hashes = (0..n_looked_at).filter_map(|n| {
-        let (batch, row) = rows.at(at(n));
-        hash(batch.column(column), row)
-    });
-    Values { hashes: hashes.collect(), n_looked_at }
+fn n_rows_of(rows: &[Picked]) -> usize {
+    rows.iter().map(Picked::len).sum()
+}
+
+fn sampled(rows: &[Picked], column: usize) -> Values {
+    let n_rows = n_rows_of(rows);
+    let n_looked_at = n_rows.min(SAMPLE);
+    let mut hashes = Vec::with_capacity(n_looked_at);
+    let (mut part, mut before) = (rows.iter(), 0);
+    let mut present = part.next();
+    for n in 0..n_looked_at {
+        let at = n * n_rows / n_looked_at;
+        while let Some(picked) = present.filter(|picked| at >= before + picked.len()) {
+            before += picked.len();
+            present = part.next();
+        }
+        let (batch, row) = present.expect("fewer rows than there are").at(at - before);
+        hashes.extend(hash(batch.column(column), row));
+    }
+    Values { hashes, n_looked_at }
 }
 
 /// The values of a map, all keys together, are a column of their own in the file.
 fn map_values(
     entries: &Field,
     field: &Field,
-    rows: &Picked,
+    rows: &[Picked],
     column: usize,
 ) -> Option<(ColumnPath, Values)> {
     let DataType::Struct(fields) = entries.data_type() else { return None };
     let path = [field.name(), entries.name(), fields[1].name()].map(|part| part.to_owned());
-    let (batch, _) = (!rows.is_empty()).then(|| rows.at(0))?;
-    let map = batch.column(column).as_map();
-    let range = *map.offsets().first()? as usize..*map.offsets().last()? as usize;
-    let hashes: Vec<u64> = range.take(SAMPLE).filter_map(|row| hash(map.values(), row)).collect();
-    let n_looked_at = batch.num_rows().min(hashes.len());
+    let mut hashes = Vec::new();
+    let mut n_looked_at = 0;
+    let places = rows.iter().flat_map(|rows| (0..rows.len()).map(|n| rows.at(n)));
+    for (batch, row) in places {
+        if hashes.len() >= SAMPLE {
+            break;
+        }
+        let map = batch.column(column).as_map();
+        let entries = map.offsets()[row] as usize..map.offsets()[row + 1] as usize;
+        hashes.extend(entries.filter_map(|entry| hash(map.values(), entry)));
+        n_looked_at += 1;
+    }
     Some((ColumnPath::new(path.to_vec()), Values { hashes, n_looked_at }))
 }
 
@@ -162,7 +182,9 @@ fn hash(array: &ArrayRef, row: usize) -> Option<u64> {
             Some(u64::from(crc32fast::hash(text.as_bytes())) | (text.len() as u64) << 32)
         }
         DataType::Int64 => Some(number(array.as_primitive::<Int64Type>().value(row))),
-        DataType::Timestamp(_, _) => Some(number(array.as_primitive::<TimestampMicrosecondType>().value(row))),
+        DataType::Timestamp(_, _) => {
+            Some(number(array.as_primitive::<TimestampMicrosecondType>().value(row)))
+        }
         _ => None,
     }
 }
@@ -210,7 +232,8 @@ mod tests {
         assert!(few > 10_000.0, "{few}");
         // 2,000 customers of 100,000 charges.
         let mut random = fastrand::Rng::with_seed(7);
-        let customers = repetition_of(std::iter::repeat_with(|| random.u64(..2_000)).take(1024), 1024, 100_000);
+        let customers =
+            repetition_of(std::iter::repeat_with(|| random.u64(..2_000)).take(1024), 1024, 100_000);
         assert!((30.0..80.0).contains(&customers), "{customers}");
         // The same, in a file of a month.
         let month = repetition_of(std::iter::repeat_with(|| random.u64(..2_000)).take(1024), 1024, 4_000);

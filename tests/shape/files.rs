@@ -152,7 +152,14 @@ fn a_file_of_every_resource_has_the_full_schema_even_without_rows() {
     for resource in catalog().resources {
         let schema = arrow_schema(&resource);
         let mut bytes = Vec::new();
-        encode::write(&mut bytes, &schema, std::iter::empty(), 0, encode::Options::default()).unwrap();
+        encode::write(
+            &mut bytes,
+            &schema,
+            std::iter::empty::<Result<RecordBatch, _>>(),
+            0,
+            encode::Options::default(),
+        )
+        .unwrap();
         let read = lake::read(&bytes.into());
         assert_eq!(read.num_rows(), 0);
         assert_eq!(read.schema().fields(), schema.fields(), "{}", resource.name);

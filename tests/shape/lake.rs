@@ -36,7 +36,8 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
         let gathered = spool.take(&partition).unwrap();
         let old = files.get(&partition).map(|bytes| present(bytes, resource));
         let mut merge =
-            Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(i64::MIN)).unwrap();
+            Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(i64::MIN))
+                .unwrap();
         let mut bytes = Vec::new();
         encode::write(&mut bytes, &schema, &mut merge, gathered.n_rows, encode::Options::default()).unwrap();
         changes.add(merge.changes());
@@ -58,7 +59,7 @@ pub fn upgraded(files: &Files, resource: &Resource) -> Files {
     let rewrite = |bytes: &Bytes| {
         let merge = Merge::new(
             Some(present(bytes, resource)),
-            Vec::new(),
+            Vec::<Run>::new(),
             Absent::default(),
             OldAge::AtLeast(i64::MIN),
         );

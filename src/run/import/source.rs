@@ -57,11 +57,13 @@ pub struct Blocks {
     /// The line in which `rest` begins.
     line: usize,
     is_at_end: bool,
+    /// Bytes of a block.
+    size: usize,
 }
 
 impl Blocks {
     pub fn new(reader: Box<dyn Read + Send>) -> Blocks {
-        Blocks { reader, rest: Vec::new(), line: 1, is_at_end: false }
+        Blocks { reader, rest: Vec::new(), line: 1, is_at_end: false, size: BLOCK }
     }
 
     /// The next block, in `bytes`, whose content is lost. Fails with [`crate::error::Kind::Usage`] and
@@ -69,14 +71,14 @@ impl Blocks {
     pub fn next(&mut self, mut bytes: Vec<u8>) -> Result<Option<Block>> {
         bytes.clear();
         bytes.append(&mut self.rest);
-        self.fill(&mut bytes, BLOCK)?;
+        self.fill(&mut bytes, self.size)?;
         let mut block = Block { bytes, line: self.line, chunks: Vec::new() };
         let mut at = 0;
         self.skip_white_space(&mut block, &mut at)?;
         if block.bytes.get(at) == Some(&b'{') {
             at = self.line_by_line(&mut block, at);
         }
-        let is_rest_small = 2 * (block.bytes.len() - at) < BLOCK;
+        let is_rest_small = 2 * (block.bytes.len() - at) < self.size;
         if block.chunks.is_empty() || self.is_at_end || !is_rest_small {
             at = self.one_by_one(&mut block, at)?;
         }
@@ -170,7 +172,7 @@ impl Blocks {
             self.line += memchr_iter(b'\n', &block.bytes).count();
             (block.line, *at) = (self.line, 0);
             block.bytes.clear();
-            if !self.fill(&mut block.bytes, BLOCK)? {
+            if !self.fill(&mut block.bytes, self.size)? {
                 return Ok(());
             }
         }
@@ -242,4 +244,69 @@ fn is_list(body: &[u8]) -> bool {
     // Members behind `object` are left unread, which serde reports as an error that does not matter.
     let _ = serde::Deserializer::deserialize_map(&mut deserializer, FindObject(&mut object));
     object.as_deref() == Some("list")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Every value of the blocks, with whether it was taken for a page.
+    fn values(text: &str, size: usize) -> Vec<(Value, bool)> {
+        let mut blocks = Blocks { size, ..Blocks::new(Box::new(std::io::Cursor::new(text.to_owned()))) };
+        let mut values = Vec::new();
+        while let Some(block) = blocks.next(Vec::new()).unwrap() {
+            for chunk in &block.chunks {
+                assert_eq!(
+                    block.line_at(0),
+                    1 + text[..text.find(line_of(&block)).unwrap()].matches('\n').count()
+                );
+                let parts = block.split(chunk);
+                for part in if parts.len() > 1 { parts } else { vec![chunk.clone()] } {
+                    let stream = serde_json::Deserializer::from_slice(&block.bytes[part.span]);
+                    values.extend(stream.into_iter().map(|value| (value.unwrap(), part.is_page)));
+                }
+            }
+        }
+        values
+    }
+
+    fn line_of(block: &Block) -> &str {
+        std::str::from_utf8(&block.bytes).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_is_found_whatever_stands_between_them(
+            values_and_gaps in proptest::collection::vec(
+                (
+                    prop_oneof![
+                        (0..99u32).prop_map(|n| json!({ "id": n, "x": "}\n{", "y": [{ "a": {} }, { "b": 1 }] })),
+                        (0..99u32).prop_map(|n| json!({ "object": "list", "data": [{ "id": n }, { "id": 0 }] })),
+                    ],
+                    any::<bool>(),
+                    prop_oneof![Just("\n"), Just("\n\n"), Just("\r\n"), Just(" \n \t"), Just(""), Just(" ")],
+                ),
+                1..12,
+            ),
+            size in 1usize..300,
+        ) {
+            let mut text = String::new();
+            for (n, (value, is_pretty, gap)) in values_and_gaps.iter().enumerate() {
+                let mut value = value.clone();
+                value["n"] = json!(n);
+                text += &if *is_pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+                text += gap;
+            }
+            let found = values(&text, size);
+            prop_assert_eq!(found.len(), values_and_gaps.len());
+            for (n, ((value, is_page), (expected, _, _))) in found.iter().zip(&values_and_gaps).enumerate() {
+                prop_assert_eq!(&value["n"], &json!(n));
+                prop_assert_eq!(&value["id"], &expected["id"]);
+                prop_assert_eq!(*is_page, expected["object"] == "list");
+            }
+        }
+    }
 }
