@@ -7,7 +7,7 @@
 //! * [`config`]: flags, environment and file into one configuration; finds the key.
 //! * [`catalog`]: `data/resources/*.toml` into resources and their columns. No other code knows a
 //!   resource by name.
-//! * [`plan`]: the span of a resource into slices over `created`, cut again where a worker is idle.
+//! * [`plan`]: the span of a resource into slices over `created`, newest first.
 //! * [`fetch`]: a slice into pages: limits, retries, cursor, and the envelope that every page must have.
 //! * [`decode`]: the bytes of pages into Arrow batches; every JSON leaf ends in exactly one column.
 //! * [`partition`]: creation times into partitions, and a batch into one batch for each.
