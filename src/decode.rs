@@ -11,6 +11,7 @@ mod copy;
 mod fast;
 mod fast_page;
 pub mod findings;
+pub mod frame;
 mod jump;
 pub mod json_text;
 pub mod number;
@@ -36,9 +37,10 @@ use arrow::array::RecordBatch;
 use crate::catalog::Resource;
 use crate::decode::fast_page::Fast;
 use crate::decode::findings::Findings;
+use crate::decode::frame::Frame;
 use crate::decode::plain_page::Source;
 use crate::decode::rows::ParentRow;
-use crate::decode::tables::Tables;
+use crate::decode::tables::{Mark as TablesMark, Tables};
 use crate::tokens::without_position;
 
 /// What a decoder needs to know besides the resource.
@@ -118,6 +120,13 @@ pub struct Pushed {
     pub open_lists: Vec<OpenList>,
 }
 
+/// How far a decoder had come.
+pub struct Mark {
+    tables: TablesMark,
+    findings: Findings,
+    n_bytes: usize,
+}
+
 /// All rows decoded since the last flush.
 ///
 /// Batches end with the `_partition_at` column of [`rows::PARTITION_AT`].
@@ -180,10 +189,31 @@ impl Decoder {
 
     fn push(&mut self, body: &[u8], observed_at: i64, source: &Source) -> Result<Pushed, PageError> {
         self.n_bytes += body.len();
+        self.fast.frame = None;
         match (self.tables.options.path, simdutf8::basic::from_utf8(body)) {
             (Path::Fast, Ok(page)) => self.fast.push(&mut self.tables, page, observed_at, source),
             _ => plain_page::push(&mut self.tables, body, observed_at, source),
         }
+    }
+
+    /// What paging needs of the list page that was pushed last, if nothing is odd about it.
+    pub fn take_frame(&mut self) -> Option<Frame> {
+        self.fast.frame.take()
+    }
+
+    /// How far it has come, to return to when a page is not to be kept after all.
+    pub fn mark(&mut self) -> Mark {
+        self.fast.fold_findings(&mut self.tables);
+        let findings = self.tables.findings.clone();
+        Mark { tables: self.tables.mark(), findings, n_bytes: self.n_bytes }
+    }
+
+    /// Takes back everything since `mark`, which was made after the last flush.
+    pub fn reset(&mut self, mark: &Mark) {
+        self.fast.forget_findings();
+        self.tables.reset(&mark.tables);
+        self.tables.findings = mark.findings.clone();
+        self.n_bytes = mark.n_bytes;
     }
 
     /// Hands over everything decoded so far and starts anew.

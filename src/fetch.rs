@@ -1,4 +1,6 @@
 //! Turns a slice into pages: cursor, retries, limits and the strict envelope around one GET.
+//!
+//! What a page is turned into is the caller's: it is asked while a page can still be refused and asked for again.
 
 pub mod allowance;
 pub mod answer;
@@ -21,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
 use crate::fetch::allowance::Allowance;
-use crate::fetch::answer::{Answer, judge, judge_failure};
+use crate::fetch::answer::{Answer, Unfit, judge, judge_failure};
 use crate::fetch::envelope::Envelope;
 use crate::fetch::limit::Limits;
 use crate::fetch::retry::{Next, Policy, Reason, Sent, Tries};
@@ -119,9 +121,10 @@ pub struct Counters {
 
 /// One page of a list.
 #[derive(Debug, Clone)]
-pub struct Page {
-    pub body: Bytes,
+pub struct Page<T = Bytes> {
     pub envelope: Envelope,
+    /// What it was accepted as; its body unless the caller makes something else of it.
+    pub content: T,
     /// When the answer came, microseconds since 1970.
     pub observed_at: i64,
     pub request_id: Option<String>,
@@ -180,7 +183,7 @@ impl Fetcher {
     async fn get<T>(
         &self,
         ask: impl Fn(u32) -> Request,
-        accept: impl Fn(&Response) -> Result<T, String>,
+        accept: impl FnMut(&Response) -> Result<T, Unfit>,
     ) -> Result<(Response, T, Tries), FetchError> {
         tokio::select! {
             biased;
@@ -192,18 +195,18 @@ impl Fetcher {
     /// One response of status 200, after as many attempts as it takes, and how they went.
     ///
     /// `ask` makes the request with a page halved so often; it may make the same one every time. `accept`
-    /// looks at the body; what it refuses counts as a broken answer and is asked for again.
+    /// looks at the body; what it finds broken is asked for again.
     async fn attempts<T>(
         &self,
         ask: impl Fn(u32) -> Request,
-        accept: impl Fn(&Response) -> Result<T, String>,
+        mut accept: impl FnMut(&Response) -> Result<T, Unfit>,
     ) -> Result<(Response, T, Tries), FetchError> {
         let started = Instant::now();
         let mut tries = Tries::default();
         loop {
             let request = ask(tries.halvings());
             tries.attempts += 1;
-            let answer = self.send(&request, &accept).await.map_err(FetchError::Failed)?;
+            let answer = self.send(&request, &mut accept).await.map_err(FetchError::Failed)?;
             let (reason, error) = match answer {
                 Answer::Accepted(response, value) => return Ok((response, value, tries)),
                 Answer::CursorGone => return Err(FetchError::CursorGone),
@@ -234,7 +237,7 @@ impl Fetcher {
     async fn send<T>(
         &self,
         request: &Request,
-        accept: &impl Fn(&Response) -> Result<T, String>,
+        accept: impl FnMut(&Response) -> Result<T, Unfit>,
     ) -> Result<Answer<T>, Error> {
         self.allowance.wait(self.limits.ready(&request.path)).await?;
         self.allowance.take()?;
@@ -295,20 +298,33 @@ impl Fetcher {
 
     /// One page of a list, halved where that helps, and how often it was: `ask` makes the request.
     pub async fn smaller_page(&self, ask: impl Fn(u32) -> Request) -> Result<(Page, u32), FetchError> {
-        let (response, envelope, tries) = self.get(ask, |r| Envelope::parse(&r.body)).await?;
-        let page = Page {
-            body: response.body,
-            envelope,
-            observed_at: Timestamp::now().as_microsecond(),
-            request_id: response.headers.request_id,
-            is_last_pass: true,
+        let accept = |body: &Bytes, _| match Envelope::parse(body) {
+            Ok(envelope) => Ok((envelope, body.clone())),
+            Err(what) => Err(Unfit::Broken(what)),
         };
+        self.page_as(ask, accept).await
+    }
+
+    /// As [`Fetcher::smaller_page`]; `accept` checks the page, and makes its content of the body and of when
+    /// it came. It is called for each answer of status 200, and only what it made of the last one counts.
+    pub async fn page_as<T>(
+        &self,
+        ask: impl Fn(u32) -> Request,
+        mut accept: impl FnMut(&Bytes, i64) -> Result<(Envelope, T), Unfit>,
+    ) -> Result<(Page<T>, u32), FetchError> {
+        let accept = |response: &Response| {
+            let observed_at = Timestamp::now().as_microsecond();
+            let (envelope, content) = accept(&response.body, observed_at)?;
+            let request_id = response.headers.request_id.clone();
+            Ok(Page { envelope, content, observed_at, request_id, is_last_pass: true })
+        };
+        let (_, page, tries) = self.get(ask, accept).await?;
         Ok((page, tries.halvings()))
     }
 
     /// One JSON object.
     pub async fn object(&self, request: &Request) -> Result<serde_json::Value, Error> {
-        let parse = |r: &Response| serde_json::from_slice(&r.body).map_err(|e| e.to_string());
+        let parse = |r: &Response| serde_json::from_slice(&r.body).map_err(|e| Unfit::Broken(e.to_string()));
         let (_, value, _) = self.get(|_| request.clone(), parse).await?;
         Ok(value)
     }

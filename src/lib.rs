@@ -7,7 +7,7 @@
 //! * [`config`]: flags, environment and file into one configuration; finds the key.
 //! * [`catalog`]: `data/resources/*.toml` into resources and their columns. No other code knows a
 //!   resource by name.
-//! * [`plan`]: the span of a resource into slices over `created`, cut again where a worker is idle.
+//! * [`plan`]: the span of a resource into slices over `created`, newest first.
 //! * [`fetch`]: a slice into pages: limits, retries, cursor, and the envelope that every page must have.
 //! * [`decode`]: the bytes of pages into Arrow batches; every JSON leaf ends in exactly one column.
 //! * [`partition`]: creation times into partitions, and a batch into one batch for each.
@@ -23,10 +23,10 @@
 //!
 //! 1. A worker (`run/slices.rs`) takes a [`plan::Slice`], say the charges created in March.
 //! 2. [`fetch::slice::SliceReader`] asks for its next page. [`fetch::Fetcher`] waits for the limiter, sends
-//!    one GET through [`fetch::Transport`], repeats it where that helps, and lets
-//!    [`fetch::envelope::Envelope`] refuse what is no proper list.
-//! 3. The worker tells the plan how far it got, and asks for the page behind while
-//!    [`decode::Decoder`] turns this one into rows.
+//!    one GET through [`fetch::Transport`], and repeats it where that helps.
+//! 3. Before the page is accepted, [`decode::Decoder`] turns it into rows, and tells its [`decode::frame::Frame`];
+//!    [`fetch::envelope::Envelope`] looks at odd pages, and refuses what is no proper list. Then the worker tells the
+//!    plan how far it got.
 //! 4. A [`decode::Decoded`] batch goes to the gatherer of its resource (`run/gather.rs`), which lets
 //!    [`partition::split`] cut it and puts the parts into its [`spool::Spool`].
 //! 5. When all seconds of a partition have been read ([`plan::coverage::Coverage`]), the gatherer commits it, and

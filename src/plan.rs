@@ -1,21 +1,36 @@
-//! Turns the span of a resource into slices, and cuts the busiest one again when a worker is idle.
+//! Turns the span of a resource into slices, newest first, and cuts the busiest one when nothing else is left.
 //!
-//! Nothing is known about an account beforehand. The first slice is the whole span, or one for each part of it
-//! that an earlier run has left; the pages that come back tell how dense it is, and the unread older part of
-//! a slice is cut in two for as long as there are idle workers and enough left to read.
+//! Nothing is known about an account beforehand. The first slice is the whole span; the pages that come back
+//! tell how dense it is. From then on it ends about [`SLICE_ROWS`] objects further on, and idle workers take the
+//! next so many of what is older. So whole months are complete one after the other, and few rows wait for others.
+//! A slice that turns out far denser gives its older part back. What is left at the end is cut in two for as long
+//! as there are idle workers and enough left to read.
 
 pub mod coverage;
 pub mod estimate;
+mod part;
+#[cfg(test)]
+mod tests;
 
+use std::cmp::Reverse;
 use std::ops::Range;
+
+use crate::plan::part::{Part, Unsettled};
 
 /// Stripe has no older objects. Only a guess for cutting, since an open slice has no lower bound.
 pub const FIRST_OBJECT: i64 = 1_293_840_000;
-/// A slice with fewer objects left (estimated) is not worth a request of its own.
-const WORTH_CUTTING: f64 = 200.0;
-
-/// A page so many times as dense as its slice says more of what follows than the slice does.
-const SURGE: f64 = 4.0;
+/// Objects of a slice. Its last page is half empty, so that of 32 pages costs a request in 64.
+const SLICE_ROWS: f64 = 3_200.0;
+/// A rest no larger than this many slices is one slice.
+const WHOLE: f64 = 1.5;
+/// A slice that has so many times as much to read as it should gives the rest back.
+const FAR_DENSER: f64 = 3.0;
+/// Pages before that is believed of a slice whose size was chosen.
+const PAGES_TO_BELIEVE: u32 = 3;
+/// Rows that tell how dense their neighbourhood is.
+const ENOUGH: f64 = 100.0;
+/// A slice with fewer objects left (estimated) is not cut: both halves end in a page that is not full.
+const WORTH_CUTTING: f64 = 600.0;
 
 /// A part of a resource's list: objects created in these seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,52 +52,12 @@ pub struct PageRead {
     pub settles: bool,
 }
 
-#[derive(Debug)]
-struct Part {
-    /// What is left of the slice after others cut their part off.
-    created: Range<i64>,
-    /// What its requests ask for.
-    asked: Range<i64>,
-    /// The oldest second seen; everything newer has been read.
-    reached: i64,
-    /// Objects per second, as far as known.
-    density: Option<f64>,
-    n_rows: u64,
-    /// How far the pass before the last one got, which settles nothing.
-    unsettled: Unsettled,
-    is_ordered: bool,
-    is_started: bool,
-    is_done: bool,
-}
-
-#[derive(Debug)]
-struct Unsettled {
-    n_pages: u32,
-    reached: i64,
-    is_ordered: bool,
-}
-
-impl Part {
-    fn new(created: Range<i64>) -> Part {
-        let created_end = created.end;
-        Part {
-            reached: created.end,
-            asked: created.clone(),
-            created,
-            density: None,
-            n_rows: 0,
-            unsettled: Unsettled { n_pages: 0, reached: created_end, is_ordered: true },
-            is_ordered: true,
-            is_started: false,
-            is_done: false,
-        }
-    }
-}
-
 /// The slices of one resource.
 #[derive(Debug)]
 pub struct Slices {
     parts: Vec<Part>,
+    /// What is part of no slice yet, in the order in which it is read: newest first, but what is new last.
+    rest: Vec<Range<i64>>,
     can_cut: bool,
     /// What was created from here on is new since the last run, which has begun the listing.
     news_from: i64,
@@ -93,62 +68,135 @@ pub struct Slices {
 }
 
 impl Slices {
-    /// One slice over each of these disjoint spans, to be read in this order. `can_cut` is false for lists
-    /// that take no `created`. `first_object` is a guess, such as the age of the account or
+    /// Slices over these disjoint spans, newest first. `can_cut` is false for lists that take no `created`:
+    /// then each span is one slice. `first_object` is a guess, such as the age of the account or
     /// [`FIRST_OBJECT`]: older objects are found all the same.
     pub fn new(spans: Vec<Range<i64>>, can_cut: bool, first_object: i64) -> Slices {
-        let spans = spans.into_iter().filter(|span| !span.is_empty());
-        Slices {
-            parts: spans.map(Part::new).collect(),
-            can_cut,
-            news_from: i64::MAX,
-            n_left: 0,
-            first_object,
-        }
+        let rest = spans.into_iter().filter(|span| !span.is_empty()).collect();
+        let mut slices =
+            Slices { parts: Vec::new(), rest, can_cut, news_from: i64::MAX, n_left: 0, first_object };
+        slices.order_rest();
+        slices
     }
 
-    /// For a listing that is continued: where begins what the earlier run could not have seen.
+    /// For a listing that is continued: where begins what the earlier run could not have seen. It is read last.
     pub fn with_news_from(self, news_from: i64) -> Slices {
-        Slices { news_from, ..self }
+        let mut slices = Slices { news_from, ..self };
+        slices.order_rest();
+        slices
+    }
+
+    fn order_rest(&mut self) {
+        let news_from = self.news_from;
+        self.rest.sort_by_key(|span| (span.start >= news_from, Reverse(span.start)));
+        self.rest.dedup_by(|older, newer| {
+            let is_one = older.end == newer.start && older.start < news_from && newer.start < news_from;
+            if is_one {
+                newer.start = older.start;
+            }
+            is_one
+        });
     }
 
     /// Whether nothing older is left to read than what is new in every run.
     pub fn has_only_news(&self) -> bool {
-        self.parts.iter().all(|part| part.is_done || part.created.start >= self.news_from)
+        let is_new = |span: &Range<i64>| span.start >= self.news_from;
+        self.parts.iter().all(|part| part.is_done || is_new(&part.created)) && self.rest.iter().all(is_new)
     }
 
-    /// A slice for an idle worker: the first one, or the older half of what the busiest one has left.
+    /// A slice for an idle worker: the newest that nobody reads, or the older half of what the busiest one has
+    /// left. `None` also while the first pages of the first slice have not told how to cut.
     pub fn take(&mut self) -> Option<Slice> {
         if let Some(number) = self.parts.iter().position(|p| !p.is_started) {
             self.parts[number].is_started = true;
             return Some(Slice { number, created: self.parts[number].created.clone() });
         }
-        let busiest = self.busiest()?;
+        let part = match self.rest.is_empty() {
+            false => self.cut_rest()?,
+            true => self.cut_busiest()?,
+        };
+        let created = part.created.clone();
+        let number = self.parts.len();
+        self.parts.push(part);
+        Some(Slice { number, created })
+    }
+
+    /// The next slice of what nobody reads. It is whole where nothing is known, and behind an empty one: its first
+    /// page finds the next object wherever it is, and tells where to cut.
+    fn cut_rest(&mut self) -> Option<Part> {
+        let span = self.rest.first()?.clone();
+        let density = self.density_at(span.end);
+        let is_probe = self.can_cut && (density.is_none() || self.begins_empty(span.end));
+        if is_probe && self.has_probe() {
+            return None;
+        }
+        let lowest = Part::new(span.clone()).lowest(self.first_object);
+        let start = match density.filter(|_| self.can_cut && !is_probe) {
+            Some(density) if density * (span.end - lowest) as f64 > WHOLE * SLICE_ROWS => {
+                (span.end - secs_of_slice(density)).max(span.start)
+            }
+            _ => span.start,
+        };
+        match span.start < start {
+            true => self.rest[0].end = start,
+            false => drop(self.rest.remove(0)),
+        }
+        Some(Part { density, is_probe, is_started: true, ..Part::new(start..span.end) })
+    }
+
+    /// Whether the slice next to `second` was empty. Then a whole one finds the next object with its first page.
+    fn begins_empty(&self, second: i64) -> bool {
+        let read = self.parts.iter().filter(|part| part.is_done && part.created.start >= second);
+        read.min_by_key(|part| part.created.start).is_some_and(|part| part.n_rows == 0)
+    }
+
+    /// Whether the first page of a slice that was taken whole has still to come.
+    fn has_probe(&self) -> bool {
+        self.parts.iter().any(|part| part.is_probe && !part.is_done && part.n_pages == 0)
+    }
+
+    /// Objects per second before `second`, by the slices that are next to it; of those with few objects several.
+    fn density_at(&self, second: i64) -> Option<f64> {
+        let mut samples: Vec<(i64, (f64, f64))> = self
+            .parts
+            .iter()
+            .filter_map(|part| Some(((part.created.start - second).abs(), part.sample()?)))
+            .collect();
+        samples.sort_unstable_by_key(|(distance, _)| *distance);
+        let (mut n_rows, mut n_secs) = (0.0, 0.0);
+        for (_, (rows, secs)) in samples {
+            n_rows += rows;
+            n_secs += secs;
+            if n_rows >= ENOUGH {
+                break;
+            }
+        }
+        (n_rows > 0.0).then(|| n_rows / n_secs)
+    }
+
+    fn cut_busiest(&mut self) -> Option<Part> {
         let first_object = self.first_object;
+        let busiest = self.busiest()?;
         let part = &mut self.parts[busiest];
-        let middle = middle(part, first_object);
-        let density = part.density;
+        let low = part.lowest(first_object);
+        let middle = low + (part.reached - low) / 2;
         let created = part.created.start..middle;
         part.created.start = middle;
-        let number = self.parts.len();
-        self.parts.push(Part { density, is_started: true, ..Part::new(created.clone()) });
-        Some(Slice { number, created })
+        Some(Part { density: part.density, is_started: true, ..Part::new(created) })
     }
 
     fn busiest(&self) -> Option<usize> {
         if !self.can_cut {
             return None;
         }
-        let left = |part: &Part| {
-            let secs = (part.reached - lowest(part, self.first_object)).max(0) as f64;
-            part.density.map_or(0.0, |density| density * secs)
-        };
+        let left = |part: &Part| part.left(self.first_object);
         let open = self.parts.iter().enumerate().filter(|(_, part)| {
-            // Both halves keep at least one second.
+            // Both halves keep at least one second, and only what was seen is cut.
             !part.is_done
+                && part.n_pages > 0
                 && part.is_ordered
                 && left(part) >= WORTH_CUTTING
-                && part.reached - lowest(part, self.first_object) >= 2
+                && part.reached - part.lowest(self.first_object) >= 2
         });
         open.max_by(|(_, a), (_, b)| left(a).total_cmp(&left(b))).map(|(number, _)| number)
     }
@@ -160,30 +208,45 @@ impl Slices {
     /// A list that is not newest first, or shows what was not asked for, which Stripe's never do, says
     /// nothing about what is still to come: it is read by one worker to its end.
     pub fn page_read(&mut self, number: usize, page: &PageRead) -> Range<i64> {
-        let PageRead { n_rows, newest, oldest, is_newest_first, settles } = *page;
         let part = &mut self.parts[number];
-        part.n_rows += n_rows as u64;
-        if settles {
-            part.is_ordered &= is_newest_first
-                && newest.is_none_or(|newest| newest <= part.reached)
-                && oldest.is_none_or(|oldest| oldest >= part.asked.start);
-        }
         let end = part.created.end;
-        if !settles {
+        if !page.settles {
             self.leave_the_rest(number, page);
             return end..end;
         }
+        part.is_ordered &= page.is_newest_first
+            && page.newest.is_none_or(|newest| newest <= part.reached)
+            && page.oldest.is_none_or(|oldest| oldest >= part.asked.start);
         if !part.is_ordered {
             return end..end;
         }
-        let before = part.reached;
-        part.reached = part.reached.min(oldest.unwrap_or(part.reached));
-        let secs = |from: i64| from.saturating_sub(part.reached).max(1) as f64;
-        let (in_all, lately) = (part.n_rows as f64 / secs(part.created.end), n_rows as f64 / secs(before));
-        // A slice that has come from quiet years into a busy month is busy.
-        let density = if lately > SURGE * in_all { lately } else { in_all };
-        part.density = (part.n_rows > 0).then_some(density);
+        part.note(page);
+        self.give_back(number);
+        let part = &self.parts[number];
         part.reached.saturating_add(1).max(part.created.start).min(end)..end
+    }
+
+    /// A slice that was taken whole, or is far denser than was thought, keeps as much as a slice should have.
+    /// What is older goes back to the rest, so that others do not run ahead of it into the past.
+    fn give_back(&mut self, number: usize) {
+        let part = &mut self.parts[number];
+        let left = part.left(self.first_object);
+        let n_read = (part.n_rows - part.n_sized) as f64;
+        let (is_too_large, density) = match part.density {
+            Some(density) if part.is_probe => (left > WHOLE * SLICE_ROWS, density),
+            Some(density) if left > FAR_DENSER * SLICE_ROWS => (part.n_pages >= PAGES_TO_BELIEVE, density),
+            _ => (n_read > FAR_DENSER * SLICE_ROWS, part.full_density()),
+        };
+        let start = part.reached - secs_of_slice(density);
+        if !self.can_cut || !is_too_large || start <= part.created.start {
+            return;
+        }
+        let rest = part.created.start..start;
+        part.created.start = start;
+        part.is_probe = false;
+        part.n_sized = part.n_rows;
+        self.rest.push(rest);
+        self.order_rest();
     }
 
     /// A pass before the last settles nothing, so a slice of such a list is short: one page, then two, four.
@@ -223,7 +286,7 @@ impl Slices {
     }
 
     pub fn is_done(&self) -> bool {
-        self.parts.iter().all(|part| part.is_done)
+        self.rest.is_empty() && self.parts.iter().all(|part| part.is_done)
     }
 
     /// Slices being read.
@@ -232,136 +295,8 @@ impl Slices {
     }
 }
 
-/// Where objects can start, for a slice without lower bound a guess.
-fn lowest(part: &Part, first_object: i64) -> i64 {
-    match part.created.start {
-        0 if part.reached > first_object => first_object,
-        start => start,
-    }
-}
-
-fn middle(part: &Part, first_object: i64) -> i64 {
-    let low = lowest(part, first_object);
-    low + (part.reached - low) / 2
-}
-
-#[cfg(test)]
-mod tests {
-    use super::coverage::Coverage;
-    use super::*;
-    use proptest::prelude::*;
-
-    fn page(n_rows: usize, newest: Option<i64>, oldest: Option<i64>) -> PageRead {
-        PageRead { n_rows, newest, oldest, is_newest_first: true, settles: true }
-    }
-
-    fn one(span: Range<i64>) -> Slices {
-        Slices::new(std::iter::once(span).collect(), true, FIRST_OBJECT)
-    }
-
-    #[test]
-    fn g8_a_slice_that_shows_an_odd_order_is_neither_settled_nor_cut_nor_left() {
-        let odd = [
-            PageRead { is_newest_first: false, ..page(100, Some(1_700_000_900), Some(1_700_000_100)) },
-            page(100, Some(1_700_000_900), Some(1_699_999_999)),
-            page(100, Some(1_700_001_001), Some(1_700_000_100)),
-        ];
-        for odd in odd {
-            let mut slices = one(1_700_000_000..1_700_001_000);
-            let slice = slices.take().unwrap();
-            assert!(slices.page_read(slice.number, &odd).is_empty(), "{odd:?}");
-            assert_eq!(slices.take(), None, "{odd:?}");
-            assert!(!slices.has_passed_its_start(slice.number, true), "{odd:?}");
-        }
-    }
-
-    #[test]
-    fn a_tiny_account_is_one_slice() {
-        let mut slices = one(0..1_800_000_000);
-        let slice = slices.take().unwrap();
-        assert_eq!(slice.created, 0..1_800_000_000);
-        assert_eq!(slices.take(), None, "nothing is known yet");
-        slices.page_read(slice.number, &page(0, None, None));
-        assert_eq!(slices.take(), None, "an empty list is not cut");
-        slices.finish(slice.number);
-        assert!(slices.is_done());
-    }
-
-    #[test]
-    fn g10_a_slice_of_one_second_is_not_cut() {
-        let mut slices = one(1_700_000_000..1_700_000_002);
-        let slice = slices.take().unwrap();
-        slices.page_read(slice.number, &page(5_000, Some(1_700_000_001), Some(1_700_000_001)));
-        assert_eq!(slices.take(), None);
-    }
-
-    proptest! {
-        /// Reads objects at random seconds with random interleaving, in one or two passes, after an earlier
-        /// run that has read some of the span: whatever is cut, the slices that are read to their ends
-        /// cover all seconds that were left, and none of the others is asked for.
-        #[test]
-        fn slices_cover_what_is_left_of_the_span_without_a_gap(
-            mut objects in proptest::collection::vec((0i64..100_000, any::<bool>()), 0..2_000),
-            read_before in proptest::collection::vec((0i64..100_000, 0i64..30_000), 0..4),
-            has_two_passes in any::<bool>(),
-            choices in proptest::collection::vec(any::<u8>(), 400),
-        ) {
-            let span = 1_700_000_000..1_700_100_000;
-            objects.iter_mut().for_each(|(second, _)| *second += span.start);
-            objects.sort_unstable_by(|a, b| b.cmp(a));
-            let before = read_before.into_iter().map(|(from, n)| span.start + from..span.start + from + n);
-            let before: Coverage = before.collect();
-            let mut left = before.missing_in(&span);
-            left.reverse();
-            let mut slices = Slices::new(left.clone(), true, FIRST_OBJECT);
-            // Slice, pass and the place of the next object.
-            let mut active: Vec<(Slice, bool, usize)> = Vec::new();
-            let mut read = vec![false; objects.len()];
-            let mut coverage = Coverage::default();
-            let mut choices = choices.into_iter().cycle();
-            loop {
-                if active.len() < 6 && let Some(slice) = slices.take() {
-                    prop_assert!(before.within(&slice.created).is_empty(), "{:?} was read before", slice.created);
-                    active.push((slice, !has_two_passes, 0));
-                }
-                if active.is_empty() {
-                    break;
-                }
-                let chosen = usize::from(choices.next().unwrap()) % active.len();
-                let (slice, is_last_pass, at) = active[chosen].clone();
-                let is_shown = |i: &usize| {
-                    let (second, is_second_pass) = objects[*i];
-                    slice.created.contains(&second) && (!has_two_passes || is_second_pass == is_last_pass)
-                };
-                let page: Vec<usize> = (at..objects.len()).filter(is_shown).take(100).collect();
-                for i in &page {
-                    read[*i] = true;
-                }
-                let second = |i: &usize| objects[*i].0;
-                let page_read = PageRead {
-                    settles: is_last_pass,
-                    ..super::tests::page(page.len(), page.first().map(second), page.last().map(second))
-                };
-                let settled = slices.page_read(slice.number, &page_read);
-                let next = page.last().map_or(objects.len(), |i| i + 1);
-                let has_more = (next..objects.len()).any(|i| is_shown(&i));
-                let is_over = !has_more || slices.has_passed_its_start(slice.number, is_last_pass);
-                coverage.add(settled);
-                match (is_over, is_last_pass) {
-                    (true, true) => {
-                        coverage.add(slices.finish(slice.number));
-                        active.remove(chosen);
-                    }
-                    (true, false) => (active[chosen].1, active[chosen].2) = (true, 0),
-                    (false, _) => active[chosen].2 = next,
-                }
-                let settled = |i: usize| coverage.contains(&(objects[i].0..objects[i].0 + 1));
-                prop_assert!((0..objects.len()).all(|i| read[i] || !settled(i)), "a second was settled too early");
-            }
-            prop_assert!(slices.is_done());
-            left.reverse();
-            prop_assert_eq!(coverage.ranges(), left);
-            prop_assert!((0..objects.len()).all(|i| read[i] || before.contains(&(objects[i].0..objects[i].0 + 1))));
-        }
-    }
+/// The seconds in which there are as many objects as a slice should have.
+fn secs_of_slice(density: f64) -> i64 {
+    // A float too large for an integer becomes the largest.
+    ((SLICE_ROWS / density).ceil() as i64).clamp(1, i64::MAX / 4)
 }

@@ -1,7 +1,7 @@
 //! The story of the program: the only place that calls the stages, and the only one with tasks.
 //!
-//! `sync` lists every resource in slices, several at once: a page is decoded while the next one is in
-//! flight, batches gather by partition, and a partition is merged with its old file, encoded and
+//! `sync` lists every resource in slices, several at once: a page is decoded where its answer came,
+//! batches gather by partition, and a partition is merged with its old file, encoded and
 //! committed as soon as its span has been read. `import` does the same with files instead of pages.
 
 pub mod estimate;
@@ -16,6 +16,7 @@ mod slices;
 pub mod sql;
 pub mod sync;
 mod table;
+mod taking;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

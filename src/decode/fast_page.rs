@@ -1,6 +1,7 @@
 //! Turns a page into rows in one pass; objects that are unusual take the plain way.
 
 use crate::decode::fast::{ChildAt, Reader};
+use crate::decode::frame::{Frame, Seen};
 use crate::decode::plain_object::{Object, Refused};
 use crate::decode::plain_page::{self, Source};
 use crate::decode::rows::{ParentRow, Rows};
@@ -21,6 +22,8 @@ pub struct Fast {
     /// What the embedded items of one parent had without a column; counted when the parent is kept.
     child_unnamed: Vec<Unnamed>,
     lists: Vec<ChildAt>,
+    /// Of the page that was read last.
+    pub frame: Option<Frame>,
 }
 
 impl Fast {
@@ -33,6 +36,7 @@ impl Fast {
             unnamed: Unnamed::default(),
             child_unnamed: tables.children.iter().map(|_| Unnamed::default()).collect(),
             lists: Vec::new(),
+            frame: None,
         }
     }
 
@@ -42,6 +46,12 @@ impl Fast {
         for (tally, template) in self.child_tallies.iter_mut().zip(&self.children) {
             tally.fold(template, &mut tables.findings);
         }
+    }
+
+    /// Takes back what was found since the last fold.
+    pub fn forget_findings(&mut self) {
+        self.tally = Tally::default();
+        self.child_tallies.iter_mut().for_each(|tally| *tally = Tally::default());
     }
 
     /// Decodes every object of `page`. On an error nothing of it is kept.
@@ -55,19 +65,24 @@ impl Fast {
         self.fold_findings(tables);
         let mark = tables.mark();
         let findings = (!tables.findings.is_empty()).then(|| tables.findings.clone());
-        let mut run = Run { fast: self, tables, page, observed_at, source, pushed: Pushed::default() };
+        let first = tables.rows.table.n_rows;
+        let (pushed, seen) = (Pushed::default(), Seen::default());
+        let mut run = Run { fast: self, tables, page, observed_at, source, pushed, seen };
         let result = match source {
             Source::Page | Source::ChildPage(..) => run.list_page(),
             Source::Objects => run.objects(),
         };
-        let pushed = std::mem::take(&mut run.pushed);
+        let Run { pushed, seen, .. } = run;
         match result {
-            Ok(()) => Ok(pushed),
+            Ok(()) => {
+                self.frame =
+                    matches!(source, Source::Page).then(|| seen.frame(&tables.rows, first)).flatten();
+                Ok(pushed)
+            }
             Err(error) => {
                 tables.reset(&mark);
                 tables.findings = findings.unwrap_or_default();
-                self.tally = Tally::default();
-                self.child_tallies.iter_mut().for_each(|tally| *tally = Tally::default());
+                self.forget_findings();
                 match error {
                     PageStop::Broken(broken) => Err(malformed_at(page, broken)),
                     // Objects of the wrong kind behind which the page is broken: broken counts.
@@ -109,6 +124,7 @@ struct Run<'a> {
     observed_at: i64,
     source: &'a Source<'a>,
     pushed: Pushed,
+    seen: Seen,
 }
 
 impl Run<'_> {
@@ -130,6 +146,7 @@ impl Run<'_> {
             let key_at = expect(bytes, at, b'"', "expected a key")?;
             let (key_end, _) = string_end(bytes, key_at)?;
             let (key, _) = raw_value(self.page, at)?;
+            self.seen.key(key);
             at = skip_space(bytes, key_end + 1);
             at = skip_space(bytes, expect(bytes, at, b':', "expected :")?);
             if serde_json::from_str::<String>(key).is_ok_and(|key| key == "data") {
@@ -139,7 +156,9 @@ impl Run<'_> {
                 has_data = true;
                 at = self.array(at)?;
             } else {
-                at = raw_value(self.page, at)?.1;
+                let (value, end) = raw_value(self.page, at)?;
+                self.seen.member(key, value);
+                at = end;
             }
         }
         if !has_data {
@@ -193,6 +212,7 @@ impl Run<'_> {
             }
             Err(Stop::Unusual) => {
                 self.tables.reset(&mark);
+                self.seen.something_odd();
                 self.plain_item(at, row)
             }
             Err(Stop::Broken(broken)) => Err(broken.into()),
@@ -200,7 +220,7 @@ impl Run<'_> {
     }
 
     fn fast_item(&mut self, at: usize) -> Result<usize, Stop> {
-        let Fast { template, children, tally, child_tallies, unnamed, child_unnamed, lists } =
+        let Fast { template, children, tally, child_tallies, unnamed, child_unnamed, lists, .. } =
             &mut *self.fast;
         let Tables { options, rows, children: child_rows, closed, .. } = &mut *self.tables;
         unnamed.clear();
@@ -241,6 +261,10 @@ impl Run<'_> {
                     }
                 }
             }
+        }
+        if unnamed.found.iter().any(|(node, key, _)| *node == 0 && matches!(key.as_str(), "id" | "created")) {
+            // It stands there a second time, with a value of another type.
+            self.seen.something_odd();
         }
         tally.add(unnamed);
         for (tally, unnamed) in child_tallies.iter_mut().zip(child_unnamed) {

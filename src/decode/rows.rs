@@ -117,11 +117,22 @@ impl Rows {
 
     /// The id of the row that was completed last.
     pub fn last_id(&self) -> &str {
-        let row = self.table.n_rows.checked_sub(1).expect("a row was completed");
+        self.id(self.table.n_rows.checked_sub(1).expect("a row was completed"))
+    }
+
+    /// The id of a complete row.
+    pub fn id(&self, row: usize) -> &str {
         match &self.table.columns[self.required.id] {
             Column::Text(text) => text.get(row).expect("end_row checks the id"),
             _ => unreachable!("the id is a text column"),
         }
+    }
+
+    /// When the objects of the rows from `row` on were created, in seconds; `None` for a table whose rows do
+    /// not have that of their own.
+    pub fn created_from(&self, row: usize) -> Option<&[i64]> {
+        let is_own = self.required.created.is_some() && self.required.parent_key.is_none();
+        is_own.then(|| &self.partition_at[row..])
     }
 
     /// What the object of the row under construction says it is.

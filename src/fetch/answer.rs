@@ -32,15 +32,27 @@ struct StripeError {
     param: Option<String>,
 }
 
+/// Why a body of status 200 was not taken.
+#[derive(Debug)]
+pub enum Unfit {
+    /// It is broken, and this is what is wrong; the next answer may not be.
+    Broken(String),
+    /// It says something that asking again does not change.
+    Refused(Error),
+}
+
 pub fn judge<T>(
     request: &Request,
     response: Response,
-    accept: impl Fn(&Response) -> Result<T, String>,
+    accept: impl FnOnce(&Response) -> Result<T, Unfit>,
 ) -> Answer<T> {
     if response.status == 200 {
         return match accept(&response) {
             Ok(value) => Answer::Accepted(response, value),
-            Err(what) => Answer::Retry(Reason::Broken, broken(&response, &what)),
+            Err(Unfit::Broken(what)) => Answer::Retry(Reason::Broken, broken(&response, &what)),
+            Err(Unfit::Refused(error)) => {
+                Answer::Refused(error.request_id(response.headers.request_id.as_deref()))
+            }
         };
     }
     let stripe = stripe_error(&response);

@@ -7,9 +7,12 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::catalog::Resource;
 use crate::error::{Error, Kind};
-use crate::fetch::answer::first_id;
+use crate::fetch::answer::{Unfit, first_id};
+use crate::fetch::envelope::Envelope;
 use crate::fetch::{FetchError, Fetcher, Page, Request};
 
 /// Objects per page; Stripe allows 1 to 100.
@@ -128,15 +131,21 @@ impl SliceReader {
 
     /// The next page, or `None` after the last.
     ///
-    /// An object may come twice (after a cursor vanished, or in two passes); none is left out.
-    pub async fn next(&mut self, fetcher: &Fetcher) -> Result<Option<Page>, Error> {
+    /// An object may come twice (after a cursor vanished, or in two passes); none is left out. `accept` is
+    /// that of [`Fetcher::page_as`]: what it made of any page but the one that is returned does not count.
+    pub async fn next<T>(
+        &mut self,
+        fetcher: &Fetcher,
+        mut accept: impl FnMut(&Bytes, i64) -> Result<(Envelope, T), Unfit>,
+    ) -> Result<Option<Page<T>>, Error> {
         let mut repeats = 0;
         loop {
             if self.is_done {
                 return Ok(None);
             }
             let size = self.size;
-            let mut page = match fetcher.smaller_page(|times| self.request(size.halved(times))).await {
+            let ask = |times| self.request(size.halved(times));
+            let mut page = match fetcher.page_as(ask, &mut accept).await {
                 Ok((page, halvings)) => {
                     self.size.note(halvings);
                     page
@@ -151,7 +160,7 @@ impl SliceReader {
                 }
                 Err(FetchError::Failed(error)) => return Err(self.after(error)),
             };
-            if let Err(what) = self.check(&page) {
+            if let Err(what) = self.check(&page.envelope) {
                 repeats += 1;
                 if repeats > 1 {
                     let error = Error::new(Kind::Partial, format!("{}: {what}", self.resource.path));
@@ -162,7 +171,7 @@ impl SliceReader {
                 continue;
             }
             page.is_last_pass = self.is_last_pass();
-            self.advance(&mut page);
+            self.advance(&mut page.envelope);
             return Ok(Some(page));
         }
     }
@@ -189,8 +198,7 @@ impl SliceReader {
 
     /// What no list of Stripe's does: going on without getting on. After a step back, or a restart, a
     /// page may end where one has ended before, as often as there are such ends.
-    fn check(&mut self, page: &Page) -> Result<(), String> {
-        let envelope = &page.envelope;
+    fn check(&mut self, envelope: &Envelope) -> Result<(), String> {
         match envelope.ids.last() {
             _ if !envelope.has_more => Ok(()),
             None => Err("expected objects with an id on a page that has more, got none".to_owned()),
@@ -212,8 +220,7 @@ impl SliceReader {
         self.steps_back == 0 && self.restarts == 0
     }
 
-    fn advance(&mut self, page: &mut Page) {
-        let envelope = &mut page.envelope;
+    fn advance(&mut self, envelope: &mut Envelope) {
         let last = envelope.ids.last().cloned();
         let is_new_end = last.as_ref().is_some_and(|last| !self.ends.contains(last));
         if !self.is_on_its_way() {

@@ -154,7 +154,7 @@ impl Surveying<'_> {
             let window = resource.created_filter.then_some(self.listing.span.start..below);
             let page = self.fetcher.page(&list_request(resource, pass, window.as_ref(), PAGE)).await?;
             let envelope = &page.envelope;
-            (n_seen, n_bytes) = (n_seen + envelope.n_objects, n_bytes + page.body.len());
+            (n_seen, n_bytes) = (n_seen + envelope.n_objects, n_bytes + page.content.len());
             let (oldest, has_more) = (envelope.oldest, envelope.has_more);
             survey.note(Probe { below, n_objects: envelope.n_objects, oldest, has_more });
             if !resource.created_filter && has_more {

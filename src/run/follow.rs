@@ -52,7 +52,7 @@ pub async fn follow(
             return Err(Error::new(Kind::Partial, what).request_id(page.request_id.as_deref()));
         }
         let pushed = decoder
-            .push_child_page(open.child, &open.parent, &page.body, page.observed_at)
+            .push_child_page(open.child, &open.parent, &page.content, page.observed_at)
             .map_err(|e| Error::new(Kind::Partial, format!("{}: {e}", child.path)))?;
         rejected.extend(pushed.rejected);
         if !page.envelope.has_more {

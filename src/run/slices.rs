@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::catalog::Resource;
@@ -20,6 +19,7 @@ use crate::redact::shown;
 use crate::run::event::{Event, OnEvent};
 use crate::run::follow::follow;
 use crate::run::gather::Message;
+use crate::run::taking::Taking;
 
 /// A slice hands its rows on when it has decoded this much JSON, or after this time: a run that is killed
 /// reads again what it had not handed on.
@@ -130,7 +130,7 @@ impl Shared {
         let window = list.resource.created_filter.then(|| slice.created.clone());
         let mut reading = Reading {
             reader: SliceReader::new(&list.resource, window),
-            decoder: Some(Decoder::new(&list.resource, &list.children, self.decode)),
+            taking: Taking::new(Decoder::new(&list.resource, &list.children, self.decode)),
             settled: slice.created.end..slice.created.end,
         };
         let read = self.read_pages(list, slice, &mut reading).await;
@@ -140,7 +140,8 @@ impl Shared {
             return read;
         }
         // A slice is done when its rows are on their way, not before.
-        self.send_rows(list, &mut reading).await?;
+        let lost = || Error::bug("decode: the decoder has failed before");
+        self.send(list, Message::Rows(reading.taking.flush().ok_or_else(lost)?)).await?;
         let settled = list.slices.lock().expect("no panic while planning").finish(slice.number);
         self.send(list, Message::Settled(settled)).await
     }
@@ -148,67 +149,60 @@ impl Shared {
     /// Reads a slice to its end, or until another one of the list has failed.
     async fn read_pages(&self, list: &Arc<List>, slice: &Slice, reading: &mut Reading) -> Result<()> {
         let mut handed_on = Instant::now();
-        let mut page = reading.reader.next(&self.fetcher).await?;
-        while let Some(present) = page {
+        while let Some(Page { envelope, content: pushed, is_last_pass, .. }) = self.page(reading).await? {
             if list.has_failed.load(Ordering::SeqCst) {
                 return Ok(());
             }
-            let (settled, is_passed) = self.note_page(list, slice, &present);
+            let (settled, is_passed) = self.note_page(list, slice, &envelope, is_last_pass);
             // After the last page of a pass the reader is in the next one already.
-            if is_passed && present.envelope.has_more {
+            if is_passed && envelope.has_more {
                 reading.reader.stop();
             }
-            let request_id = present.request_id.clone();
-            let Reading { reader, decoder, .. } = reading;
-            // The next page is in flight while this one is decoded.
-            let (next, pushed) = tokio::join!(reader.next(&self.fetcher), decode(decoder, present));
-            let pushed = pushed.map_err(|error| error.request_id(request_id.as_deref()))?;
-            if let Some(decoder) = decoder {
+            if let Some(decoder) = reading.taking.decoder() {
                 self.rest(list, decoder, pushed).await?;
             }
-            self.leave_out(list, reader).await?;
+            self.leave_out(list, &mut reading.reader).await?;
             reading.settled = settled;
-            let n_bytes = reading.decoder.as_ref().map_or(0, Decoder::n_bytes);
+            let n_bytes = reading.taking.decoder().map_or(0, |decoder| decoder.n_bytes());
             if n_bytes >= FLUSH_BYTES || handed_on.elapsed() >= FLUSH_TIME {
                 self.hand_on(list, reading).await?;
                 handed_on = Instant::now();
             }
-            page = next?;
         }
         self.leave_out(list, &mut reading.reader).await
+    }
+
+    /// The next page of the slice, with its rows in the decoder.
+    async fn page(&self, reading: &mut Reading) -> Result<Option<Page<Pushed>>> {
+        let Reading { reader, taking, .. } = reading;
+        taking.keep();
+        let page = reader.next(&self.fetcher, |body, observed_at| taking.take(body, observed_at)).await;
+        if !matches!(page, Ok(Some(_))) {
+            taking.take_back();
+        }
+        page
     }
 
     /// Hands on the rows, and the seconds that are settled with them. A decoder that has failed has taken its
     /// rows along: then nothing of it is settled.
     async fn hand_on(&self, list: &List, reading: &mut Reading) -> Result<()> {
-        if reading.decoder.is_none() {
-            return Ok(());
-        }
-        self.send_rows(list, reading).await?;
+        let Some(decoded) = reading.taking.flush() else { return Ok(()) };
+        self.send(list, Message::Rows(decoded)).await?;
         self.send(list, Message::Settled(reading.settled.clone())).await
-    }
-
-    async fn send_rows(&self, list: &List, reading: &mut Reading) -> Result<()> {
-        match &mut reading.decoder {
-            Some(decoder) => self.send(list, Message::Rows(decoder.flush())).await,
-            None => Ok(()),
-        }
     }
 
     /// Returns the seconds of the slice that are settled once this page's rows have been handed on, and
     /// whether the slice has got to what others read.
-    fn note_page(&self, list: &List, slice: &Slice, page: &Page) -> (Range<i64>, bool) {
-        let envelope = &page.envelope;
+    fn note_page(&self, list: &List, slice: &Slice, page: &Envelope, settles: bool) -> (Range<i64>, bool) {
         let mut slices = list.slices.lock().expect("no panic while planning");
-        let Envelope { n_objects, newest, oldest, is_newest_first, .. } = page.envelope;
-        let settles = page.is_last_pass;
+        let Envelope { n_objects, newest, oldest, is_newest_first, .. } = *page;
         let read = PageRead { n_rows: n_objects, newest, oldest, is_newest_first, settles };
         let settled = slices.page_read(slice.number, &read);
         let is_passed = slices.has_passed_its_start(slice.number, settles);
         drop(slices);
         // One at a time, so that the next one sees whether the first has to wait.
         self.changed.notify_one();
-        let n_rows = envelope.n_objects as u64;
+        let n_rows = n_objects as u64;
         if n_rows > 0 {
             (self.on_event)(Event::Rows { resource: list.resource.name.clone(), rows: n_rows });
         }
@@ -253,23 +247,7 @@ impl Shared {
 /// A slice that is being read.
 struct Reading {
     reader: SliceReader,
-    /// `None` while it is at work, and if it has failed there.
-    decoder: Option<Decoder>,
+    taking: Taking,
     /// The seconds whose rows the decoder has, or has handed on.
     settled: Range<i64>,
-}
-
-async fn decode(slot: &mut Option<Decoder>, page: Page) -> Result<Pushed> {
-    let mut decoder = slot.take().ok_or_else(|| Error::bug("decode: the decoder has failed before"))?;
-    let task = spawn_blocking(move || {
-        let pushed = decoder.push_page(&page.body, page.observed_at).map_err(|e| match e {
-            crate::decode::PageError::WrongMode { .. } => Error::new(Kind::Auth, e.to_string())
-                .hint("the key and the objects are of different modes, test and live"),
-            other => Error::new(Kind::Partial, other.to_string()),
-        });
-        (decoder, pushed)
-    });
-    let (decoder, pushed) = task.await.map_err(|e| Error::bug(format!("decode: {e}")))?;
-    *slot = Some(decoder);
-    pushed
 }

@@ -1,9 +1,13 @@
 //! Turns an input into what every decoder and the envelope make of it, and says where they differ.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde::de::IgnoredAny;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
+use stripelake::decode::frame::Frame;
 use stripelake::decode::{Decoded, Decoder, Options, PageError, Path, Pushed};
 use stripelake::fetch::envelope::Envelope;
 
@@ -51,6 +55,7 @@ pub fn check(input: &Input, seeds: &[Seed]) -> Result<bool, String> {
         return Err("the decoders take what serde_json refuses".to_owned());
     }
     let envelope = guarded("the envelope", || Envelope::parse(&input.bytes))?;
+    check_frame(fast.frame.as_ref(), &envelope)?;
     if let Ok(envelope) = envelope {
         check_envelope(&envelope, &text)?;
     }
@@ -86,6 +91,8 @@ impl Outcome {
 }
 
 struct Seen {
+    /// Of the input.
+    frame: Option<Frame>,
     outcomes: [Outcome; 3],
     decoded: Decoded,
 }
@@ -98,8 +105,9 @@ fn decode(input: &Input, first: &Seed, path: Path) -> Seen {
         Form::Page => decoder.push_page(&input.bytes, 2),
         Form::Objects => decoder.push_objects(&input.bytes, 2),
     };
+    let frame = decoder.take_frame();
     let after = decoder.push_page(first.text.as_bytes(), 3);
-    Seen { outcomes: [before, result, after].map(Outcome::of), decoded: decoder.flush() }
+    Seen { frame, outcomes: [before, result, after].map(Outcome::of), decoded: decoder.flush() }
 }
 
 fn compare(fast: &Seen, plain: &Seen) -> Result<(), String> {
@@ -147,6 +155,19 @@ fn is_json(text: &str, form: Form) -> bool {
     }
 }
 
+/// Where the decoder tells the frame of a page, it is what the envelope says.
+fn check_frame(frame: Option<&Frame>, envelope: &Result<Envelope, String>) -> Result<(), String> {
+    let Some(Frame { has_more, ids, newest, oldest, is_newest_first }) = frame.cloned() else {
+        return Ok(());
+    };
+    let n_objects = ids.len();
+    let told = Envelope { has_more, ids, n_objects, newest, oldest, is_newest_first };
+    match Ok(&told) == envelope.as_ref() {
+        true => Ok(()),
+        false => Err(format!("the frame is {told:?}, the envelope {envelope:?}")),
+    }
+}
+
 /// The obvious reading of a page is the oracle of the envelope, where a tree of values can be had at all.
 fn check_envelope(envelope: &Envelope, text: &str) -> Result<(), String> {
     if !is_json(text, Form::Page) {
@@ -154,11 +175,49 @@ fn check_envelope(envelope: &Envelope, text: &str) -> Result<(), String> {
     }
     let Ok(page) = serde_json::from_str::<Value>(text) else { return Ok(()) };
     let data = page["data"].as_array().map_or(&[][..], Vec::as_slice);
-    let ids: Vec<&str> = data.iter().filter_map(|o| o["id"].as_str()).filter(|id| !id.is_empty()).collect();
+    let ids: Vec<String> = ids_of(text);
     let is_list = page["object"] == "list" && page["data"].is_array();
     let has_more = Value::Bool(envelope.has_more);
     if !is_list || page["has_more"] != has_more || envelope.n_objects != data.len() || envelope.ids != ids {
         return Err(format!("the envelope is {envelope:?}"));
     }
     Ok(())
+}
+
+/// The members of an object, repeated keys and all.
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// The ids of the objects: of two in one object the last that is not null.
+fn ids_of(page: &str) -> Vec<String> {
+    let Ok(Members(members)) = serde_json::from_str(page) else { return Vec::new() };
+    let Some((_, data)) = members.iter().find(|(key, _)| key == "data") else { return Vec::new() };
+    let objects: Vec<&RawValue> = serde_json::from_str(data.get()).unwrap_or_default();
+    let id = |object: &&RawValue| {
+        let Members(members) = serde_json::from_str(object.get()).ok()?;
+        let (_, id) = members.iter().rfind(|(key, value)| key == "id" && value.get() != "null")?;
+        serde_json::from_str::<String>(id.get()).ok().filter(|id| !id.is_empty())
+    };
+    objects.iter().filter_map(id).collect()
 }

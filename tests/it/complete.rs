@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
 use stripelake::commit::Lake;
 use stripelake::fake::InProcess;
+use stripelake::fake::script::{Action, Rule};
 use stripelake::partition::Grain;
 use stripelake::run::sync::{Options, sync};
 
@@ -40,6 +42,8 @@ async fn a_large_account_is_read_in_slices() {
     let account = account(11, 3_000);
     let table = Table::of(&account);
     let script = scripted(account);
+    // Without a wait one worker would read all before another is asked.
+    script.rules.add(Rule::new("*", Action::Delay(Duration::from_millis(100))));
     let lake = TestLake::new();
     // With workers to spare, whatever the others are at.
     let options = Options { concurrency: 16, ..lake.options() };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use stripelake::error::Kind;
-use stripelake::fake::script::{Action, Rewrite, Rule, answer};
+use stripelake::fake::script::{Action, Rewrite, Rule, Scripted, answer};
 use stripelake::fetch::Response;
 use stripelake::run::sync::Options;
 
@@ -83,6 +83,88 @@ async fn p2_objects_of_another_kind_are_refused() {
         }
     };
     check_page_is_refused(Action::Rewrite(rewrite(change)), Kind::Partial).await;
+}
+
+/// Only a page that is refused shows this charge.
+const GHOST: &str = "ch_ghost";
+
+fn haunt(page: &mut Value) {
+    let mut ghost = page["data"][0].clone();
+    ghost["id"] = GHOST.into();
+    ghost["unheard_of"] = 1.into();
+    page["data"].as_array_mut().unwrap().insert(0, ghost);
+}
+
+/// A sync whose second page of charges is so at first. Nothing of it is taken, and it costs one request more.
+async fn check_page_is_asked_for_again(action: Action) {
+    let table = Table::charges(58, 350);
+    let sync = async |script: &Arc<Scripted>| {
+        let lake = TestLake::new();
+        let options = Options { concurrency: 1, ..lake.options_for(&["charges"]) };
+        let report = lake.sync_with(options, script.clone()).await.unwrap();
+        check_kind(&report, None);
+        (lake, report, script.asked(CHARGES).len())
+    };
+    let (_, _, n_pages) = sync(&scripted_table(&table)).await;
+    let script = scripted_table(&table);
+    script.rules.add(Rule::new(CHARGES, action).from_nth(2).times(1));
+    let (lake, report, n_asked) = sync(&script).await;
+    assert!(!lake.rows("charges").await.contains_key(GHOST), "a row of a refused page");
+    lake.check_table_equals(&table, "charges").await;
+    assert_eq!(n_asked, n_pages + 1);
+    assert!(report.tables[0].unknown.is_empty(), "{:?}", report.tables[0].unknown);
+    assert_eq!(report.tables[0].rejected, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_nothing_is_taken_of_a_page_that_is_asked_for_again() {
+    let damages: [fn(String) -> String; 6] = [
+        |body| body[..body.len() - 1].to_owned(),
+        |body| body.replacen("\"has_more\":", "\"has_less\":", 1),
+        |body| body.replacen("\"object\":\"list\"", "\"object\":\"search_result\"", 1),
+        |body| body.replacen("{", "{\"object\":\"list\",", 1),
+        // In the last object.
+        |body| {
+            body.chars().rev().collect::<String>().replacen(":\"di\"", "\"di\"", 1).chars().rev().collect()
+        },
+        // Behind an object that is no row.
+        |body| body.replacen("\"data\":[", "\"data\":[7,", 1) + "]",
+    ];
+    for damage in damages {
+        let change: Rewrite = Arc::new(move |_, response| {
+            let mut page: Value = serde_json::from_slice(&response.body).unwrap();
+            haunt(&mut page);
+            Response { body: Bytes::from(damage(page.to_string())), ..response }
+        });
+        check_page_is_asked_for_again(Action::Rewrite(change)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g5_nothing_is_taken_of_a_page_that_repeats_another() {
+    let first = Table::charges(58, 350).list("charges")[..100].to_vec();
+    let mut page = json!({"object": "list", "data": first, "has_more": true, "url": CHARGES});
+    haunt(&mut page);
+    check_page_is_asked_for_again(Action::Answer(answer(200, page.to_string()))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn p2_objects_of_another_kind_are_not_asked_for_again() {
+    for (key, value, kind) in
+        [("object", json!("refund"), Kind::Partial), ("livemode", json!(true), Kind::Auth)]
+    {
+        let table = Table::charges(59, 250);
+        let script = scripted_table(&table);
+        let change = rewrite(move |page| page["data"][3][key] = value.clone());
+        script.rules.add(Rule::new(CHARGES, Action::Rewrite(change)));
+        let lake = TestLake::new();
+        let options = Options { concurrency: 1, ..lake.options_for(&["charges"]) };
+        let report = lake.sync_with(options, script.clone()).await.unwrap();
+        assert_eq!(report.failures[0].1.kind(), kind);
+        assert!(report.failures[0].1.request_id_text().is_some(), "{:?}", report.failures);
+        assert_eq!(script.asked(CHARGES).len(), 1);
+        assert_eq!(lake.rows("charges").await.len(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

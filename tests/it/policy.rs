@@ -130,7 +130,7 @@ fn what_the_server_says_decides_what_is_repeated() {
         response.headers.rate_limited_reason = reason.map(str::to_owned);
         response.headers.should_retry = should_retry;
         response.headers.retry_after_secs = retry_after_secs;
-        let answer = judge(&Request::new("/v1/charges"), response, |_| Ok::<(), String>(()));
+        let answer = judge(&Request::new("/v1/charges"), response, |_| Ok(()));
         let got = match answer {
             Answer::Retry(reason, _) => Some(reason),
             Answer::Refused(_) => None,

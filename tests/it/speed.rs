@@ -1,16 +1,20 @@
 //! Turns an answer's delay and a rate into the requests and the time that a list takes.
 
-use std::sync::Arc;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use stripelake::fake::{Account, Density, Spec};
+use serde::Deserialize;
+use stripelake::fake::script::answer;
+use stripelake::fake::{Account, Density, InProcess, Spec};
 use stripelake::fetch::limit::Rate;
 use stripelake::fetch::{Request, Response, Transport, TransportError};
 use stripelake::run::sync::Options;
 
 use crate::harness::{TestLake, check_kind};
+use crate::resume::alone;
 use crate::table::Table;
 
 /// Requests a second.
@@ -39,8 +43,7 @@ fn first_sync(table: &Arc<Table>, delay: Duration, concurrency: usize) -> (f64, 
     let distant = Arc::new(Distant { table: table.clone(), delay, n_requests: AtomicU64::new(0) });
     let lake = TestLake::new();
     let options = Options { rate: Rate::PerSecond(RATE), concurrency, ..lake.options_for(&["charges"]) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let secs = runtime.unwrap().block_on(async {
+    let secs = alone(async {
         let started = tokio::time::Instant::now();
         check_kind(&lake.sync_with(options, distant.clone()).await.unwrap(), None);
         started.elapsed().as_secs_f64()
@@ -58,8 +61,8 @@ fn a_list_takes_little_more_than_its_pages_in_requests_and_in_time() {
             let delay = Duration::from_millis(delay);
             let (n_requests, secs) = first_sync(&table, delay, concurrency);
             eprintln!("{density:?} {delay:?}: {n_requests} requests, {secs:.1} s");
-            // The account, and a page cut short for each slice. Slices are halved, so each worker that the rate
-            // leaves room for reads the logarithm of the list's pages in slices.
+            // The account, and a page cut short for each slice. Of so small a list most slices are halves of
+            // others, so each worker that the rate leaves room for reads the logarithm of its pages in slices.
             let n_workers = RATE * delay.as_secs_f64() + 3.0;
             let at_most = 1.0 + 1.02 * n_pages + n_workers * n_pages.log2();
             assert!(n_requests <= at_most, "{density:?} {delay:?}: {n_requests} requests, at most {at_most}");
@@ -68,4 +71,168 @@ fn a_list_takes_little_more_than_its_pages_in_requests_and_in_time() {
             assert!(secs <= at_most, "{density:?} {delay:?}: {secs} s, at most {at_most}");
         }
     }
+}
+
+/// Charges of which nothing is known but when they were created, behind a way that takes time.
+#[derive(Debug)]
+struct Bare {
+    account: Arc<Table>,
+    /// Newest first; the place is the id.
+    created: Vec<i64>,
+    delay: Duration,
+    seen: Mutex<Seen>,
+}
+
+/// What was read so far.
+#[derive(Debug)]
+struct Seen {
+    n_requests: usize,
+    is_read: Vec<bool>,
+    n_read: usize,
+    /// All before it were read.
+    n_first: usize,
+    most_ahead: usize,
+}
+
+impl Bare {
+    fn new(density: Density, n: u64, delay: Duration) -> Arc<Bare> {
+        let spec = Spec { seed: 6, charges: n, span_days: 730, density, ..Spec::default() };
+        let account = Account::new(spec);
+        let table = Table::new(&account.id(), account.now());
+        let created = seconds(account);
+        let is_read = vec![false; created.len()];
+        let seen = Seen { n_requests: 0, is_read, n_read: 0, n_first: 0, most_ahead: 0 };
+        Arc::new(Bare { account: table, created, delay, seen: Mutex::new(seen) })
+    }
+
+    fn page(&self, request: &Request) -> Response {
+        let parameter = |name: &str| {
+            request
+                .query
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.trim_start_matches("ch_"))
+        };
+        let number = |name: &str| parameter(name).map(|value| value.parse::<i64>().unwrap());
+        let index = |second: i64| self.created.partition_point(|created| *created >= second);
+        let end = number("created[gte]").map_or(self.created.len(), index);
+        let first = number("created[lt]").map_or(0, index);
+        let first = number("starting_after").map_or(first, |id| id as usize + 1);
+        let shown = first..end.min(first + number("limit").unwrap() as usize);
+        let mut data = String::new();
+        for at in shown.clone() {
+            let comma = if data.is_empty() { "" } else { "," };
+            let second = self.created[at];
+            write!(
+                data,
+                r#"{comma}{{"id":"ch_{at}","object":"charge","created":{second},"livemode":false}}"#
+            )
+            .unwrap();
+        }
+        self.seen.lock().unwrap().note(shown.clone());
+        let has_more = shown.end < end;
+        answer(
+            200,
+            format!(r#"{{"object":"list","data":[{data}],"has_more":{has_more},"url":"/v1/charges"}}"#),
+        )
+    }
+}
+
+impl Seen {
+    fn note(&mut self, page: std::ops::Range<usize>) {
+        self.n_requests += 1;
+        for is_read in &mut self.is_read[page] {
+            self.n_read += usize::from(!std::mem::replace(is_read, true));
+        }
+        while self.is_read.get(self.n_first) == Some(&true) {
+            self.n_first += 1;
+        }
+        self.most_ahead = self.most_ahead.max(self.n_read - self.n_first);
+    }
+}
+
+impl Transport for Bare {
+    fn get<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>> {
+        Box::pin(async move {
+            tokio::time::sleep(self.delay).await;
+            let mut response = self.account.get(&Request::new("/v1/account")).await?;
+            if request.path == "/v1/charges" {
+                response.body = self.page(request).body;
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// When the charges were created, newest first.
+fn seconds(account: Account) -> Vec<i64> {
+    #[derive(Deserialize)]
+    struct Page {
+        data: Vec<Object>,
+        has_more: bool,
+    }
+    #[derive(Deserialize)]
+    struct Object {
+        id: String,
+        created: i64,
+    }
+    let account = InProcess::new(Arc::new(account));
+    let mut created = Vec::new();
+    let mut request = Request::new("/v1/charges").with("limit", "100");
+    loop {
+        let response = alone(account.get(&request)).unwrap();
+        let page: Page = serde_json::from_slice(&response.body).unwrap();
+        created.extend(page.data.iter().map(|object| object.created));
+        if !page.has_more {
+            return created;
+        }
+        let last = page.data.last().unwrap().id.clone();
+        request = Request::new("/v1/charges").with("limit", "100").with("starting_after", last);
+    }
+}
+
+/// A first sync of 100,000 charges takes so few requests, and reads at most so many slices of 32 pages ahead of
+/// the newest charge that is missing, for each worker that the rate leaves room for. `most_time` is to that of the
+/// full pages at that rate.
+fn check_large_list(density: Density, most_ahead: f64, most_time: f64) {
+    const N: u64 = 100_000;
+    let delay = Duration::from_millis(300);
+    let bare = Bare::new(density, N, delay);
+    let lake = TestLake::new();
+    let options = Options { rate: Rate::PerSecond(RATE), concurrency: 16, ..lake.options_for(&["charges"]) };
+    let secs = alone(async {
+        let started = tokio::time::Instant::now();
+        check_kind(&lake.sync_with(options, bare.clone()).await.unwrap(), None);
+        started.elapsed().as_secs_f64()
+    });
+    let seen = bare.seen.lock().unwrap();
+    let Seen { n_requests, n_read, most_ahead: ahead, .. } = *seen;
+    let fill = N as f64 / (100 * n_requests) as f64;
+    eprintln!(
+        "{density:?}: {n_requests} requests, {:.1} % full, {ahead} rows ahead, {secs:.1} s",
+        100.0 * fill
+    );
+    assert_eq!(n_read as u64, N);
+    assert!(n_requests <= 1_050 + 40 && fill >= 0.97, "{density:?}: {n_requests} requests, {fill:.3} full");
+    let n_workers = RATE * delay.as_secs_f64() + 3.0;
+    let at_most = most_ahead * n_workers * 3_200.0;
+    assert!(ahead as f64 <= at_most, "{density:?}: {ahead} rows ahead, at most {at_most}");
+    assert!(secs <= most_time * N as f64 / 100.0 / RATE, "{density:?}: {secs} s");
+}
+
+#[test]
+fn a_large_even_list_is_read_newest_first_in_full_pages() {
+    check_large_list(Density::Even, 1.2, 1.08);
+    check_large_list(Density::Growing, 1.5, 1.08);
+}
+
+#[test]
+fn a_large_list_with_one_dense_month_is_read_newest_first_in_full_pages() {
+    check_large_list(Density::Month, 2.0, 1.08);
+}
+
+#[test]
+fn a_large_list_with_bursts_is_read_newest_first_in_full_pages() {
+    // A burst is a second of up to 60 pages, which nobody can cut; at the end the others have nothing else to do.
+    check_large_list(Density::Bursts, 4.0, 1.3);
 }

@@ -77,7 +77,7 @@ fn assert_full_schema(resource: &Resource, decoded: &Decoded) {
 
 /// A change of the bytes of a page, mostly one that breaks it.
 #[derive(Debug, Clone)]
-enum Damage {
+pub enum Damage {
     Replace(u16, u8),
     Insert(u16, u8),
     Remove(u16, u8),
@@ -85,7 +85,7 @@ enum Damage {
     Cut(u16),
 }
 
-fn damage() -> impl Strategy<Value = Damage> {
+pub fn damage() -> impl Strategy<Value = Damage> {
     let at = || proptest::prelude::any::<u16>();
     let byte = || {
         prop_oneof![
@@ -102,7 +102,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-fn damaged(mut body: Vec<u8>, damage: &[Damage]) -> Vec<u8> {
+pub fn damaged(mut body: Vec<u8>, damage: &[Damage]) -> Vec<u8> {
     for change in damage {
         let len = body.len();
         if len == 0 {

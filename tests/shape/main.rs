@@ -15,6 +15,7 @@ mod rebuild;
 mod agreement;
 mod decoders;
 mod files;
+mod frames;
 mod merging;
 mod rejects;
 mod round_trip;

@@ -85,13 +85,9 @@ impl Gatherer {
 
     /// What has to be listed: older gaps first, since what is new comes with every run.
     pub fn slices(&self) -> Slices {
-        let mut left = self.left();
-        left.reverse();
         let can_cut = self.tables[0].resource.created_filter;
-        let Some(news_from) = self.news_from else { return Slices::new(left, can_cut, self.first_object) };
-        let n_news = left.iter().take_while(|range| range.start >= news_from).count();
-        left.rotate_left(n_news);
-        Slices::new(left, can_cut, self.first_object).with_news_from(news_from)
+        let slices = Slices::new(self.left(), can_cut, self.first_object);
+        slices.with_news_from(self.news_from.unwrap_or(i64::MAX))
     }
 
     /// Whether something was settled since the progress was last written.

@@ -1,0 +1,66 @@
+//! Turns the walk over a page into what paging needs of it, where there is nothing odd about the page.
+//!
+//! A page with anything unusual has no frame: a member of the list twice or with escapes in its key, an
+//! object that is no row or did not become one the fast way. Somebody has to look at such a page again.
+
+use crate::decode::rows::Rows;
+
+/// What paging needs of a page whose objects have all become rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub has_more: bool,
+    /// One for each object, in the order sent; none is empty.
+    pub ids: Vec<String>,
+    /// The `created` of the newest and oldest object, unix seconds.
+    pub newest: Option<i64>,
+    pub oldest: Option<i64>,
+    /// Whether no object is newer than the one before it.
+    pub is_newest_first: bool,
+}
+
+/// What was seen of a page so far.
+#[derive(Debug, Default)]
+pub struct Seen {
+    is_list: bool,
+    has_more: Option<bool>,
+    is_odd: bool,
+}
+
+impl Seen {
+    /// The page has no frame.
+    pub fn something_odd(&mut self) {
+        self.is_odd = true;
+    }
+
+    /// A key of the list, in its quotes.
+    pub fn key(&mut self, key: &str) {
+        self.is_odd |= key.contains('\\');
+    }
+
+    /// A member of the list, both sides as they stand in the page.
+    pub fn member(&mut self, key: &str, value: &str) {
+        self.is_odd |= match (key, value) {
+            ("\"object\"", "\"list\"") => std::mem::replace(&mut self.is_list, true),
+            ("\"has_more\"", "true" | "false") => self.has_more.replace(value == "true").is_some(),
+            ("\"object\"" | "\"has_more\"", _) => true,
+            _ => false,
+        };
+    }
+
+    /// The frame of the page whose rows begin at `first`.
+    pub fn frame(self, rows: &Rows, first: usize) -> Option<Frame> {
+        let has_more = self.has_more?;
+        if self.is_odd || !self.is_list {
+            return None;
+        }
+        let created = rows.created_from(first)?;
+        let ids = (first..rows.table.n_rows).map(|row| rows.id(row).to_owned()).collect();
+        Some(Frame {
+            has_more,
+            ids,
+            newest: created.iter().max().copied(),
+            oldest: created.iter().min().copied(),
+            is_newest_first: created.is_sorted_by(|a, b| a >= b),
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! Turns the pages of one slice into how far it got, and how dense it is.
+
+use std::ops::Range;
+
+use super::PageRead;
+
+/// A page so many times as dense as its slice says more of what follows than the slice does.
+const SURGE: f64 = 4.0;
+/// Such pages one after the other; one or two may be the edges of a burst.
+const SURGE_PAGES: u32 = 3;
+/// Objects in one second that are a burst: they say nothing about the seconds around them.
+const BURST: usize = 10;
+
+/// A slice and what is known of it.
+#[derive(Debug)]
+pub struct Part {
+    /// What is left of the slice after others cut their part off.
+    pub created: Range<i64>,
+    /// What its requests ask for.
+    pub asked: Range<i64>,
+    /// The oldest second seen; everything newer has been read.
+    pub reached: i64,
+    /// Objects per second, as far as known.
+    pub density: Option<f64>,
+    /// Whether it was taken whole, since nothing was known.
+    pub is_probe: bool,
+    pub n_pages: u32,
+    pub n_rows: u64,
+    /// Those of pages that were no bursts.
+    pub n_spread: u64,
+    /// Rows when the slice was last given its size.
+    pub n_sized: u64,
+    pub surge: Surge,
+    /// Where the seconds begin that its rows are counted in: for a slice that was taken whole at its newest object.
+    pub counted_from: i64,
+    /// The newest second seen.
+    pub newest: Option<i64>,
+    /// How far the pass before the last one got, which settles nothing.
+    pub unsettled: Unsettled,
+    pub is_ordered: bool,
+    pub is_started: bool,
+    pub is_done: bool,
+}
+
+#[derive(Debug)]
+pub struct Unsettled {
+    pub n_pages: u32,
+    pub reached: i64,
+    pub is_ordered: bool,
+}
+
+/// Dense pages one after the other.
+#[derive(Debug, Default)]
+pub struct Surge {
+    n_pages: u32,
+    n_rows: u64,
+    secs: i64,
+}
+
+impl Part {
+    pub fn new(created: Range<i64>) -> Part {
+        let created_end = created.end;
+        Part {
+            reached: created.end,
+            asked: created.clone(),
+            created,
+            density: None,
+            is_probe: false,
+            n_pages: 0,
+            n_rows: 0,
+            n_spread: 0,
+            n_sized: 0,
+            surge: Surge::default(),
+            counted_from: created_end,
+            newest: None,
+            unsettled: Unsettled { n_pages: 0, reached: created_end, is_ordered: true },
+            is_ordered: true,
+            is_started: false,
+            is_done: false,
+        }
+    }
+
+    /// Where its objects can start; without a lower bound a guess, below which nothing more is expected.
+    pub fn lowest(&self, first_object: i64) -> i64 {
+        match self.created.start {
+            0 => first_object.min(self.reached),
+            start => start,
+        }
+    }
+
+    /// Objects that it has yet to read, as far as is known.
+    pub fn left(&self, first_object: i64) -> f64 {
+        let secs = (self.reached - self.lowest(first_object)).max(0) as f64;
+        self.density.map_or(0.0, |density| density * secs)
+    }
+
+    /// Notes a page that settles what it shows.
+    pub fn note(&mut self, page: &PageRead) {
+        if let (true, 0, Some(newest)) = (self.is_probe, self.n_pages, page.newest) {
+            self.counted_from = newest.saturating_add(1).min(self.created.end);
+        }
+        let before = self.reached.min(self.counted_from);
+        self.reached = before.min(page.oldest.unwrap_or(before));
+        self.newest = self.newest.max(page.newest);
+        self.n_pages += 1;
+        self.n_rows += page.n_rows as u64;
+        let is_burst = page.n_rows >= BURST && page.newest == page.oldest;
+        if !is_burst {
+            self.n_spread += page.n_rows as u64;
+            self.note_surge(page.n_rows as u64, before.saturating_sub(self.reached).max(1));
+        }
+        let is_surge = self.surge.n_pages >= SURGE_PAGES;
+        self.density = match is_surge {
+            true => Some(self.surge.n_rows as f64 / self.surge.secs as f64),
+            false => self.mean().or(self.density),
+        };
+    }
+
+    fn note_surge(&mut self, n_rows: u64, secs: i64) {
+        let is_dense = self.mean().is_some_and(|mean| n_rows as f64 / secs as f64 > SURGE * mean);
+        if !is_dense {
+            self.surge = Surge::default();
+            return;
+        }
+        self.surge.n_pages += 1;
+        self.surge.n_rows += n_rows;
+        self.surge.secs = self.surge.secs.saturating_add(secs);
+    }
+
+    /// Objects per second so far, without bursts if there is anything else. Of objects that share one second
+    /// nothing follows.
+    fn mean(&self) -> Option<f64> {
+        let n_rows = if self.n_spread > 0 { self.n_spread } else { self.n_rows };
+        let is_known = self.n_spread > 0 || self.newest.is_some_and(|newest| self.reached < newest);
+        is_known.then(|| n_rows as f64 / self.secs_read() as f64)
+    }
+
+    /// Objects per second so far, all of them.
+    pub fn full_density(&self) -> f64 {
+        self.n_rows as f64 / self.secs_read() as f64
+    }
+
+    fn secs_read(&self) -> i64 {
+        let start = if self.is_done && self.created.start > 0 { self.created.start } else { self.reached };
+        self.counted_from.saturating_sub(start).max(1)
+    }
+
+    /// Rows, and the seconds in which there are so many: what it tells about its neighbours. A slice that was
+    /// read to its end tells of its bursts, too.
+    pub fn sample(&self) -> Option<(f64, f64)> {
+        if !self.is_ordered || self.n_pages == 0 {
+            return None;
+        }
+        match self.density {
+            _ if self.is_done => Some((self.n_rows as f64, self.secs_read() as f64)),
+            Some(density) if density > 0.0 => {
+                let n_rows = if self.n_spread > 0 { self.n_spread } else { self.n_rows } as f64;
+                Some((n_rows, n_rows / density))
+            }
+            _ => None,
+        }
+    }
+}
