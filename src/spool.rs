@@ -34,8 +34,10 @@ const BYTES_PER_SPILLED_BATCH: usize = 400 << 10;
 /// What is spilled at once is at least this part of the budget.
 const WORTHWHILE: usize = 16;
 
-/// A partition is quiet when so many pushes went to others since its last one.
+/// A partition is quiet when each of those with rows in memory could have had so many pushes since its last one.
 const QUIET: u64 = 4;
+/// Where room is needed, so many pushes to others are enough.
+const QUIET_ENOUGH: u64 = 2;
 /// Fewer rows are not worth a file of their own.
 const WORTH_SEALING: u64 = 1024;
 
@@ -182,7 +184,9 @@ impl Spool {
 
     /// Seals what is quiet. That costs nothing if no more rows come, since a file has to be made of these anyway.
     fn seal(&mut self) -> Result<()> {
-        for part in self.parts.values_mut().filter(|part| !part.is_busy(self.n_pushes)) {
+        let n_in_memory = self.parts.values().filter(|part| !part.batches.is_empty()).count() as u64;
+        let quiet_since = self.n_pushes.saturating_sub(QUIET * n_in_memory);
+        for part in self.parts.values_mut().filter(|part| !part.is_busy(quiet_since)) {
             part.seal(&self.schema, &mut self.files, &self.budget, self.options)?;
         }
         Ok(())
@@ -203,7 +207,10 @@ impl Spool {
                 break;
             }
             n_freed += part.n_bytes;
-            part.spill(&self.schema, &mut self.files, &self.budget)?;
+            match part.is_busy(self.n_pushes.saturating_sub(QUIET_ENOUGH)) {
+                true => part.spill(&self.schema, &mut self.files, &self.budget)?,
+                false => part.seal(&self.schema, &mut self.files, &self.budget, self.options)?,
+            }
         }
         Ok(())
     }
@@ -211,9 +218,9 @@ impl Spool {
 
 impl Part {
     /// Whether more rows will probably come, or have come before when none were expected.
-    fn is_busy(&self, n_pushes: u64) -> bool {
+    fn is_busy(&self, quiet_since: u64) -> bool {
         let was_moved = self.sealed.is_some() || !self.spilled.is_empty();
-        was_moved || self.n_rows < WORTH_SEALING || n_pushes - self.last_push < QUIET
+        was_moved || self.n_rows < WORTH_SEALING || self.last_push > quiet_since
     }
 
     /// Writes the rows in memory as a Parquet file.

@@ -88,8 +88,10 @@ impl Shared {
             }
             open.sort_by_key(|(n_active, has_only_news, _)| (*n_active, *has_only_news));
             for (n_active, _, list) in open {
-                // Each cut costs a page that is not full: none where the limits are reached without it.
-                if n_active > 0 && self.fetcher.is_saturated(&list.resource.path) {
+                // Each cut costs a page that is not full, and rows that wait in memory: none where the limits are
+                // reached without it, or where rows come faster than they can be taken.
+                let is_enough = self.fetcher.is_saturated(&list.resource.path) || list.rows.capacity() == 0;
+                if n_active > 0 && is_enough {
                     continue;
                 }
                 if let Some(slice) = list.slices.lock().expect("no panic while planning").take() {

@@ -32,10 +32,8 @@ impl Gatherer {
         if n_rows < ROWS_PER_FILE && !is_complete && !self.must_decide() {
             return;
         }
-        self.grain = Some(match n_rows {
-            0..ROWS_PER_FILE => Grain::Year,
-            _ => grain_of(&created, 0),
-        });
+        let is_small = if is_complete { n_rows < ROWS_PER_FILE } else { created.len() < ENOUGH };
+        self.grain = Some(if is_small { Grain::Year } else { grain_of(&created, 0) });
     }
 
     /// Whether no more rows can wait.
