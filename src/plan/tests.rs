@@ -143,7 +143,8 @@ fn read_all(mut created: Vec<i64>, n_workers: usize) -> Effort {
     created.sort_unstable_by(|a, b| b.cmp(a));
     let span = 0..SPAN.end + 1;
     let mut slices = Slices::new(vec![span], true, SPAN.start - DAY);
-    let mut active: Vec<(Slice, Range<usize>)> = Vec::new();
+    // With what is left of each.
+    let mut active: Vec<(Slice, Option<Range<usize>>)> = Vec::new();
     let mut is_read = vec![false; created.len()];
     let mut effort = Effort { n_requests: 0, n_rounds: 0, most_ahead: 0 };
     let (mut n_read, mut n_first) = (0, 0);
@@ -153,9 +154,10 @@ fn read_all(mut created: Vec<i64>, n_workers: usize) -> Effort {
         {
             let index = |second: i64| created.partition_point(|created| *created >= second);
             let window = index(slice.created.end)..index(slice.created.start);
-            active.push((slice, window));
+            active.push((slice, Some(window)));
         }
-        for (slice, window) in &mut active {
+        for (slice, left) in &mut active {
+            let Some(window) = left else { continue };
             let page = window.start..window.end.min(window.start + 100);
             window.start = page.end;
             effort.n_requests += 1;
@@ -167,14 +169,14 @@ fn read_all(mut created: Vec<i64>, n_workers: usize) -> Effort {
             slices.page_read(slice.number, &read);
             if window.start >= window.end || slices.has_passed_its_start(slice.number, true) {
                 slices.finish(slice.number);
-                *window = 1..0;
+                *left = None;
             }
             while n_first < is_read.len() && is_read[n_first] {
                 n_first += 1;
             }
             effort.most_ahead = effort.most_ahead.max(n_read - n_first);
         }
-        active.retain(|(_, window)| *window != (1..0));
+        active.retain(|(_, left)| left.is_some());
         effort.n_rounds += 1;
     }
     assert_eq!(n_first, created.len());

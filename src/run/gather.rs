@@ -89,6 +89,8 @@ pub struct Gatherer {
     news_from: Option<i64>,
     /// Whether something was settled that the state does not know of.
     has_unsaved: bool,
+    /// Rows of the resource itself that this run has put into files.
+    n_committed: u64,
     first_object: i64,
     /// When progress could not be kept for the first time since there was no grain.
     postponed: Option<Instant>,
@@ -132,6 +134,7 @@ impl Gatherer {
             is_continued: false,
             news_from: None,
             has_unsaved: false,
+            n_committed: 0,
             first_object: listing.as_ref().map_or(0, |listing| listing.first_object),
             postponed: None,
             undecided: Vec::new(),
@@ -281,6 +284,7 @@ impl Gatherer {
             let folder = partition.to_string();
             let known = table.state.partitions.get(&folder).cloned();
             let is_child = index > 0;
+            self.n_committed += if is_child { 0 } else { gathered.n_rows };
             if gathered.n_rows == 0 && known.is_none() {
                 continue;
             }

@@ -25,8 +25,8 @@ use crate::spool::Budget;
 /// Messages that wait for a gatherer; a slow destination holds the readers back.
 const WAITING: usize = 4;
 /// How often progress is written at most; how much of the time that may take; and the part of its reading that a
-/// run may lose in a crash, up to so many seconds. Each time, files that grow are written again, so a fixed
-/// interval would cost the more the longer a run takes.
+/// run may lose in a crash, up to so many seconds. Where more would be lost, files that grow are written again, so
+/// a fixed interval would cost the more the longer a run takes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 const SAVE_SHARE: u32 = 10;
 const LOST_SHARE: u32 = 4;
@@ -156,6 +156,7 @@ async fn gather(
     let mut done = gatherer.upgrade_files().await;
     let started = Instant::now();
     let mut due = started + SAVE_EVERY;
+    let mut save_due = due;
     loop {
         if let Err(error) = done {
             if error.is_fatal() {
@@ -173,11 +174,16 @@ async fn gather(
         };
         if done.is_ok() && gatherer.has_unsaved() && Instant::now() >= due {
             let begun = Instant::now();
-            done = gatherer.save(false).await;
+            let unsaved = gatherer.unsaved_share();
+            let is_much =
+                unsaved * f64::from(LOST_SHARE) > 1.0 || started.elapsed().mul_f64(unsaved) > LOST_MOST;
+            let is_saving = is_much && begun >= save_due;
+            done = if is_saving { gatherer.save(false).await } else { gatherer.note().await };
+            due = Instant::now() + SAVE_EVERY.max(begun.elapsed() * SAVE_SHARE);
             // Without a grain nothing could be saved yet.
-            let is_saved = !gatherer.has_unsaved();
-            let lost = if is_saved { (started.elapsed() / LOST_SHARE).min(LOST_MOST) } else { SAVE_EVERY };
-            due = Instant::now() + SAVE_EVERY.max(lost).max(begun.elapsed() * SAVE_SHARE);
+            if is_saving && !gatherer.has_unsaved() {
+                save_due = due.max(Instant::now() + (started.elapsed() / LOST_SHARE).min(LOST_MOST));
+            }
         }
     }
 }

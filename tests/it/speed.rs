@@ -11,6 +11,8 @@ use stripelake::fake::script::answer;
 use stripelake::fake::{Account, Density, InProcess, Spec};
 use stripelake::fetch::limit::Rate;
 use stripelake::fetch::{Request, Response, Transport, TransportError};
+use stripelake::partition::Partition;
+use stripelake::run::event::Event;
 use stripelake::run::sync::Options;
 
 use crate::harness::{TestLake, check_kind};
@@ -212,6 +214,11 @@ fn check_large_list(density: Density, most_ahead: f64, most_time: f64) {
         "{density:?}: {n_requests} requests, {:.1} % full, {ahead} rows ahead, {secs:.1} s",
         100.0 * fill
     );
+    let files = alone(lake.parquet("charges")).len();
+    let events = lake.events.lock().unwrap();
+    let n_written = events.iter().filter(|event| matches!(event, Event::File { .. })).count();
+    // Slices in flight end in partitions that are not complete; what they have read is kept all the same.
+    assert!(n_written <= 3 * files + 12, "{density:?}: {n_written} files written, {files} there");
     assert_eq!(n_read as u64, N);
     assert!(n_requests <= 1_050 + 40 && fill >= 0.97, "{density:?}: {n_requests} requests, {fill:.3} full");
     let n_workers = RATE * delay.as_secs_f64() + 3.0;
@@ -235,4 +242,44 @@ fn a_large_list_with_one_dense_month_is_read_newest_first_in_full_pages() {
 fn a_large_list_with_bursts_is_read_newest_first_in_full_pages() {
     // A burst is a second of up to 60 pages, which nobody can cut; at the end the others have nothing else to do.
     check_large_list(Density::Bursts, 4.0, 1.3);
+}
+
+/// Rows in files and charges that count as read, for each partition, after a run that was killed at that second.
+fn killed_after(density: Density, secs: u64) -> (usize, Vec<(u64, u64)>) {
+    let bare = Bare::new(density, 100_000, Duration::from_millis(300));
+    let lake = TestLake::new();
+    let options = Options { rate: Rate::PerSecond(RATE), concurrency: 16, ..lake.options_for(&["charges"]) };
+    alone(async {
+        let sync = lake.sync_with(options, bare.clone());
+        assert!(tokio::time::timeout(Duration::from_secs(secs), sync).await.is_err(), "{secs} s are enough");
+    });
+    let state = alone(lake.state("charges")).unwrap();
+    let read = state.progress.map_or(Vec::new(), |progress| progress.read);
+    let is_read = |second: &&i64| read.iter().any(|(start, end)| (*start..*end).contains(*second));
+    let partitions = state.partitions.iter().map(|(folder, file)| {
+        let span = Partition::parse(folder).unwrap().span();
+        let known = bare.created.iter().filter(|second| span.contains(second)).filter(is_read).count();
+        (file.rows, known as u64)
+    });
+    let partitions: Vec<(u64, u64)> = partitions.collect();
+    let n_known: u64 = partitions.iter().map(|(_, n_known)| n_known).sum();
+    assert_eq!(bare.created.iter().filter(is_read).count() as u64, n_known, "seconds without a file");
+    (bare.seen.lock().unwrap().n_read, partitions)
+}
+
+#[test]
+fn what_counts_as_read_stands_in_files_and_little_of_a_large_list_is_lost() {
+    for density in [Density::Even, Density::Month] {
+        for secs in [9, 20, 33, 47] {
+            let (n_read, partitions) = killed_after(density, secs);
+            assert!(
+                partitions.iter().all(|(n_rows, n_known)| n_known <= n_rows),
+                "{density:?}, {secs} s: {partitions:?}"
+            );
+            let n_known: u64 = partitions.iter().map(|(_, n_known)| n_known).sum();
+            let lost = 1.0 - n_known as f64 / n_read as f64;
+            // A quarter, and what the slices in flight have not handed on.
+            assert!(lost <= 0.35, "{density:?}: {:.0} % lost after {secs} s", 100.0 * lost);
+        }
+    }
 }

@@ -95,6 +95,20 @@ impl Gatherer {
         self.has_unsaved && self.progress.is_some()
     }
 
+    /// The share of the rows that this run has read and would lose if it were killed: they stand in no file.
+    pub fn unsaved_share(&self) -> f64 {
+        let n_read = self.tables[0].report.rows;
+        n_read.saturating_sub(self.n_committed) as f64 / n_read.max(1) as f64
+    }
+
+    /// Writes down what need not be read again because of the partitions that were complete.
+    pub async fn note(&mut self) -> Result<()> {
+        match self.undecided.is_empty() {
+            true => self.record_progress().await,
+            false => Ok(()),
+        }
+    }
+
     /// Commits what has been gathered, complete or not, and writes down what need not be read again. At the
     /// end of a run that covers everything; before, some partitions may have to wait.
     pub async fn save(&mut self, is_end: bool) -> Result<()> {
@@ -141,6 +155,10 @@ impl Gatherer {
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         let Some(mut progress) = self.progress.clone() else { return Ok(()) };
         let mut read = self.covered.clone();
+        // Where rows wait for their file no second counts, not even one without any.
+        self.gathered().iter().for_each(|waiting| read.remove(&waiting.span()));
+        // What was written down before had its rows in files then.
+        coverage(&progress.read).ranges().into_iter().for_each(|recorded| read.add(recorded));
         for partition in self.known().filter(|partition| self.must_wait(partition)) {
             self.listed_anew(&partition).iter().for_each(|waiting| read.remove(waiting));
         }
