@@ -24,11 +24,13 @@ use crate::spool::Budget;
 
 /// Messages that wait for a gatherer; a slow destination holds the readers back.
 const WAITING: usize = 4;
-/// How often progress is written at most; how much of the time that may take; and the part of its reading that a
-/// run may lose in a crash, up to so many seconds. Where more would be lost, files that grow are written again, so
-/// a fixed interval would cost the more the longer a run takes.
+/// How often progress is written at most, and how much of the time that may take.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-const SAVE_SHARE: u32 = 10;
+const NOTE_SHARE: u32 = 10;
+/// The part of its reading that a run may lose in a crash, up to so many seconds. Where more would be lost, files that
+/// grow are written again, so a fixed interval would cost the more the longer a run takes; and how much of the time
+/// that may take.
+const SAVE_SHARE: u32 = 50;
 const LOST_SHARE: u32 = 4;
 const LOST_MOST: Duration = Duration::from_secs(60);
 /// After a signal, for what was read to be committed.
@@ -179,10 +181,11 @@ async fn gather(
                 unsaved * f64::from(LOST_SHARE) > 1.0 || started.elapsed().mul_f64(unsaved) > LOST_MOST;
             let is_saving = is_much && begun >= save_due;
             done = if is_saving { gatherer.save(false).await } else { gatherer.note().await };
-            due = Instant::now() + SAVE_EVERY.max(begun.elapsed() * SAVE_SHARE);
+            due = Instant::now() + SAVE_EVERY.max(begun.elapsed() * NOTE_SHARE);
             // Without a grain nothing could be saved yet.
             if is_saving && !gatherer.has_unsaved() {
-                save_due = due.max(Instant::now() + (started.elapsed() / LOST_SHARE).min(LOST_MOST));
+                let pause = (started.elapsed() / LOST_SHARE).max(begun.elapsed() * SAVE_SHARE);
+                save_due = due.max(Instant::now() + pause.min(LOST_MOST));
             }
         }
     }
