@@ -25,12 +25,14 @@ use crate::spool::Budget;
 /// Messages that wait for a gatherer; a slow destination holds the readers back.
 const WAITING: usize = 4;
 /// How often progress is written at most, and how much of the time that may take.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 const NOTE_SHARE: u32 = 10;
 /// The part of its reading that a run may lose in a crash, up to so many seconds. Where more would be lost, files that
 /// grow are written again, so a fixed interval would cost the more the longer a run takes; and how much of the time
 /// that may take.
 const SAVE_SHARE: u32 = 50;
+/// A run that is over by then needs no progress.
+const SAVE_FROM: Duration = Duration::from_secs(2);
 const LOST_SHARE: u32 = 4;
 const LOST_MOST: Duration = Duration::from_secs(60);
 /// After a signal, for what was read to be committed.
@@ -157,8 +159,8 @@ async fn gather(
 ) -> (Gatherer, Result<()>) {
     let mut done = gatherer.upgrade_files().await;
     let started = Instant::now();
-    let mut due = started + SAVE_EVERY;
-    let mut save_due = due;
+    let mut due = started + NOTE_EVERY;
+    let mut save_due = started + SAVE_FROM;
     loop {
         if let Err(error) = done {
             if error.is_fatal() {
@@ -181,7 +183,7 @@ async fn gather(
                 unsaved * f64::from(LOST_SHARE) > 1.0 || started.elapsed().mul_f64(unsaved) > LOST_MOST;
             let is_saving = is_much && begun >= save_due;
             done = if is_saving { gatherer.save(false).await } else { gatherer.note().await };
-            due = Instant::now() + SAVE_EVERY.max(begun.elapsed() * NOTE_SHARE);
+            due = Instant::now() + NOTE_EVERY.max(begun.elapsed() * NOTE_SHARE);
             // Without a grain nothing could be saved yet.
             if is_saving && !gatherer.has_unsaved() {
                 let pause = (started.elapsed() / LOST_SHARE).max(begun.elapsed() * SAVE_SHARE);

@@ -277,6 +277,10 @@ mod tests {
         std::str::from_utf8(&block.bytes).unwrap()
     }
 
+    fn lines_without_indent(value: &Value) -> serde_json::Result<String> {
+        Ok(serde_json::to_string(value)?.replace("[{", "[\n{").replace("},{", "},\n{"))
+    }
+
     proptest! {
         #[test]
         fn every_value_is_found_whatever_stands_between_them(
@@ -286,7 +290,7 @@ mod tests {
                         (0..99u32).prop_map(|n| json!({ "id": n, "x": "}\n{", "y": [{ "a": {} }, { "b": 1 }] })),
                         (0..99u32).prop_map(|n| json!({ "object": "list", "data": [{ "id": n }, { "id": 0 }] })),
                     ],
-                    any::<bool>(),
+                    0usize..3,
                     prop_oneof![Just("\n"), Just("\n\n"), Just("\r\n"), Just(" \n \t"), Just(""), Just(" ")],
                 ),
                 1..12,
@@ -294,10 +298,11 @@ mod tests {
             size in 1usize..300,
         ) {
             let mut text = String::new();
-            for (n, (value, is_pretty, gap)) in values_and_gaps.iter().enumerate() {
+            for (n, (value, style, gap)) in values_and_gaps.iter().enumerate() {
                 let mut value = value.clone();
                 value["n"] = json!(n);
-                text += &if *is_pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+                let text_of = [serde_json::to_string_pretty, serde_json::to_string, lines_without_indent][*style];
+                text += &text_of(&value).unwrap();
                 text += gap;
             }
             let found = values(&text, size);
