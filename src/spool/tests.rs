@@ -1,0 +1,112 @@
+//! Checks that rows come out of the spool as they went in, and that memory is bounded.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
+
+use super::*;
+use crate::encode::merge::{Absent, Merge, OldAge};
+use crate::partition::Grain;
+
+const DAY: i64 = 86_400;
+
+/// A row of about a kilobyte.
+fn row(id: &str, created: i64) -> RecordBatch {
+    let time = |secs: i64| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(vec![secs * 1_000_000]).with_timezone("UTC"))
+    };
+    let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+    let columns =
+        [("id", text(id)), ("created", time(created)), ("note", text(&id.repeat(100))), (SYNCED_AT, time(0))];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+#[test]
+fn many_small_partitions_stay_within_the_budget_and_lose_nothing() {
+    const LIMIT: usize = 256 << 10;
+    let budget = Budget::new(LIMIT);
+    let mut spool =
+        Spool::new(row("a", 0).schema(), budget.clone(), std::env::temp_dir(), Options::default());
+    // Each day gets a row in turn, twenty times over, so that no partition ever holds much.
+    for n in 0..20 {
+        for day in 0..200 {
+            let partition = Grain::Day.partition_of(day * DAY);
+            spool.push(partition, row(&format!("{n:04}_{day:04}"), day * DAY + n)).unwrap();
+            assert!(budget.used.load(Ordering::Relaxed) <= LIMIT, "{n} {day}");
+        }
+    }
+    for partition in spool.partitions() {
+        let gathered = spool.take(&partition).unwrap();
+        let rows = |source| match source {
+            Source::Run(run) => run.map(|batch| batch.unwrap().num_rows()).sum::<usize>(),
+            Source::Sorted(_, order) => order.len(),
+        };
+        assert_eq!(gathered.sources().unwrap().into_iter().map(rows).sum::<usize>(), 20);
+    }
+    assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+}
+
+fn rows(n: std::ops::Range<i64>, observed_at: i64) -> RecordBatch {
+    let rows: Vec<RecordBatch> = n.rev().map(|n| row(&format!("{n:06}"), n)).collect();
+    let batch = arrow::compute::concat_batches(&rows[0].schema(), &rows).unwrap();
+    let mut columns = batch.columns().to_vec();
+    let times = vec![observed_at; batch.num_rows()];
+    columns[3] = Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"));
+    RecordBatch::try_new(batch.schema(), columns).unwrap()
+}
+
+/// A spool in which the first day is quiet while the second one gets rows.
+fn with_a_quiet_day() -> (Spool, Budget) {
+    let budget = Budget::new(2 << 20);
+    let (schema, dir) = (row("a", 0).schema(), std::env::temp_dir());
+    let mut spool = Spool::new(schema, budget.clone(), dir, Options::default());
+    for n in (0..12).rev().map(|n| n * 100) {
+        spool.push(Grain::Day.partition_of(0), rows(n..n + 100, 1)).unwrap();
+    }
+    for n in 0..12 {
+        spool.push(Grain::Day.partition_of(DAY), rows(DAY + n * 100..DAY + n * 100 + 100, 1)).unwrap();
+    }
+    assert!(spool.parts[&Grain::Day.partition_of(0)].sealed.is_some());
+    (spool, budget)
+}
+
+fn merged(gathered: &Gathered) -> RecordBatch {
+    let sources = gathered.sources().unwrap();
+    let merge = Merge::new(None, sources, Absent::default(), OldAge::AtLeast(0)).unwrap();
+    let batches: Vec<RecordBatch> = merge.map(|rows| rows.unwrap().gathered().unwrap()).collect();
+    arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap()
+}
+
+#[test]
+fn a_quiet_partition_becomes_a_file_that_needs_no_merge() {
+    let (mut spool, budget) = with_a_quiet_day();
+    let before = budget.used.load(Ordering::Relaxed);
+    let quiet = spool.take(&Grain::Day.partition_of(0)).unwrap();
+    let sealed = quiet.finished().expect("it is sealed");
+    assert_eq!((sealed.written.n_rows, sealed.written.created), (1_200, Some((0, 1_199_000_000))));
+    assert_eq!(std::io::copy(&mut sealed.reader(), &mut std::io::sink()).unwrap(), sealed.written.n_bytes);
+    assert_eq!(merged(&quiet), rows_in_order(1_200));
+    drop(quiet);
+    assert_eq!(budget.used.load(Ordering::Relaxed), before, "a sealed partition takes no memory");
+    let busy = spool.take(&Grain::Day.partition_of(DAY)).unwrap();
+    assert!(busy.finished().is_none());
+    assert_eq!(merged(&busy).num_rows(), 1_200);
+}
+
+#[test]
+fn rows_that_come_after_the_sealing_are_merged_and_the_newest_observation_wins() {
+    let (mut spool, _) = with_a_quiet_day();
+    spool.push(Grain::Day.partition_of(0), rows(1_100..1_300, 2)).unwrap();
+    let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap();
+    assert!(gathered.finished().is_none());
+    let merged = merged(&gathered);
+    assert_eq!(merged.num_rows(), 1_300);
+    let observed = merged.column(3).as_primitive::<TimestampMicrosecondType>();
+    assert!((0..1_300).all(|n| observed.value(n) == if n < 1_100 { 1 } else { 2 }));
+}
+
+fn rows_in_order(n: i64) -> RecordBatch {
+    let descending = rows(0..n, 1);
+    let order: Vec<(usize, usize)> = (0..n as usize).rev().map(|row| (0, row)).collect();
+    gather(&[&descending], &order).unwrap()
+}
