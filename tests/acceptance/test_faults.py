@@ -27,9 +27,10 @@ PASSING = {
     "N6-after-body": {"kind": "reset-after-body", "times": 3},
     "N7-short-body": {"kind": "short-body", "times": 3},
     "N7-no-last-chunk": {"kind": "no-last-chunk", "times": 3},
-    "N8-truncated": {"kind": "gzip-truncated", "times": 3},
-    "N8-crc": {"kind": "gzip-crc", "times": 3},
-    "N8-plain": {"kind": "gzip-plain", "times": 3},
+    # The third broken answer to one request would be the last.
+    "N8-truncated": {"kind": "gzip-truncated", "times": 2},
+    "N8-crc": {"kind": "gzip-crc", "times": 2},
+    "N8-plain": {"kind": "gzip-plain", "times": 2},
     "N9-body": {"kind": "drip", "time": "2s", "times": 1},
     "N9-head": {"kind": "drip-head", "time": "100ms", "times": 1},
     "N10-hang": {"kind": "hang", "times": 1},
