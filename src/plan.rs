@@ -48,6 +48,8 @@ pub struct PageRead {
     pub newest: Option<i64>,
     pub oldest: Option<i64>,
     pub is_newest_first: bool,
+    /// Whether the pass goes on behind it.
+    pub has_more: bool,
     /// False in all passes over the list but the last.
     pub settles: bool,
 }
@@ -221,7 +223,9 @@ impl Slices {
             return end..end;
         }
         part.note(page);
-        self.give_back(number);
+        if page.has_more {
+            self.give_back(number);
+        }
         let part = &self.parts[number];
         part.reached.saturating_add(1).max(part.created.start).min(end)..end
     }

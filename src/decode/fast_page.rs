@@ -192,6 +192,9 @@ impl Run<'_> {
         let mut at = skip_space(bytes, 0);
         let mut row = 0;
         while at < bytes.len() {
+            if bytes[at] != b'{' {
+                return Err(Broken::new(at, "expected an object").into());
+            }
             at = skip_space(bytes, self.item(at, row)?);
             row += 1;
         }

@@ -86,7 +86,15 @@ fn objects<'a>(text: &'a str, source: &Source) -> Result<Vec<&'a RawValue>, Page
         }
         Source::Objects => {
             let values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
-            values.collect::<Result<_, _>>().map_err(malformed)
+            let values: Vec<&RawValue> = values.collect::<Result<_, _>>().map_err(malformed)?;
+            match values.iter().find(|value| !value.get().starts_with('{')) {
+                None => Ok(values),
+                Some(value) => {
+                    let before = value.get().as_ptr() as usize - text.as_ptr() as usize;
+                    let line = 1 + text[..before].matches('\n').count();
+                    Err(PageError::Malformed { what: "expected an object".to_owned(), line })
+                }
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use super::coverage::Coverage;
 use super::*;
 
 fn page(n_rows: usize, newest: Option<i64>, oldest: Option<i64>) -> PageRead {
-    PageRead { n_rows, newest, oldest, is_newest_first: true, settles: true }
+    PageRead { n_rows, newest, oldest, is_newest_first: true, has_more: true, settles: true }
 }
 
 fn one(span: Range<i64>) -> Slices {
@@ -38,6 +38,16 @@ fn a_tiny_account_is_one_slice() {
     slices.page_read(slice.number, &page(0, None, None));
     assert_eq!(slices.take(), None, "an empty list is not cut");
     slices.finish(slice.number);
+    assert!(slices.is_done());
+}
+
+#[test]
+fn a_slice_whose_first_page_is_its_last_gives_nothing_back() {
+    let mut slices = one(0..1_800_000_000);
+    let slice = slices.take().unwrap();
+    let only = PageRead { has_more: false, ..page(60, Some(1_799_999_900), Some(1_799_990_000)) };
+    slices.page_read(slice.number, &only);
+    assert_eq!(slices.finish(slice.number), 0..1_800_000_000);
     assert!(slices.is_done());
 }
 

@@ -197,8 +197,8 @@ impl Shared {
     /// whether the slice has got to what others read.
     fn note_page(&self, list: &List, slice: &Slice, page: &Envelope, settles: bool) -> (Range<i64>, bool) {
         let mut slices = list.slices.lock().expect("no panic while planning");
-        let Envelope { n_objects, newest, oldest, is_newest_first, .. } = *page;
-        let read = PageRead { n_rows: n_objects, newest, oldest, is_newest_first, settles };
+        let Envelope { has_more, n_objects, newest, oldest, is_newest_first, .. } = *page;
+        let read = PageRead { n_rows: n_objects, newest, oldest, is_newest_first, has_more, settles };
         let settled = slices.page_read(slice.number, &read);
         let is_passed = slices.has_passed_its_start(slice.number, settles);
         drop(slices);

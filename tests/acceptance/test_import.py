@@ -120,7 +120,11 @@ def test_a_newer_form_of_an_object_replaces_the_older_one(home):
 def broken_files(home):
     """Name -> (file, words that the message should hold)."""
     good = ndjson(objects.generate("charges", 60, seed=8, hostile=False))
+    line = " ".join(pages(objects.generate("charges", 20, seed=9, hostile=False)).split("\n"))
     texts = {
+        "comma-between": (f"{line}{line} , {line}\n{line}\n", "comma-between"),
+        "cut-behind-others": (f"{line}{line}{line[:-300]}\n{line}\n", "cut-behind-others"),
+        "array-among-objects": (f"{good}[{good.splitlines()[0]}]\n{good}", "61"),
         "not-json": ("this is a letter, not JSON\n", "not-json"),
         "html": ("<!DOCTYPE html><html></html>", "html"),
         "another-resource": (ndjson(objects.generate("refunds", 5, hostile=False)), "refund"),
@@ -142,6 +146,7 @@ def broken_files(home):
 
 
 @pytest.mark.parametrize("name", [*"not-json html another-resource truncated truncated-page".split()]
+    + ["comma-between", "cut-behind-others", "array-among-objects"]
     + ["broken-line", "scalar", "empty", "error-answer", "cut-gzip", "missing"])  # fmt: skip
 def test_a_file_that_cannot_be_read_whole_changes_nothing(home, name):
     file, word = dict(broken_files(home))[name]

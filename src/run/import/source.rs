@@ -207,12 +207,16 @@ impl Block {
     }
 
     /// The chunks of a chunk, found with more care: something else than a line break may stand between its values.
+    /// All of it is in one of them.
     pub fn split(&self, chunk: &Chunk) -> Vec<Chunk> {
         let bytes = self.bytes[chunk.span.clone()].to_vec();
         let mut inner = Block { bytes, line: 1, chunks: Vec::new() };
         let mut blocks = Blocks { is_at_end: true, ..Blocks::new(Box::new(std::io::empty())) };
-        if blocks.one_by_one(&mut inner, 0).is_err() {
-            return Vec::new();
+        let Ok(end) = blocks.one_by_one(&mut inner, 0) else { return Vec::new() };
+        // What is no whole object behind the others: as a page it is refused for sure, and named.
+        let rest = end..inner.bytes.len();
+        if !inner.bytes[rest.clone()].trim_ascii().is_empty() {
+            inner.chunks.push(Chunk { span: rest, is_page: true });
         }
         let moved = |span: &Range<usize>| span.start + chunk.span.start..span.end + chunk.span.start;
         inner.chunks.iter().map(|part| Chunk { span: moved(&part.span), ..*part }).collect()
@@ -279,6 +283,18 @@ mod tests {
 
     fn lines_without_indent(value: &Value) -> serde_json::Result<String> {
         Ok(serde_json::to_string(value)?.replace("[{", "[\n{").replace("},{", "},\n{"))
+    }
+
+    #[test]
+    fn what_is_no_value_behind_others_is_handed_on_and_not_dropped() {
+        for rest in [", {\"id\": 3}", "{\"id\": {\"a\": 1}", "null", "[{\"id\": 3}]"] {
+            let text = format!("{{\"id\": 1}} {{\"id\": 2}} {rest}");
+            let block = Block { bytes: text.clone().into_bytes(), line: 1, chunks: Vec::new() };
+            let parts = block.split(&Chunk { span: 0..text.len(), is_page: false });
+            let last = parts.last().unwrap();
+            assert!(last.is_page, "{rest}: it is refused as a page");
+            assert_eq!(text[last.span.clone()].trim(), rest);
+        }
     }
 
     proptest! {
