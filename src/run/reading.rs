@@ -27,14 +27,14 @@ const WAITING: usize = 4;
 /// How often progress is written at most, and how much of the time that may take.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 const NOTE_SHARE: u32 = 10;
-/// The part of its reading that a run may lose in a crash, up to so many seconds. Where more would be lost, files that
-/// grow are written again, so a fixed interval would cost the more the longer a run takes; and how much of the time
-/// that may take.
-const SAVE_SHARE: u32 = 50;
-/// A run that is over by then needs no progress.
-const SAVE_FROM: Duration = Duration::from_secs(2);
+/// The part of its reading that a run may lose in a crash, up to so many seconds. Where more would be lost, partitions
+/// are committed in part.
 const LOST_SHARE: u32 = 4;
 const LOST_MOST: Duration = Duration::from_secs(60);
+/// Files that grow are written again then, so a fixed interval would cost the more the longer a run takes: how much of
+/// the time that may take, and when it begins. A run that is over by then needs no progress.
+const SAVE_SHARE: u32 = 50;
+const SAVE_FROM: Duration = Duration::from_secs(2);
 /// After a signal, for what was read to be committed.
 const LAST_SECS: Duration = Duration::from_secs(10);
 
