@@ -1,9 +1,14 @@
-//! Makes columns without values; those of one type share one array.
+//! Knows columns without values, and makes them; those of one type share one array.
 
 use std::collections::HashMap;
 
-use arrow::array::{ArrayRef, new_null_array};
+use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::datatypes::DataType;
+
+/// Whether no row of the column has a value.
+pub fn is_null(column: &dyn Array) -> bool {
+    column.null_count() == column.len()
+}
 
 /// The null arrays of one batch. Most columns of Stripe's objects hold nothing.
 #[derive(Debug)]

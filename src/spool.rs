@@ -25,6 +25,7 @@ use crate::encode::merge::Source;
 use crate::encode::picked::Picked;
 use crate::encode::{Options, created_of};
 use crate::error::Result;
+use crate::nulls::is_null;
 use crate::partition::Partition;
 use crate::spool::spilled::{Files, Sealed, Spilled};
 
@@ -256,10 +257,7 @@ impl Part {
 
 /// The columns in which some row has a value.
 fn with_values(batches: &[RecordBatch]) -> Vec<usize> {
-    let has_values = |batch: &RecordBatch, column: usize| {
-        let array = batch.column(column);
-        array.null_count() < array.len()
-    };
+    let has_values = |batch: &RecordBatch, column: usize| !is_null(batch.column(column));
     let n_columns = batches.first().map_or(0, RecordBatch::num_columns);
     (0..n_columns).filter(|column| batches.iter().any(|batch| has_values(batch, *column))).collect()
 }

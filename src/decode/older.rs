@@ -23,6 +23,7 @@ use crate::decode::plain::Walk;
 use crate::decode::schema::{EXTRA, PATH, arrow_schema, is_json, json_path};
 use crate::decode::shape::Shape;
 use crate::error::{Error, Result};
+use crate::nulls::is_null;
 
 /// The way from one old schema to a resource's present one.
 pub struct Older {
@@ -103,7 +104,7 @@ impl Older {
             Some(Some(extra)) => extra.clone(),
             None => StringArray::new_null(batch.num_rows()),
         };
-        let has_values = |array: &dyn Array| array.null_count() < array.len();
+        let has_values = |array: &dyn Array| !is_null(array);
         let moves = self.leaving.iter().any(|leaving| has_values(batch.column(leaving.index)))
             || self.has_new && has_values(&extra);
         let mut table = Table::new(&self.fields);

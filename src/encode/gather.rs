@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::interleave;
 
 use crate::error::{Error, Result};
-use crate::nulls::NullArrays;
+use crate::nulls::{NullArrays, is_null};
 
 /// The rows, each `(batch, row)`, in their order. The batches have one schema.
 ///
@@ -14,7 +14,7 @@ pub fn gather(batches: &[&RecordBatch], rows: &[(usize, usize)]) -> Result<Recor
     let mut nulls = NullArrays::new(rows.len());
     let columns = schema.fields().iter().enumerate().map(|(column, field)| {
         let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
-        match arrays.iter().all(|array| array.null_count() == array.len()) {
+        match arrays.iter().all(|array| is_null(*array)) {
             true => Ok(nulls.of(field.data_type())),
             false => interleave(&arrays, rows),
         }

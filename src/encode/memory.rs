@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch};
 
+use crate::nulls::is_null;
+
 /// The bytes of the buffers that a batch refers to, each counted once.
 ///
 /// Columns of a batch that was read from a file may be slices of one buffer;
@@ -19,7 +21,7 @@ const BYTES_PER_ARRAY: usize = 400;
 /// The bytes that the rows of a batch take, without what lies around a slice. Columns without a value
 /// share their arrays and count as nothing.
 pub fn slice_bytes_of(batch: &RecordBatch) -> usize {
-    let has_values = |column: &&ArrayRef| column.null_count() < column.len();
+    let has_values = |column: &&ArrayRef| !is_null(column);
     let size = |column: &ArrayRef| column.to_data().get_slice_memory_size();
     // An array that cannot say counts whole.
     let columns = batch.columns().iter().filter(has_values);

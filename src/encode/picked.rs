@@ -12,6 +12,7 @@ use arrow::error::ArrowError;
 use crate::encode::gather::gather;
 use crate::encode::memory::bytes_of;
 use crate::error::Result;
+use crate::nulls;
 
 /// Rows of one column that are copied at once.
 const ROWS_PER_PIECE: usize = 4096;
@@ -73,7 +74,7 @@ impl Picked {
 
     /// Whether a column holds nothing in any of the batches.
     pub fn is_null(&self, column: usize) -> bool {
-        self.batches.iter().map(|batch| batch.column(column)).all(|array| array.null_count() == array.len())
+        self.batches.iter().all(|batch| nulls::is_null(batch.column(column)))
     }
 
     /// Hands a column's values in these rows to `take`, piece by piece.
