@@ -198,6 +198,14 @@ impl Lake {
         }
     }
 
+    /// The files in a folder; nothing where there is none.
+    pub async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        match self {
+            Lake::Local(lake) => lake.list(folder),
+            Lake::Remote(lake) => lake.list(folder).await,
+        }
+    }
+
     /// Removes what killed runs have left unfinished in the folders of these tables and in our own. Call it
     /// with the lock. An object store has nothing of the kind: there a file appears whole.
     pub fn remove_leftovers<'a>(&self, tables: impl Iterator<Item = &'a str>) -> Result<()> {

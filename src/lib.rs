@@ -54,6 +54,8 @@ pub mod run;
 
 pub mod error;
 pub mod redact;
+pub mod crc;
+pub mod ipc;
 pub mod nulls;
 pub mod tokens;
 pub mod utf8;

@@ -25,7 +25,7 @@ use crate::encode::merge::Source;
 use crate::encode::picked::Picked;
 use crate::encode::{Options, created_of};
 use crate::error::Result;
-use crate::nulls::is_null;
+use crate::ipc::with_values;
 use crate::partition::Partition;
 use crate::spool::spilled::{Files, Sealed, Spilled};
 
@@ -253,13 +253,6 @@ impl Part {
         budget.give_back(std::mem::take(&mut self.n_bytes));
         Ok(())
     }
-}
-
-/// The columns in which some row has a value.
-fn with_values(batches: &[RecordBatch]) -> Vec<usize> {
-    let has_values = |batch: &RecordBatch, column: usize| !is_null(batch.column(column));
-    let n_columns = batches.first().map_or(0, RecordBatch::num_columns);
-    (0..n_columns).filter(|column| batches.iter().any(|batch| has_values(batch, *column))).collect()
 }
 
 impl Drop for Spool {

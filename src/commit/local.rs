@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use crate::commit::state::WAITING;
 use crate::commit::{META, Staged};
 use crate::error::{Error, Result};
 
@@ -104,10 +105,16 @@ impl LocalLake {
         Ok(())
     }
 
+    pub fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let found = entries(&self.path(folder)).map_err(|e| self.failed(folder, e))?;
+        let names = found.iter().filter_map(|path| path.file_name()?.to_str());
+        Ok(names.map(|name| format!("{folder}/{name}")).collect())
+    }
+
     /// Only files whose names are those of our temporary ones.
     pub fn remove_leftovers<'a>(&self, tables: impl Iterator<Item = &'a str>) -> Result<()> {
         let meta = self.path(META);
-        let mut folders = vec![meta.join("state"), meta.join("runs")];
+        let mut folders = vec![meta.join("state"), meta.join("runs"), self.path(WAITING)];
         folders.extend(entries(&meta.join("rejected")).map_err(|e| self.failed(META, e))?);
         folders.push(meta);
         for table in tables {

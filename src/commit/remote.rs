@@ -196,6 +196,13 @@ impl RemoteLake {
         }
     }
 
+    pub async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let found = self.store.list_with_delimiter(Some(&self.path(folder))).await;
+        let found = found.map_err(|e| self.failed(folder, &e))?;
+        let names = found.objects.iter().filter_map(|object| object.location.filename());
+        Ok(names.map(|name| format!("{folder}/{name}")).collect())
+    }
+
     pub async fn remove(&self, path: &str) -> Result<()> {
         match self.store.delete(&self.path(path)).await {
             Ok(()) => Ok(()),

@@ -13,6 +13,9 @@ pub const FORMAT: u32 = 1;
 
 pub const LAKE: &str = "_stripelake/lake.json";
 
+/// The folder of rows that wait for their partition.
+pub const WAITING: &str = "_stripelake/waiting";
+
 /// Where a resource's state is.
 pub fn state_path(resource: &str) -> String {
     format!("_stripelake/state/{resource}.json")
@@ -26,6 +29,17 @@ pub fn run_path(run_id: &str) -> String {
 /// Where a run keeps the objects of a resource that could not be rows.
 pub fn rejected_path(run_id: &str, resource: &str) -> String {
     format!("_stripelake/rejected/{run_id}/{resource}.ndjson")
+}
+
+/// Where the `n`-th file of a run stands with rows of a resource that wait for their partition.
+pub fn waiting_path(resource: &str, run_id: &str, n: usize) -> String {
+    format!("{WAITING}/{resource}-{run_id}-{n}.arrows")
+}
+
+/// Whether such a file is one of the resource.
+pub fn is_waiting_path(path: &str, resource: &str) -> bool {
+    let name = path.strip_prefix(WAITING).and_then(|name| name.strip_prefix('/'));
+    name.and_then(|name| name.strip_prefix(resource)).is_some_and(|rest| rest.starts_with('-'))
 }
 
 /// `lake.json`: to whom the lake belongs. Account and mode are unknown until a sync with a key.
@@ -61,6 +75,9 @@ pub struct ResourceState {
     /// Everything that was created before this second (Stripe's clock) has been listed.
     pub complete_until: Option<i64>,
     pub schema_version: String,
+    /// The run that wrote this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_by: Option<String>,
     /// What a listing that has not come to its end has read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -79,6 +96,7 @@ impl ResourceState {
             grain: None,
             complete_until: None,
             schema_version: schema_version.to_owned(),
+            written_by: None,
             progress: None,
             placeholder: None,
             partitions: BTreeMap::new(),
@@ -106,14 +124,34 @@ pub struct Progress {
     pub stripe_version: String,
     pub schema_version: String,
     /// Disjoint seconds, oldest first. All of their objects, and what belongs to these, stand in files
-    /// that the states name, or in those of `rejected`.
+    /// that the states name, or in those of `waiting` or `rejected`.
     pub read: Vec<(i64, i64)>,
+    /// The run that wrote this.
+    #[serde(default)]
+    pub run: String,
+    /// Seconds of which rows may stand in the files of `waiting` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<(i64, i64)>,
+    /// Rows that wait for their partition, oldest observation first. Another run that has written one of the
+    /// states since may have seen newer ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<WaitingFile>,
     /// The files with those of their objects that could not be rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<String>,
     /// There were no rows when it began, so every file is of its own making.
     #[serde(default)]
     pub from_nothing: bool,
+}
+
+/// One file of rows that wait for their partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingFile {
+    pub path: String,
+    pub bytes: u64,
+    pub crc32: String,
+    /// The seconds in which their objects were created, half open.
+    pub created: (i64, i64),
 }
 
 /// One partition file, as it was committed.

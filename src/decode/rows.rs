@@ -193,7 +193,8 @@ impl Rows {
     }
 }
 
-fn with_partition_at(schema: &SchemaRef) -> SchemaRef {
+/// The schema of decoded batches: a table's, and `_partition_at`.
+pub fn with_partition_at(schema: &SchemaRef) -> SchemaRef {
     let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(PARTITION_AT, DataType::Int64, false)));
     Arc::new(Schema::new(fields))

@@ -1,12 +1,13 @@
 //! Turns a file of the lake back into a sorted run.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek};
+use std::io::{Read, Seek};
 
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
+use crate::crc::crc32_of;
 use crate::encode::CONTENT;
 use crate::encode::merge::Run;
 use crate::error::{Error, Result};
@@ -51,19 +52,8 @@ fn check_content(mut file: File) -> Result<()> {
     let Some(content) = content.and_then(|entry| entry.value.as_deref()) else { return Ok(()) };
     let (n_bytes, crc32) = content.split_once(' ').ok_or_else(|| damaged("its metadata"))?;
     let n_bytes = n_bytes.parse().map_err(damaged)?;
-    let mut sum = crc32fast::Hasher::new();
     file.rewind().map_err(damaged)?;
-    let mut reader = BufReader::with_capacity(1 << 16, file.take(n_bytes));
-    loop {
-        let bytes = reader.fill_buf().map_err(damaged)?;
-        if bytes.is_empty() {
-            break;
-        }
-        sum.update(bytes);
-        let n = bytes.len();
-        reader.consume(n);
-    }
-    match format!("{:08x}", sum.finalize()) == crc32 {
+    match crc32_of(file.take(n_bytes)).map_err(damaged)? == crc32 {
         true => Ok(()),
         false => Err(damaged("its bytes are not those that were written")),
     }

@@ -6,6 +6,7 @@ mod placeholder;
 mod progress;
 mod rejected;
 mod upgrade;
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use crate::catalog::Resource;
 use crate::commit::state::{FileState, Progress};
@@ -28,6 +28,7 @@ use crate::plan::coverage::Coverage;
 use crate::run::Setup;
 use crate::run::event::Event;
 use crate::run::gather::rejected::RejectedObjects;
+use crate::run::gather::waiting::WaitingRows;
 use crate::run::partition_commit::{Job, commit};
 use crate::run::table::Table;
 use crate::spool::Budget;
@@ -89,11 +90,9 @@ pub struct Gatherer {
     news_from: Option<i64>,
     /// Whether something was settled that the state does not know of.
     has_unsaved: bool,
-    /// Rows of the resource itself that this run has put into files.
-    n_committed: u64,
+    /// Rows of the resource itself since the progress was last written.
+    n_unsaved: u64,
     first_object: i64,
-    /// When progress could not be kept for the first time since there was no grain.
-    postponed: Option<Instant>,
     grain: Option<Grain>,
     /// Batches that came before the grain was chosen.
     undecided: Vec<Decoded>,
@@ -105,6 +104,8 @@ pub struct Gatherer {
     parents: HashMap<(Partition, usize), HashSet<String>>,
     findings: Findings,
     rejected: RejectedObjects,
+    /// What this listing has read and not committed, kept for the case that the run is killed.
+    waiting: WaitingRows,
 }
 
 impl Gatherer {
@@ -134,9 +135,8 @@ impl Gatherer {
             is_continued: false,
             news_from: None,
             has_unsaved: false,
-            n_committed: 0,
+            n_unsaved: 0,
             first_object: listing.as_ref().map_or(0, |listing| listing.first_object),
-            postponed: None,
             undecided: Vec::new(),
             n_undecided: 0,
             undecided_bytes: 0,
@@ -144,6 +144,7 @@ impl Gatherer {
             parents: HashMap::new(),
             findings: Findings::default(),
             rejected: RejectedObjects::default(),
+            waiting: WaitingRows::new(&resource.name, &setup.run_id),
         };
         if let Some(listing) = listing {
             gatherer.continue_from_state(&listing).await?;
@@ -193,7 +194,16 @@ impl Gatherer {
     fn rows(&mut self, decoded: Decoded) -> Result<()> {
         let n_rows = decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
         self.tables[0].report.rows += n_rows;
-        self.n_undecided += n_rows;
+        self.n_unsaved += n_rows;
+        if self.keeps_waiting() {
+            self.waiting.add(&self.setup.lake, &decoded)?;
+        }
+        self.place(decoded)
+    }
+
+    /// Puts rows where they wait for their partition.
+    fn place(&mut self, decoded: Decoded) -> Result<()> {
+        self.n_undecided += decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
         if self.grain.is_none() {
             let batches = decoded.parent.iter().chain(decoded.children.iter().flatten());
             self.undecided_bytes += batches.map(slice_bytes_of).sum::<usize>();
@@ -284,7 +294,6 @@ impl Gatherer {
             let folder = partition.to_string();
             let known = table.state.partitions.get(&folder).cloned();
             let is_child = index > 0;
-            self.n_committed += if is_child { 0 } else { gathered.n_rows };
             if gathered.n_rows == 0 && known.is_none() {
                 continue;
             }

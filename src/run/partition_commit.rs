@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek};
+use std::io::{self, BufWriter, Seek};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use crate::catalog::Resource;
 use crate::commit::state::FileState;
 use crate::commit::{Lake, ReplaceError, Staged, Version};
+use crate::crc::crc32_of;
 use crate::decode::older::Older;
 use crate::decode::schema::arrow_schema;
 use crate::encode::merge::{Absent, Changes, Merge, OldAge, Parents, Run};
@@ -141,15 +142,7 @@ fn is_described(mut file: &File, known: &FileState) -> Result<bool> {
     if file.metadata().map_err(failed)?.len() != known.bytes {
         return Ok(false);
     }
-    let mut sum = crc32fast::Hasher::new();
-    let mut bytes = vec![0; 1 << 16];
-    loop {
-        let n = file.read(&mut bytes).map_err(failed)?;
-        if n == 0 {
-            break;
-        }
-        sum.update(&bytes[..n]);
-    }
+    let sum = crc32_of(file).map_err(failed)?;
     file.rewind().map_err(failed)?;
-    Ok(format!("{:08x}", sum.finalize()) == known.crc32)
+    Ok(sum == known.crc32)
 }

@@ -24,17 +24,10 @@ use crate::spool::Budget;
 
 /// Messages that wait for a gatherer; a slow destination holds the readers back.
 const WAITING: usize = 4;
-/// How often progress is written at most, and how much of the time that may take.
+/// How often progress is written: after this time, or so many rows, and for this share of the time at most.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
+const NOTE_ROWS: u64 = 25_000;
 const NOTE_SHARE: u32 = 10;
-/// The part of its reading that a run may lose in a crash, up to so many seconds. Where more would be lost, partitions
-/// are committed in part.
-const LOST_SHARE: u32 = 4;
-const LOST_MOST: Duration = Duration::from_secs(60);
-/// Files that grow are written again then, so a fixed interval would cost the more the longer a run takes: how much of
-/// the time that may take, and when it begins. A run that is over by then needs no progress.
-const SAVE_SHARE: u32 = 50;
-const SAVE_FROM: Duration = Duration::from_secs(2);
 /// After a signal, for what was read to be committed.
 const LAST_SECS: Duration = Duration::from_secs(10);
 
@@ -160,7 +153,8 @@ async fn gather(
     let mut done = gatherer.upgrade_files().await;
     let started = Instant::now();
     let mut due = started + NOTE_EVERY;
-    let mut save_due = started + SAVE_FROM;
+    let is_due = |at: Instant| Instant::now() >= at;
+    let mut earliest = started;
     loop {
         if let Err(error) = done {
             if error.is_fatal() {
@@ -176,19 +170,11 @@ async fn gather(
             },
             () = tokio::time::sleep_until(due), if gatherer.has_unsaved() => Ok(()),
         };
-        if done.is_ok() && gatherer.has_unsaved() && Instant::now() >= due {
+        if done.is_ok() && gatherer.has_unsaved() && (is_due(due) || is_due(earliest) && gatherer.n_unsaved() >= NOTE_ROWS) {
             let begun = Instant::now();
-            let unsaved = gatherer.unsaved_share();
-            let is_much =
-                unsaved * f64::from(LOST_SHARE) > 1.0 || started.elapsed().mul_f64(unsaved) > LOST_MOST;
-            let is_saving = is_much && begun >= save_due;
-            done = if is_saving { gatherer.save(false).await } else { gatherer.note().await };
-            due = Instant::now() + NOTE_EVERY.max(begun.elapsed() * NOTE_SHARE);
-            // Without a grain nothing could be saved yet.
-            if is_saving && !gatherer.has_unsaved() {
-                let pause = (started.elapsed() / LOST_SHARE).max(begun.elapsed() * SAVE_SHARE);
-                save_due = due.max(Instant::now() + pause.min(LOST_MOST));
-            }
+            done = gatherer.note().await;
+            earliest = Instant::now() + begun.elapsed() * NOTE_SHARE;
+            due = earliest.max(begun + NOTE_EVERY);
         }
     }
 }

@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use bytes::Bytes;
 use parquet::file::reader::{ChunkReader, Length};
 
@@ -22,7 +20,7 @@ use crate::encode::merge::{Absent, Merge, OldAge, Run};
 use crate::encode::picked::Picked;
 use crate::encode::{self, Options, Written, old};
 use crate::error::{Error, Result};
-use crate::nulls::NullArrays;
+use crate::ipc;
 
 /// So many runs of one level become one of the next: a merge reads all runs at once, and so never more than
 /// a few times this many.
@@ -165,7 +163,7 @@ fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
     file.seek_write(bytes, at)
 }
 
-/// Sorted runs in temporary files (Arrow IPC, LZ4), oldest observation first.
+/// Sorted runs in temporary files (Arrow IPC), oldest observation first.
 #[derive(Default)]
 pub struct Spilled {
     /// Levels never rise.
@@ -231,21 +229,7 @@ fn runs(stored: &[Stored], schema: &SchemaRef) -> Result<Vec<Run>> {
 
 fn read(run: &Stored, schema: SchemaRef) -> Result<Run> {
     let reader = StreamReader::try_new(BufReader::new(run.segment.clone()), None).map_err(failed)?;
-    let columns = run.columns.clone();
-    Ok(Box::new(reader.map(move |batch| widen(&batch.map_err(failed)?, &columns, &schema))))
-}
-
-/// The batch with the columns that were not written, which hold nothing.
-fn widen(batch: &RecordBatch, columns: &[usize], schema: &SchemaRef) -> Result<RecordBatch> {
-    let mut nulls = NullArrays::new(batch.num_rows());
-    let mut written = columns.iter().zip(batch.columns()).peekable();
-    let fields = schema.fields().iter().enumerate();
-    let arrays = fields.map(|(at, field)| match written.next_if(|(column, _)| **column == at) {
-        Some((_, array)) => array.clone(),
-        None => nulls.of(field.data_type()),
-    });
-    let arrays = arrays.collect();
-    RecordBatch::try_new(schema.clone(), arrays).map_err(failed)
+    Ok(Box::new(reader.map(move |batch| ipc::widen(&batch.map_err(failed)?, &schema).map_err(failed))))
 }
 
 fn write(
@@ -257,11 +241,7 @@ fn write(
 ) -> Result<Segment> {
     let appender = files.append()?;
     let start = appender.at;
-    let options =
-        IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).map_err(failed)?;
-    let schema = schema.project(columns).map_err(failed)?;
-    let mut writer =
-        StreamWriter::try_new_with_options(BufWriter::new(appender), &schema, options).map_err(failed)?;
+    let mut writer = ipc::begin(BufWriter::new(appender), schema, columns).map_err(failed)?;
     // The first row stands alone: until a merge comes to it, it is all that is held of the run.
     let mut n_next = 1;
     for batch in run {

@@ -21,3 +21,4 @@ mod resume;
 mod sizes;
 mod speed;
 mod upgrade;
+mod waiting;

@@ -5,6 +5,7 @@ use crate::decode::findings::Findings;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::error::Result;
 use crate::partition::Partition;
+use crate::plan::coverage::Coverage;
 use crate::run::report::TableReport;
 use crate::run::table::Table;
 
@@ -45,13 +46,19 @@ impl Gatherer {
             table.state.complete_until = Some(seen_until);
         }
         // Only the resource itself has progress; a listing for a window leaves that of a longer one alone.
+        let is_own_progress = self.progress.is_some();
         if let Some(mut progress) = self.progress.take() {
             progress.read = vec![(self.listing.start, self.listing.end)];
             progress.rejected = self.rejected.files();
+            (progress.waits, progress.waiting) = (Vec::new(), Vec::new());
             table.state.progress = (outlook == Outlook::EndedEarly).then_some(progress);
         }
         if table.state != before {
             table.write_state(&self.setup).await?;
+        }
+        if is_own_progress {
+            self.waiting.forget(&Coverage::default());
+            self.waiting.remove_forgotten(&self.setup.lake).await?;
         }
         Ok(())
     }

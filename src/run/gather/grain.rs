@@ -1,18 +1,12 @@
 //! Turns the rows that came first into the grain of a resource's partitions.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 use super::Gatherer;
 use crate::partition::{Grain, ROWS_PER_FILE, partition_at};
 
 /// Rows that wait at most for the grain to be chosen.
 const UNDECIDED: u64 = 25_000;
-/// Rows from which it may be chosen where progress waits for it, and where it has waited some time.
+/// Rows that say something about the density.
 const ENOUGH: usize = 1_000;
-const FEW: usize = 50;
-const PATIENCE: Duration = Duration::from_secs(5);
 /// A few rows of one busy hour say nothing about a day.
 const LEAST_SECS: u64 = 86_400;
 
@@ -41,26 +35,18 @@ impl Gatherer {
         self.n_undecided >= UNDECIDED || self.undecided_bytes >= self.setup.memory
     }
 
-    /// Chooses it from fewer rows, so that what was read can be kept; at the end of a run from any.
-    pub(super) fn choose_grain_early(&mut self, is_end: bool) {
+    /// Chooses it from what rows there are, since the run ends.
+    pub(super) fn choose_grain_at_end(&mut self) {
         if self.grain.is_some() || self.n_undecided == 0 {
             return;
         }
         let newest_span = self.covered.ending_at(self.listing.end);
         let mut created = newest_span.map(|span| self.undecided_in(&span)).unwrap_or_default();
-        if created.is_empty() && is_end {
+        if created.is_empty() {
             created = self.undecided_in(&self.listing);
         }
-        let postponed = self.postponed.get_or_insert_with(Instant::now).elapsed();
-        let needed = match postponed < PATIENCE {
-            _ if is_end => 1,
-            true => ENOUGH,
-            false => FEW,
-        };
-        if created.len() >= needed {
-            let least_secs = if created.len() >= ENOUGH { 0 } else { LEAST_SECS };
-            self.grain = Some(grain_of(&created, least_secs));
-        }
+        let least_secs = if created.len() >= ENOUGH { 0 } else { LEAST_SECS };
+        self.grain = Some(grain_of(&created, least_secs));
     }
 
     /// When the waiting rows of this span were created, newest first.

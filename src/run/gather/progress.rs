@@ -3,8 +3,11 @@
 //! A second counts as read when all its objects, and what belongs to them, stand in files that the states
 //! name. So files come first, then their states, then the progress.
 
-use super::{Gatherer, Listing};
+use arrow::datatypes::SchemaRef;
+
+use super::{Gatherer, Listing, waiting};
 use crate::commit::state::Progress;
+use crate::decode::rows::with_partition_at;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::error::Result;
 use crate::partition::Partition;
@@ -13,6 +16,7 @@ use crate::plan::coverage::Coverage;
 use crate::run::event::Event;
 use crate::run::gather::rejected::RejectedObjects;
 use crate::run::report::Continued;
+use crate::run::table::Table;
 
 /// Objects become visible up to this many seconds after their `created`.
 const LATE_SECS: i64 = 600;
@@ -32,12 +36,15 @@ impl Gatherer {
             stripe_version: listing.stripe_version.clone(),
             schema_version: self.schema_versions(),
             read: Vec::new(),
+            run: self.setup.run_id.clone(),
+            waits: Vec::new(),
+            waiting: Vec::new(),
             rejected: Vec::new(),
             from_nothing: table.state.n_rows() == 0,
         };
         let Some(old) = table.state.progress.clone().filter(|old| is_fit(old, &new)) else {
             self.progress = Some(new);
-            return Ok(());
+            return self.waiting.remove_unknown(&self.setup.lake).await;
         };
         if old.span.0 != new.span.0 || old.span.1 > new.span.1 {
             // A longer listing waits to be continued; this one is for its window alone.
@@ -49,7 +56,7 @@ impl Gatherer {
         let rejected = RejectedObjects::read(&self.setup.lake, &old.rejected).await?;
         let Some(rejected) = rejected.filter(|_| !lacks_a_file) else {
             self.progress = Some(new);
-            return Ok(());
+            return self.waiting.remove_unknown(&self.setup.lake).await;
         };
         for table in &mut self.tables {
             table.report.rejected = rejected.n_of(&table.resource.name);
@@ -59,12 +66,57 @@ impl Gatherer {
         let news_from = old.listed_at - LATE_SECS;
         read.remove(&(news_from..i64::MAX));
         self.news_from = Some(news_from);
+        if !self.take_up_waiting(&old, &read).await? {
+            old.waits.iter().for_each(|(start, end)| read.remove(&(*start..*end)));
+        }
         self.is_continued = !read.ranges().is_empty();
         self.covered = read;
         let read = pairs(&self.covered);
+        let waiting = self.waiting.files.clone();
+        let waits = if waiting.is_empty() { Vec::new() } else { old.waits };
         let Progress { began, rejected, from_nothing, .. } = old;
-        self.progress = Some(Progress { began, rejected, from_nothing, read, ..new });
+        let progress = Progress { began, rejected, from_nothing, read, waits, waiting, ..new };
+        // Every state that this run writes says from now on that the rows that wait are its own.
+        self.tables[0].state.progress = Some(progress.clone());
+        self.progress = Some(progress);
         self.tell_continued(began);
+        self.waiting.remove_unknown(&self.setup.lake).await
+    }
+
+    /// Takes up the rows that an earlier run has kept, as far as their seconds count as read. Not if another run has
+    /// written since: they might be older than what that one has seen.
+    async fn take_up_waiting(&mut self, old: &Progress, read: &Coverage) -> Result<bool> {
+        let is_own = |table: &Table| table.state.written_by.as_ref() == Some(&old.run);
+        if !self.tables.iter().all(is_own) {
+            return Ok(old.waits.is_empty());
+        }
+        let waits = coverage(&old.waits).ranges();
+        let wanted: Coverage = waits.iter().flat_map(|span| read.within(span)).collect();
+        let schemas = self.tables.iter().map(|table| with_partition_at(&arrow_schema(&table.resource)));
+        let schemas: Vec<SchemaRef> = schemas.collect();
+        for file in &old.waiting {
+            let Some(opened) = waiting::open(&self.setup.lake, file).await? else {
+                self.drop_rows()?;
+                return Ok(false);
+            };
+            for decoded in waiting::read(opened, &schemas, &wanted) {
+                self.place(decoded?)?;
+            }
+        }
+        self.waiting.files = old.waiting.clone();
+        Ok(true)
+    }
+
+    /// Lets go of what was taken up.
+    fn drop_rows(&mut self) -> Result<()> {
+        self.undecided.clear();
+        self.parents.clear();
+        (self.n_undecided, self.undecided_bytes) = (0, 0);
+        for table in &mut self.tables {
+            for partition in table.spool.partitions() {
+                table.spool.take(&partition)?;
+            }
+        }
         Ok(())
     }
 
@@ -95,39 +147,45 @@ impl Gatherer {
         self.has_unsaved && self.progress.is_some()
     }
 
-    /// The share of the rows that this run has read and would lose if it were killed: they stand in no file.
-    pub fn unsaved_share(&self) -> f64 {
-        let n_read = self.tables[0].report.rows;
-        n_read.saturating_sub(self.n_committed) as f64 / n_read.max(1) as f64
+    /// Rows that were read since the progress was last written.
+    pub fn n_unsaved(&self) -> u64 {
+        self.n_unsaved
     }
 
-    /// Writes down what need not be read again because of the partitions that were complete.
+    /// Writes down what need not be read again.
     pub async fn note(&mut self) -> Result<()> {
-        match self.undecided.is_empty() {
+        // Without a grain no row is in a file.
+        match self.undecided.is_empty() || self.keeps_waiting() {
             true => self.record_progress().await,
             false => Ok(()),
         }
     }
 
-    /// Commits what has been gathered, complete or not, and writes down what need not be read again. At the
-    /// end of a run that covers everything; before, some partitions may have to wait.
-    pub async fn save(&mut self, is_end: bool) -> Result<()> {
-        self.choose_grain_early(is_end);
+    /// Whether rows are kept that wait for their partition. Not where the file of before may hold some that have vanished:
+    /// then a partition is told apart by one run from its beginning to its end.
+    pub(super) fn keeps_waiting(&self) -> bool {
+        self.progress.as_ref().is_some_and(|progress| progress.from_nothing || !self.marks_vanished)
+    }
+
+    /// The seconds of which rows wait.
+    fn waits(&self) -> Coverage {
+        match self.undecided.is_empty() {
+            true => self.gathered().iter().map(Partition::span).collect(),
+            false => std::iter::once(self.listing.clone()).collect(),
+        }
+    }
+
+    /// Commits what has been gathered, complete or not, and writes down what need not be read again.
+    async fn save(&mut self) -> Result<()> {
+        self.choose_grain_at_end();
         self.place_undecided()?;
-        if !self.undecided.is_empty() {
-            return Ok(());
-        }
         let mut partitions = self.gathered();
-        partitions.retain(|partition| is_end || !self.must_wait(partition));
-        if is_end {
-            partitions.extend(self.known().filter(|partition| !self.committed.contains(partition)));
-            partitions.sort_unstable();
-            partitions.dedup();
-        }
+        partitions.extend(self.known().filter(|partition| !self.committed.contains(partition)));
+        partitions.sort_unstable();
+        partitions.dedup();
         for partition in partitions.into_iter().rev() {
             self.commit_partition(partition).await?;
         }
-        self.has_unsaved = false;
         self.record_progress().await
     }
 
@@ -155,8 +213,16 @@ impl Gatherer {
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         let Some(mut progress) = self.progress.clone() else { return Ok(()) };
         let mut read = self.covered.clone();
-        // Where rows wait for their file no second counts, not even one without any.
-        self.gathered().iter().for_each(|waiting| read.remove(&waiting.span()));
+        let waits = self.waits();
+        if self.keeps_waiting() {
+            self.waiting.keep(&self.setup.lake, &waits).await?;
+            self.waiting.forget(&waits);
+            progress.waits = if self.waiting.files.is_empty() { Vec::new() } else { pairs(&waits) };
+            progress.waiting = self.waiting.files.clone();
+        } else {
+            // Where rows wait for their file no second counts, not even one without any.
+            waits.ranges().iter().for_each(|waiting| read.remove(waiting));
+        }
         // What was written down before had its rows in files then.
         coverage(&progress.read).ranges().into_iter().for_each(|recorded| read.add(recorded));
         for partition in self.known().filter(|partition| self.must_wait(partition)) {
@@ -165,18 +231,24 @@ impl Gatherer {
         progress.read = pairs(&read);
         progress.rejected = self.rejected.files();
         self.progress = Some(progress.clone());
-        let table = &mut self.tables[0];
-        if progress.read.is_empty() || table.state.progress.as_ref() == Some(&progress) {
+        (self.has_unsaved, self.n_unsaved) = (false, 0);
+        if progress.read.is_empty() || self.tables[0].state.progress.as_ref() == Some(&progress) {
             return Ok(());
         }
-        table.state.progress = Some(progress);
-        table.write_state(&self.setup).await
+        self.tables[0].state.progress = Some(progress);
+        // Where another run has written one of the states since, rows that wait may be out of date.
+        for index in (0..self.tables.len()).rev() {
+            if index == 0 || self.tables[index].state.written_by.as_ref() != Some(&self.setup.run_id) {
+                self.tables[index].write_state(&self.setup).await?;
+            }
+        }
+        self.waiting.remove_forgotten(&self.setup.lake).await
     }
 
     /// Commits what can be kept of a listing that has not come to its end.
     pub(super) async fn break_off(&mut self) -> Result<()> {
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
-        self.save(true).await?;
+        self.save().await?;
         let kept = self.progress.as_ref().map(|progress| self.share(&coverage(&progress.read)));
         self.tables[0].report.kept = kept;
         let news_from = self.news_from.unwrap_or(i64::MAX);

@@ -1,0 +1,235 @@
+//! Turns rows that wait for their partition into files of the lake, and such files of an earlier run into rows again.
+//!
+//! A partition's file is written when its span has been read, which may take minutes. What would be lost with the process
+//! until then stands in these files, which nobody reads unless that happens. A file is a row of Arrow streams, one for each
+//! batch; it holds what came in about a second, in the order in which it came.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+
+use crate::commit::state::{WAITING, WaitingFile, is_waiting_path, waiting_path};
+use crate::commit::{Lake, ReplaceError, Staged, Version};
+use crate::crc::{self, crc32_of};
+use crate::decode::Decoded;
+use crate::decode::rows::{PARTITION_AT, ParentRow};
+use crate::encode::memory::slice_bytes_of;
+use crate::error::{Error, Result};
+use crate::ipc;
+use crate::partition::partition_at;
+use crate::plan::coverage::Coverage;
+
+/// Rows that are held until they are worth a file, in bytes: most runs are over before there are so many.
+const HELD: usize = 2 << 20;
+/// What a stream holds, in its schema: rows of the table of this number, or the parents of its rows whose lists are closed.
+const TABLE: &str = "stripelake.table";
+const CLOSED: &str = "stripelake.closed";
+
+/// The rows of one resource and its children that stand in no partition's file.
+pub struct WaitingRows {
+    resource: String,
+    run_id: String,
+    n_files: usize,
+    /// Finished files, those of earlier runs first.
+    pub files: Vec<WaitingFile>,
+    forgotten: Vec<String>,
+    open: Option<Open>,
+    held: Vec<RecordBatch>,
+    n_held: usize,
+    /// When the objects were created whose rows are in no finished file.
+    created: Option<Range<i64>>,
+}
+
+/// A file that grows.
+struct Open {
+    path: String,
+    staged: Staged,
+    sum: crc32fast::Hasher,
+    n_bytes: u64,
+}
+
+impl Write for Open {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.staged.writer().write(bytes)?;
+        self.sum.update(&bytes[..n]);
+        self.n_bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl WaitingRows {
+    pub fn new(resource: &str, run_id: &str) -> WaitingRows {
+        WaitingRows {
+            resource: resource.to_owned(),
+            run_id: run_id.to_owned(),
+            n_files: 0,
+            files: Vec::new(),
+            forgotten: Vec::new(),
+            open: None,
+            held: Vec::new(),
+            n_held: 0,
+            created: None,
+        }
+    }
+
+    /// Takes what was read. It is safe after [`WaitingRows::keep`].
+    pub fn add(&mut self, lake: &Lake, decoded: &Decoded) -> Result<()> {
+        let Decoded { parent, children, closed, findings: _ } = decoded;
+        let tables = std::iter::once(parent).chain(children).enumerate();
+        for (index, batch) in tables.filter_map(|(index, batch)| Some((index, batch.as_ref()?))) {
+            self.hold(batch, TABLE, index);
+        }
+        for (child, closed) in closed.iter().enumerate().filter(|(_, closed)| !closed.is_empty()) {
+            self.hold(&batch_of(closed).map_err(failed)?, CLOSED, child + 1);
+        }
+        if self.n_held >= HELD { self.write(lake) } else { Ok(()) }
+    }
+
+    fn hold(&mut self, batch: &RecordBatch, what: &str, table: usize) {
+        let at = partition_at(batch);
+        let at = at.values();
+        if let (Some(first), Some(last)) = (at.iter().min(), at.iter().max()) {
+            let created = self.created.get_or_insert(*first..*last + 1);
+            *created = created.start.min(*first)..created.end.max(*last + 1);
+        }
+        let mut schema = batch.schema().as_ref().clone();
+        schema.metadata.insert(what.to_owned(), table.to_string());
+        let columns = batch.columns().to_vec();
+        let tagged = RecordBatch::try_new(Arc::new(schema), columns).expect("the columns of the batch itself");
+        self.n_held += slice_bytes_of(&tagged);
+        self.held.push(tagged);
+    }
+
+    fn write(&mut self, lake: &Lake) -> Result<()> {
+        if self.open.is_none() {
+            self.n_files += 1;
+            let path = waiting_path(&self.resource, &self.run_id, self.n_files);
+            let staged = lake.stage(&path)?;
+            self.open = Some(Open { path, staged, sum: crc32fast::Hasher::new(), n_bytes: 0 });
+        }
+        let mut out = BufWriter::with_capacity(1 << 16, self.open.as_mut().expect("just opened"));
+        for batch in std::mem::take(&mut self.held) {
+            let columns = ipc::with_values(std::slice::from_ref(&batch));
+            let mut stream = ipc::begin(&mut out, batch.schema_ref(), &columns).map_err(failed)?;
+            stream.write(&batch.project(&columns).map_err(failed)?).map_err(failed)?;
+            stream.finish().map_err(failed)?;
+        }
+        self.n_held = 0;
+        out.flush().map_err(failed)
+    }
+
+    /// Puts what was added into a finished file, unless none of it waits any longer.
+    pub async fn keep(&mut self, lake: &Lake, waits: &Coverage) -> Result<()> {
+        let Some(created) = self.created.take() else { return Ok(()) };
+        if waits.within(&created).is_empty() {
+            (self.open, self.n_held) = (None, 0);
+            self.held.clear();
+            return Ok(());
+        }
+        self.write(lake)?;
+        let Open { path, staged, sum, n_bytes } = self.open.take().expect("rows were added");
+        lake.replace(&path, staged, &Version::Absent).await.map_err(|error| match error {
+            ReplaceError::Failed(error) => error,
+            ReplaceError::Conflict => Error::bug(format!("{path}: expected no file")),
+        })?;
+        let crc32 = crc::shown(sum);
+        self.files.push(WaitingFile { path, bytes: n_bytes, crc32, created: (created.start, created.end) });
+        Ok(())
+    }
+
+    /// Forgets the files of which nothing waits any longer. They stay until no state names them.
+    pub fn forget(&mut self, waits: &Coverage) {
+        let is_done = |file: &mut WaitingFile| waits.within(&(file.created.0..file.created.1)).is_empty();
+        self.forgotten.extend(self.files.extract_if(.., is_done).map(|file| file.path));
+    }
+
+    /// Removes the files that were forgotten.
+    pub async fn remove_forgotten(&mut self, lake: &Lake) -> Result<()> {
+        for path in self.forgotten.drain(..) {
+            lake.remove(&path).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of the resource that no state names: a run was killed before it could.
+    pub async fn remove_unknown(&self, lake: &Lake) -> Result<()> {
+        for path in lake.list(WAITING).await? {
+            if is_waiting_path(&path, &self.resource) && !self.files.iter().any(|file| file.path == path) {
+                lake.remove(&path).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file of an earlier run. `None` where it has gone or is not what was written: then its rows have to be read again.
+pub async fn open(lake: &Lake, file: &WaitingFile) -> Result<Option<File>> {
+    let Some((mut opened, _)) = lake.read(&file.path).await? else { return Ok(None) };
+    let n_bytes = opened.metadata().map_err(failed)?.len();
+    if n_bytes != file.bytes || crc32_of(&opened).map_err(failed)? != file.crc32 {
+        return Ok(None);
+    }
+    opened.rewind().map_err(failed)?;
+    Ok(Some(opened))
+}
+
+/// What a file holds of objects that were created in these seconds, batch by batch. `schemas` are those of the resource's
+/// table and of its children's.
+pub fn read(file: File, schemas: &[SchemaRef], wanted: &Coverage) -> impl Iterator<Item = Result<Decoded>> {
+    let mut file = BufReader::with_capacity(1 << 16, file);
+    std::iter::from_fn(move || match file.fill_buf().map(<[u8]>::is_empty) {
+        Ok(true) => None,
+        Ok(false) => Some(read_one(&mut file, schemas, wanted).map_err(failed)),
+        Err(error) => Some(Err(failed(error))),
+    })
+}
+
+fn read_one(file: &mut impl Read, schemas: &[SchemaRef], wanted: &Coverage) -> std::result::Result<Decoded, ArrowError> {
+    let mut stream = StreamReader::try_new(file, None)?;
+    let mut decoded = Decoded::default();
+    decoded.children.resize(schemas.len() - 1, None);
+    decoded.closed.resize(schemas.len() - 1, Vec::new());
+    let metadata = stream.schema().metadata().clone();
+    let number = |what: &str| metadata.get(what).and_then(|number| number.parse::<usize>().ok());
+    for batch in &mut stream {
+        let batch = batch?;
+        let wanted: BooleanArray =
+            partition_at(&batch).values().iter().map(|second| Some(wanted.contains(&(*second..*second + 1)))).collect();
+        let batch = filter_record_batch(&batch, &wanted)?;
+        match (number(TABLE), number(CLOSED)) {
+            (Some(0), _) => decoded.parent = Some(ipc::widen(&batch, &schemas[0])?),
+            (Some(table), _) => decoded.children[table - 1] = Some(ipc::widen(&batch, &schemas[table])?),
+            (_, Some(table)) => decoded.closed[table - 1] = parents_of(&batch),
+            _ => return Err(ArrowError::IpcError("a stream without a table".to_owned())),
+        }
+    }
+    Ok(decoded)
+}
+
+fn batch_of(parents: &[ParentRow]) -> std::result::Result<RecordBatch, ArrowError> {
+    let ids = StringArray::from_iter_values(parents.iter().map(|parent| &parent.id));
+    let created = Int64Array::from_iter_values(parents.iter().map(|parent| parent.created));
+    RecordBatch::try_from_iter([("id", Arc::new(ids) as ArrayRef), (PARTITION_AT, Arc::new(created))])
+}
+
+fn parents_of(batch: &RecordBatch) -> Vec<ParentRow> {
+    let ids = batch.column(0).as_string::<i32>().iter().flatten();
+    let created = partition_at(batch);
+    ids.zip(created.values()).map(|(id, created)| ParentRow { id: id.to_owned(), created: *created }).collect()
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::destination(format!("rows that wait for their partition: {error}"))
+        .hint("free space, or choose another --lake, then run the same command again")
+}

@@ -1,0 +1,148 @@
+//! Turns rows that wait for their partition when a run is killed into rows that are there, and no older than they may be.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use stripelake::commit::state::ResourceState;
+
+use crate::harness::{TestLake, account, check_kind};
+use crate::resume::{alone, killed_at, run};
+use crate::table::{Table, created, text};
+
+const WAITING: &str = "_stripelake/waiting";
+
+fn waiting(lake: &TestLake) -> Vec<String> {
+    alone(lake.lake.list(WAITING)).unwrap()
+}
+
+fn state(lake: &TestLake, name: &str) -> ResourceState {
+    alone(lake.state(name)).unwrap()
+}
+
+/// A first sync of one list that was killed when rows of it waited.
+fn killed(table: &Arc<Table>, name: &str, n: u64) -> TestLake {
+    let lake = TestLake::new();
+    assert!(killed_at(&lake, table, lake.options_for(&[name]), n).is_none());
+    let progress = state(&lake, name).progress.expect("progress was written");
+    assert!(!progress.waiting.is_empty() && !progress.read.is_empty(), "{progress:?}");
+    assert_eq!(waiting(&lake).len(), progress.waiting.len());
+    lake
+}
+
+#[test]
+fn rows_that_waited_are_there_without_being_read_again() {
+    let table = Table::charges(41, 2_000);
+    let (_, total) = run(&TestLake::new(), &table, TestLake::new().options_for(&["charges"]));
+    for n in [8, 14, 19] {
+        let lake = killed(&table, "charges", n);
+        let (report, requests) = run(&lake, &table, lake.options_for(&["charges"]));
+        check_kind(&report, None);
+        alone(lake.check_table_equals(&table, "charges"));
+        // The account, four pages in flight and four that were not handed on, and what is new.
+        assert!(requests + n <= total + 1 + 8 + 1, "killed at {n}: {requests} requests, {total} of a whole run");
+        assert_eq!(waiting(&lake), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn rows_that_waited_are_kept_through_several_kills() {
+    let table = Table::charges(42, 2_000);
+    let lake = killed(&table, "charges", 9);
+    let before = state(&lake, "charges").progress.unwrap();
+    assert!(killed_at(&lake, &table, lake.options_for(&["charges"]), 9).is_none());
+    let after = state(&lake, "charges").progress.unwrap();
+    assert!(after.waiting.len() > before.waiting.len(), "{after:?}");
+    assert_ne!(after.run, before.run);
+    check_kind(&run(&lake, &table, lake.options_for(&["charges"])).0, None);
+    alone(lake.check_table_equals(&table, "charges"));
+}
+
+#[test]
+fn i3_rows_that_waited_do_not_replace_what_another_run_has_seen_since() {
+    let table = Table::charges(43, 2_000);
+    let lake = killed(&table, "charges", 12);
+    table.edit("charges", |charges| {
+        charges.iter_mut().for_each(|charge| charge["metadata"] = json!({"changed": "since"}));
+    });
+    // The window of another run holds some of them.
+    let since = Some(created(&table.list("charges")[900]));
+    let mut options = lake.options_for(&["charges"]);
+    options.since = since;
+    check_kind(&run(&lake, &table, options).0, None);
+    check_kind(&run(&lake, &table, lake.options_for(&["charges"])).0, None);
+    let rows = alone(lake.rows("charges"));
+    for charge in table.list("charges").iter().take(900) {
+        let row = &rows[text(&charge["id"])];
+        assert!(row["metadata"].to_string().contains("since"), "{row:?}");
+    }
+    assert_eq!(waiting(&lake), Vec::<String>::new());
+}
+
+#[test]
+fn s7_rows_that_waited_in_a_damaged_file_are_read_again() {
+    let table = Table::charges(44, 2_000);
+    for is_gone in [true, false] {
+        let lake = killed(&table, "charges", 14);
+        let path = state(&lake, "charges").progress.unwrap().waiting.last().unwrap().path.clone();
+        alone(async {
+            let (mut bytes, version) = lake.lake.read_bytes(&path).await.unwrap().unwrap();
+            lake.lake.remove(&path).await.unwrap();
+            if !is_gone {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                lake.lake.write_bytes(&path, &bytes, &stripelake::commit::Version::Absent).await.unwrap();
+            }
+            drop(version);
+        });
+        let (report, requests) = run(&lake, &table, lake.options_for(&["charges"]));
+        check_kind(&report, None);
+        assert!(requests > 20, "{requests}");
+        alone(lake.check_table_equals(&table, "charges"));
+        assert_eq!(waiting(&lake), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn s6_files_of_rows_that_no_progress_names_are_removed_and_no_others() {
+    let table = Table::charges(45, 300);
+    let lake = TestLake::new();
+    let paths = ["charges-run9-1.arrows", "refunds-run9-1.arrows"].map(|name| format!("{WAITING}/{name}"));
+    alone(async {
+        for path in &paths {
+            lake.lake.write_bytes(path, b"left", &stripelake::commit::Version::Absent).await.unwrap();
+        }
+    });
+    check_kind(&run(&lake, &table, lake.options_for(&["charges"])).0, None);
+    assert_eq!(waiting(&lake), [paths[1].clone()]);
+}
+
+#[test]
+fn items_that_went_before_a_kill_do_not_come_back() {
+    let table = Table::some_of(&account(46, 30_000), |name| name == "subscriptions");
+    let lake = TestLake::new();
+    let options = || lake.options_for(&["subscriptions"]);
+    check_kind(&run(&lake, &table, options()).0, None);
+    // Each subscription with several items loses one.
+    let mut gone = Vec::new();
+    table.edit("subscriptions", |subscriptions| {
+        for subscription in subscriptions {
+            let items = subscription["items"]["data"].as_array_mut().unwrap();
+            if items.len() > 1 {
+                gone.push(text(&items.pop().unwrap()["id"]).to_owned());
+            }
+        }
+    });
+    table.edit("subscription_items", |items| items.retain(|item| !gone.iter().any(|id| *id == text(&item["id"]))));
+    assert!(gone.len() > 5, "{}", gone.len());
+    let total = table.list("subscriptions").len() as u64 / 100;
+    eprintln!("{total} {}", gone.len());
+    assert!(killed_at(&lake, &table, options(), total - 2).is_none());
+    let progress = state(&lake, "subscriptions").progress.unwrap();
+    assert!(!progress.waiting.is_empty(), "{progress:?}");
+    let (report, requests) = run(&lake, &table, options());
+    check_kind(&report, None);
+    assert!(requests < total, "{requests} of {total}");
+    alone(lake.check_table_equals(&table, "subscriptions"));
+    let rows = alone(lake.ids("subscription_items"));
+    assert!(gone.iter().all(|id| !rows.contains(id)), "items came back");
+}
