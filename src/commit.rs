@@ -12,6 +12,7 @@ pub mod state;
 
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,6 +104,14 @@ impl Lake {
         match self {
             Lake::Local(lake) => lake.root.display().to_string(),
             Lake::Remote(lake) => lake.location.clone(),
+        }
+    }
+
+    /// Where a file is in the local file system, if the lake is there.
+    pub fn local_path(&self, path: &str) -> Option<PathBuf> {
+        match self {
+            Lake::Local(lake) => Some(lake.path(path)),
+            Lake::Remote(_) => None,
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod allowance;
 pub mod answer;
 pub mod envelope;
+mod buffers;
 mod gunzip;
 pub mod http;
 pub mod limit;

@@ -2,9 +2,10 @@
 //!
 //! A partition is gathered here until its span is complete. When all partitions together take half of their budget,
 //! those that have had no rows for a while are sealed: written to a temporary file as the Parquet file that they
-//! will probably be. When they outgrow it, the largest is sorted and moved to a temporary file. So memory is bounded
-//! by the budget and not by the account.
+//! will probably be. When they outgrow it, the rows of the largest that stand in a file anyway are let go, and others
+//! are sorted and moved to a temporary file. So memory is bounded by the budget and not by the account.
 
+pub mod away;
 mod spilled;
 #[cfg(test)]
 mod tests;
@@ -27,12 +28,17 @@ use crate::encode::{Options, created_of};
 use crate::error::Result;
 use crate::ipc::with_values;
 use crate::partition::Partition;
+use crate::spool::away::{Away, FileCopy};
 use crate::spool::spilled::{Files, Sealed, Spilled};
 
 /// Rows of a batch that comes out of a run, at most.
 const ROWS_PER_BATCH: usize = 2048;
 /// Bytes of a batch in a spilled run, about. A merge holds one of every run.
 const BYTES_PER_SPILLED_BATCH: usize = 400 << 10;
+
+/// Rows in files that overlap in time come into memory together. What takes more than this part of the budget is sorted
+/// into runs before.
+const TOGETHER: usize = 8;
 
 /// What is spilled at once is at least this part of the budget.
 const WORTHWHILE: usize = 16;
@@ -74,15 +80,25 @@ impl Budget {
     }
 }
 
+/// Rows in memory.
+struct Held {
+    rows: RecordBatch,
+    n_bytes: usize,
+    /// Where they stand as well.
+    copy: Option<FileCopy>,
+}
+
 /// What has been gathered for one partition.
 #[derive(Default)]
 struct Part {
-    batches: Vec<RecordBatch>,
+    held: Vec<Held>,
+    /// Of what is held.
     n_bytes: usize,
     n_rows: u64,
     /// The first rows, if they are sealed.
     sealed: Option<Sealed>,
     spilled: Spilled,
+    away: Vec<Away>,
     last_push: u64,
 }
 
@@ -105,6 +121,8 @@ pub struct Gathered {
     n_bytes: usize,
     sealed: Option<Sealed>,
     spilled: Spilled,
+    /// In the order of their time.
+    away: Vec<Vec<Away>>,
     budget: Budget,
     /// Rows, an object that was read twice counted twice.
     pub n_rows: u64,
@@ -116,8 +134,17 @@ impl Gathered {
         let sealed = self.sealed.as_ref().map(Sealed::run).transpose()?;
         let runs = sealed.into_iter().chain(self.spilled.runs(&self.schema)?);
         let mut sources: Vec<Source> = runs.map(Source::from).collect();
+        if !self.away.is_empty() {
+            let schema = self.schema.clone();
+            let step = move |cluster: Vec<Away>| {
+                let batches = away::read_all(&cluster, &schema)?;
+                let order = order(&batches);
+                Ok((batches, order))
+            };
+            sources.push(Source::Steps(Box::new(self.away.clone().into_iter().map(step))));
+        }
         if !self.batches.is_empty() {
-            sources.push(Source::Sorted(self.batches.clone(), order(&self.batches)));
+            sources.push(Source::Sorted((self.batches.clone(), order(&self.batches))));
         }
         Ok(sources)
     }
@@ -126,7 +153,8 @@ impl Gathered {
 impl Gathered {
     /// The file that holds all of the rows, if there is one already.
     pub fn finished(&self) -> Option<&Sealed> {
-        self.sealed.as_ref().filter(|_| self.batches.is_empty() && self.spilled.is_empty())
+        let is_all = self.batches.is_empty() && self.spilled.is_empty() && self.away.is_empty();
+        self.sealed.as_ref().filter(|_| is_all)
     }
 }
 
@@ -142,15 +170,15 @@ impl Spool {
         Spool { schema, parts: BTreeMap::new(), budget, files: Files::new(dir), options, n_pushes: 0 }
     }
 
-    /// Adds rows to a partition. Fails with [`crate::error::Kind::Destination`] when spilling does.
-    pub fn push(&mut self, partition: Partition, batch: RecordBatch) -> Result<()> {
-        let n_bytes = slice_bytes_of(&batch);
+    /// Adds rows to a partition, which may stand in a file as well. Fails with [`crate::error::Kind::Destination`] when spilling does.
+    pub fn push(&mut self, partition: Partition, rows: RecordBatch, copy: Option<FileCopy>) -> Result<()> {
+        let n_bytes = slice_bytes_of(&rows);
         self.n_pushes += 1;
         let part = self.parts.entry(partition).or_default();
         part.last_push = self.n_pushes;
         part.n_bytes += n_bytes;
-        part.n_rows += batch.num_rows() as u64;
-        part.batches.push(batch);
+        part.n_rows += rows.num_rows() as u64;
+        part.held.push(Held { rows, n_bytes, copy });
         self.budget.take(n_bytes);
         if self.budget.is_half_used() {
             self.seal()?;
@@ -170,16 +198,28 @@ impl Spool {
     /// its last row, since merging it takes memory, too.
     pub fn take(&mut self, partition: &Partition) -> Result<Gathered> {
         let mut part = self.parts.remove(partition).unwrap_or_default();
+        if !part.away.is_empty() || !part.spilled.is_empty() {
+            part.let_go(*partition, &self.budget);
+        }
+        let clusters = away::clusters(std::mem::take(&mut part.away));
+        let n_bytes = |cluster: &[Away]| cluster.iter().map(|away| away.n_bytes).sum::<usize>();
+        let is_large = |cluster: &Vec<Away>| n_bytes(cluster) > self.budget.limit / TOGETHER;
+        let (large, away): (Vec<_>, Vec<_>) = clusters.into_iter().partition(is_large);
+        for batch in large.iter().flatten() {
+            let batches = vec![batch.read(&self.schema)?];
+            part.spill_batches(batches, batch.n_bytes, &self.schema, &mut self.files)?;
+        }
         if !part.spilled.is_empty() {
             part.spill(&self.schema, &mut self.files, &self.budget)?;
         }
-        let Part { batches, n_bytes, n_rows, sealed, spilled, .. } = part;
+        let Part { held, n_bytes, n_rows, sealed, spilled, .. } = part;
         Ok(Gathered {
             schema: self.schema.clone(),
-            batches,
+            batches: held.into_iter().map(|held| held.rows).collect(),
             n_bytes,
             sealed,
             spilled,
+            away,
             budget: self.budget.clone(),
             n_rows,
         })
@@ -187,7 +227,7 @@ impl Spool {
 
     /// Seals what is quiet. That costs nothing if no more rows come, since a file has to be made of these anyway.
     fn seal(&mut self) -> Result<()> {
-        let n_in_memory = self.parts.values().filter(|part| !part.batches.is_empty()).count() as u64;
+        let n_in_memory = self.parts.values().filter(|part| !part.held.is_empty()).count() as u64;
         let quiet_since = self.n_pushes.saturating_sub(QUIET * n_in_memory);
         for part in self.parts.values_mut().filter(|part| !part.is_busy(quiet_since)) {
             part.seal(&self.schema, &mut self.files, &self.budget, self.options)?;
@@ -202,14 +242,18 @@ impl Spool {
         if self.parts.values().map(|part| part.n_bytes).sum::<usize>() < worthwhile {
             return Ok(());
         }
-        let mut by_size: Vec<&mut Part> = self.parts.values_mut().collect();
-        by_size.sort_unstable_by_key(|part| Reverse(part.n_bytes));
+        let mut by_size: Vec<(&Partition, &mut Part)> = self.parts.iter_mut().collect();
+        by_size.sort_unstable_by_key(|(_, part)| Reverse(part.n_bytes));
         let mut n_freed = 0;
-        for part in by_size {
+        for (partition, part) in by_size {
             if n_freed >= worthwhile && !self.budget.is_exceeded() {
                 break;
             }
             n_freed += part.n_bytes;
+            // The rest is about to stand in a file as well, or is little.
+            if part.let_go(*partition, &self.budget) && part.n_bytes < worthwhile {
+                continue;
+            }
             match part.is_busy(self.n_pushes.saturating_sub(QUIET_ENOUGH)) {
                 true => part.spill(&self.schema, &mut self.files, &self.budget)?,
                 false => part.seal(&self.schema, &mut self.files, &self.budget, self.options)?,
@@ -222,7 +266,7 @@ impl Spool {
 impl Part {
     /// Whether more rows will probably come, or have come before when none were expected.
     fn is_busy(&self, quiet_since: u64) -> bool {
-        let was_moved = self.sealed.is_some() || !self.spilled.is_empty();
+        let was_moved = self.sealed.is_some() || !self.spilled.is_empty() || !self.away.is_empty();
         was_moved || self.n_rows < WORTH_SEALING || self.last_push > quiet_since
     }
 
@@ -234,24 +278,55 @@ impl Part {
         budget: &Budget,
         options: Options,
     ) -> Result<()> {
-        let batches = std::mem::take(&mut self.batches);
+        let batches = self.take_held();
         let order = order(&batches);
         self.sealed = Some(files.seal(schema, Picked::new(batches, order), options)?);
         budget.give_back(std::mem::take(&mut self.n_bytes));
         Ok(())
     }
 
+    /// Lets go of the rows that stand in a file. Whether there were any.
+    fn let_go(&mut self, partition: Partition, budget: &Budget) -> bool {
+        let n_before = self.away.len();
+        for Held { rows, n_bytes, copy } in std::mem::take(&mut self.held) {
+            match copy {
+                Some(copy) if copy.is_there() => {
+                    self.away.push(Away::new(copy, partition, &rows, n_bytes));
+                    self.n_bytes -= n_bytes;
+                    budget.give_back(n_bytes);
+                }
+                copy => self.held.push(Held { rows, n_bytes, copy }),
+            }
+        }
+        self.away.len() > n_before
+    }
+
+    fn take_held(&mut self) -> Vec<RecordBatch> {
+        std::mem::take(&mut self.held).into_iter().map(|held| held.rows).collect()
+    }
+
     /// Moves the rows in memory to a file.
     fn spill(&mut self, schema: &SchemaRef, files: &mut Files, budget: &Budget) -> Result<()> {
-        let batches = std::mem::take(&mut self.batches);
-        let n_rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if n_rows > 0 {
-            let rows_per_batch = (BYTES_PER_SPILLED_BATCH * n_rows / self.n_bytes.max(1)).max(1);
-            let columns = with_values(&batches);
-            self.spilled.push(schema, files, rows_per_batch, columns, sorted(batches))?;
-        }
+        let batches = self.take_held();
+        self.spill_batches(batches, self.n_bytes, schema, files)?;
         budget.give_back(std::mem::take(&mut self.n_bytes));
         Ok(())
+    }
+
+    fn spill_batches(
+        &mut self,
+        batches: Vec<RecordBatch>,
+        n_bytes: usize,
+        schema: &SchemaRef,
+        files: &mut Files,
+    ) -> Result<()> {
+        let n_rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if n_rows == 0 {
+            return Ok(());
+        }
+        let rows_per_batch = (BYTES_PER_SPILLED_BATCH * n_rows / n_bytes.max(1)).max(1);
+        let columns = with_values(&batches);
+        self.spilled.push(schema, files, rows_per_batch, columns, sorted(batches))
     }
 }
 

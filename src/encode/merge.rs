@@ -13,7 +13,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use crate::decode::schema::{DELETED, SYNCED_AT};
 use crate::encode::memory::bytes_of;
 use crate::encode::merge::input::Input;
-pub use crate::encode::merge::input::Source;
+pub use crate::encode::merge::input::{Sorted, Source};
 use crate::encode::picked::Picked;
 use crate::encode::same::rows_are_same;
 use crate::error::{Error, Result};
@@ -316,7 +316,7 @@ impl Merge {
 
     fn keep(&mut self, index: usize) {
         let input = self.inputs[index].as_mut().expect("candidates are live");
-        let is_passing = input.run.is_some();
+        let is_passing = input.is_passing();
         let (batch, row) = input.place();
         let keyed = &mut input.batches[batch];
         let held = *keyed.held.get_or_insert_with(|| {

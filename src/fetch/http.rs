@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
+use crate::fetch::buffers::Buffers;
 use crate::fetch::gunzip::gunzip;
 use crate::fetch::{Headers, Request, Response, Transport, TransportError};
 
@@ -39,6 +40,7 @@ pub struct Http {
     client: Client,
     base: Url,
     large: Semaphore,
+    buffers: Buffers,
 }
 
 /// What a user may set about connections.
@@ -101,7 +103,7 @@ impl Http {
             builder = builder.https_only(true);
         }
         let client = builder.build().map_err(|e| Error::bug(format!("http client: {e}")))?;
-        Ok(Http { client, base, large: Semaphore::new(LARGE_AT_ONCE) })
+        Ok(Http { client, base, large: Semaphore::new(LARGE_AT_ONCE), buffers: Buffers::default() })
     }
 
     async fn exchange(&self, request: &Request) -> std::result::Result<Response, TransportError> {
@@ -132,7 +134,7 @@ impl Http {
                 permit = Some(self.large.acquire().await.expect("it is never closed"));
             }
         }
-        let body = if is_gzip { inflate(&raw)? } else { Bytes::from(raw) };
+        let body = if is_gzip { inflate(&raw, &self.buffers)? } else { Bytes::from(raw) };
         Ok(Response { status, headers, body })
     }
 
@@ -230,9 +232,9 @@ fn too_large(limit: usize, body: &[u8]) -> TransportError {
 }
 
 /// Runs without a pause, so at most one large body per processor is being made.
-fn inflate(raw: &[u8]) -> std::result::Result<Bytes, TransportError> {
-    if let Some(body) = gunzip(raw, LARGE) {
-        return Ok(Bytes::from(body));
+fn inflate(raw: &[u8], buffers: &Buffers) -> std::result::Result<Bytes, TransportError> {
+    if let Some(body) = gunzip(raw, LARGE, buffers) {
+        return Ok(body);
     }
     let mut body = Vec::with_capacity(raw.len().saturating_mul(6).min(LARGE));
     let limit = raw.len().saturating_mul(MAX_RATIO).clamp(LARGE, MAX_BODY);
@@ -304,7 +306,7 @@ mod tests {
 
     #[test]
     fn n16_a_body_that_inflates_over_the_limit_is_refused() {
-        let limit = |raw: &[u8]| match inflate(raw) {
+        let limit = |raw: &[u8]| match inflate(raw, &Buffers::default()) {
             Ok(body) => Err(body.len()),
             Err(TransportError::TooLarge { limit, .. }) => Ok(limit),
             Err(other) => panic!("{other:?}"),
@@ -323,12 +325,12 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(br#"{"object":"list"}"#).unwrap();
         let whole = gzip.finish().unwrap();
-        assert!(inflate(&whole).is_ok());
-        assert!(inflate(&whole[..whole.len() - 9]).is_err());
+        assert!(inflate(&whole, &Buffers::default()).is_ok());
+        assert!(inflate(&whole[..whole.len() - 9], &Buffers::default()).is_err());
         let mut damaged = whole.clone();
         let crc = damaged.len() - 6;
         damaged[crc] ^= 1;
-        assert!(inflate(&damaged).is_err());
-        assert!(inflate(br#"{"object":"list"}"#).is_err());
+        assert!(inflate(&damaged, &Buffers::default()).is_err());
+        assert!(inflate(br#"{"object":"list"}"#, &Buffers::default()).is_err());
     }
 }

@@ -32,6 +32,7 @@ use crate::run::gather::waiting::WaitingRows;
 use crate::run::partition_commit::{Job, commit};
 use crate::run::table::Table;
 use crate::spool::Budget;
+use crate::spool::away::FileCopy;
 
 /// What readers tell the gatherer of their resource.
 pub enum Message {
@@ -95,7 +96,7 @@ pub struct Gatherer {
     first_object: i64,
     grain: Option<Grain>,
     /// Batches that came before the grain was chosen.
-    undecided: Vec<Decoded>,
+    undecided: Vec<(Decoded, Vec<FileCopy>)>,
     n_undecided: u64,
     undecided_bytes: usize,
     /// Partitions that this run has committed. Absence from a second commit of one means nothing.
@@ -195,20 +196,21 @@ impl Gatherer {
         let n_rows = decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
         self.tables[0].report.rows += n_rows;
         self.n_unsaved += n_rows;
-        if self.keeps_waiting() {
-            self.waiting.add(&self.setup.lake, &decoded)?;
-        }
-        self.place(decoded)
+        let copies = match self.keeps_waiting() {
+            true => self.waiting.add(&self.setup.lake, &decoded)?,
+            false => Vec::new(),
+        };
+        self.place(decoded, copies)
     }
 
-    /// Puts rows where they wait for their partition.
-    fn place(&mut self, decoded: Decoded) -> Result<()> {
+    /// Puts rows where they wait for their partition. Those of each table may stand in a file, too.
+    fn place(&mut self, decoded: Decoded, copies: Vec<FileCopy>) -> Result<()> {
         self.n_undecided += decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
         if self.grain.is_none() {
             let batches = decoded.parent.iter().chain(decoded.children.iter().flatten());
             self.undecided_bytes += batches.map(slice_bytes_of).sum::<usize>();
         }
-        self.undecided.push(decoded);
+        self.undecided.push((decoded, copies));
         self.choose_grain(false);
         self.place_undecided()
     }
@@ -230,11 +232,11 @@ impl Gatherer {
     fn place_undecided(&mut self) -> Result<()> {
         let Some(grain) = self.grain else { return Ok(()) };
         (self.n_undecided, self.undecided_bytes) = (0, 0);
-        for decoded in std::mem::take(&mut self.undecided) {
+        for (decoded, copies) in std::mem::take(&mut self.undecided) {
             self.findings.merge(decoded.findings);
             if let Some(batch) = decoded.parent {
                 for (partition, rows) in split(&batch, grain) {
-                    self.tables[0].spool.push(partition, rows)?;
+                    self.tables[0].spool.push(partition, rows, copies.first().cloned())?;
                 }
             }
             for (child, closed) in decoded.closed.into_iter().enumerate() {
@@ -245,7 +247,7 @@ impl Gatherer {
             }
             for (child, batch) in decoded.children.into_iter().enumerate() {
                 for (partition, rows) in batch.iter().flat_map(|batch| split(batch, grain)) {
-                    self.tables[child + 1].spool.push(partition, rows)?;
+                    self.tables[child + 1].spool.push(partition, rows, copies.get(child + 1).cloned())?;
                 }
             }
         }

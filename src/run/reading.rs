@@ -170,7 +170,10 @@ async fn gather(
             },
             () = tokio::time::sleep_until(due), if gatherer.has_unsaved() => Ok(()),
         };
-        if done.is_ok() && gatherer.has_unsaved() && (is_due(due) || is_due(earliest) && gatherer.n_unsaved() >= NOTE_ROWS) {
+        if done.is_ok()
+            && gatherer.has_unsaved()
+            && (is_due(due) || is_due(earliest) && gatherer.n_unsaved() >= NOTE_ROWS)
+        {
             let begun = Instant::now();
             done = gatherer.note().await;
             earliest = Instant::now() + begun.elapsed() * NOTE_SHARE;

@@ -31,7 +31,7 @@ fn many_small_partitions_stay_within_the_budget_and_lose_nothing() {
     for n in 0..20 {
         for day in 0..200 {
             let partition = Grain::Day.partition_of(day * DAY);
-            spool.push(partition, row(&format!("{n:04}_{day:04}"), day * DAY + n)).unwrap();
+            spool.push(partition, row(&format!("{n:04}_{day:04}"), day * DAY + n), None).unwrap();
             assert!(budget.used.load(Ordering::Relaxed) <= LIMIT, "{n} {day}");
         }
     }
@@ -39,7 +39,8 @@ fn many_small_partitions_stay_within_the_budget_and_lose_nothing() {
         let gathered = spool.take(&partition).unwrap();
         let rows = |source| match source {
             Source::Run(run) => run.map(|batch| batch.unwrap().num_rows()).sum::<usize>(),
-            Source::Sorted(_, order) => order.len(),
+            Source::Sorted((_, order)) => order.len(),
+            Source::Steps(_) => unreachable!("nothing stands in a file"),
         };
         assert_eq!(gathered.sources().unwrap().into_iter().map(rows).sum::<usize>(), 20);
     }
@@ -61,10 +62,10 @@ fn with_a_quiet_day() -> (Spool, Budget) {
     let (schema, dir) = (row("a", 0).schema(), std::env::temp_dir());
     let mut spool = Spool::new(schema, budget.clone(), dir, Options::default());
     for n in (0..12).rev().map(|n| n * 100) {
-        spool.push(Grain::Day.partition_of(0), rows(n..n + 100, 1)).unwrap();
+        spool.push(Grain::Day.partition_of(0), rows(n..n + 100, 1), None).unwrap();
     }
     for n in 0..12 {
-        spool.push(Grain::Day.partition_of(DAY), rows(DAY + n * 100..DAY + n * 100 + 100, 1)).unwrap();
+        spool.push(Grain::Day.partition_of(DAY), rows(DAY + n * 100..DAY + n * 100 + 100, 1), None).unwrap();
     }
     assert!(spool.parts[&Grain::Day.partition_of(0)].sealed.is_some());
     (spool, budget)
@@ -96,7 +97,7 @@ fn a_quiet_partition_becomes_a_file_that_needs_no_merge() {
 #[test]
 fn rows_that_come_after_the_sealing_are_merged_and_the_newest_observation_wins() {
     let (mut spool, _) = with_a_quiet_day();
-    spool.push(Grain::Day.partition_of(0), rows(1_100..1_300, 2)).unwrap();
+    spool.push(Grain::Day.partition_of(0), rows(1_100..1_300, 2), None).unwrap();
     let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap();
     assert!(gathered.finished().is_none());
     let merged = merged(&gathered);

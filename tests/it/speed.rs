@@ -247,7 +247,8 @@ fn a_large_list_with_bursts_is_read_newest_first_in_full_pages() {
 fn killed_and_continued(density: Density, secs: u64) -> (usize, usize) {
     let bare = Bare::new(density, 100_000, Duration::from_millis(300));
     let lake = TestLake::new();
-    let options = || Options { rate: Rate::PerSecond(RATE), concurrency: 16, ..lake.options_for(&["charges"]) };
+    let options =
+        || Options { rate: Rate::PerSecond(RATE), concurrency: 16, ..lake.options_for(&["charges"]) };
     alone(async {
         let sync = lake.sync_with(options(), bare.clone());
         assert!(tokio::time::timeout(Duration::from_secs(secs), sync).await.is_err(), "{secs} s are enough");

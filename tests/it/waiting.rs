@@ -39,7 +39,10 @@ fn rows_that_waited_are_there_without_being_read_again() {
         check_kind(&report, None);
         alone(lake.check_table_equals(&table, "charges"));
         // The account, four pages in flight and four that were not handed on, and what is new.
-        assert!(requests + n <= total + 1 + 8 + 1, "killed at {n}: {requests} requests, {total} of a whole run");
+        assert!(
+            requests + n <= total + 1 + 8 + 1,
+            "killed at {n}: {requests} requests, {total} of a whole run"
+        );
         assert_eq!(waiting(&lake), Vec::<String>::new());
     }
 }
@@ -132,7 +135,9 @@ fn items_that_went_before_a_kill_do_not_come_back() {
             }
         }
     });
-    table.edit("subscription_items", |items| items.retain(|item| !gone.iter().any(|id| *id == text(&item["id"]))));
+    table.edit("subscription_items", |items| {
+        items.retain(|item| !gone.iter().any(|id| *id == text(&item["id"])))
+    });
     assert!(gone.len() > 5, "{}", gone.len());
     let total = table.list("subscriptions").len() as u64 / 100;
     eprintln!("{total} {}", gone.len());

@@ -28,7 +28,7 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
     let mut spool = Spool::new(schema.clone(), Budget::new(budget), std::env::temp_dir(), options);
     for batch in batches {
         for (partition, rows) in split(batch, Grain::Year) {
-            spool.push(partition, rows).unwrap();
+            spool.push(partition, rows, None).unwrap();
         }
     }
     let mut changes = Changes::default();

@@ -13,8 +13,14 @@ use crate::error::Result;
 pub enum Source {
     Run(Run),
     /// Rows in memory, in ascending order of `created` and `id`, no id twice.
-    Sorted(Vec<RecordBatch>, Vec<(usize, usize)>),
+    Sorted(Sorted),
+    /// Such rows, those of one step before those of the next, which come into memory one after the other.
+    Steps(Steps),
 }
+
+/// Rows of batches, each `(batch, row)`, in their order.
+pub type Sorted = (Vec<RecordBatch>, Vec<(usize, usize)>);
+pub type Steps = Box<dyn Iterator<Item = Result<Sorted>> + Send>;
 
 impl From<Run> for Source {
     fn from(run: Run) -> Source {
@@ -34,26 +40,60 @@ pub struct Keyed {
 
 /// One input and its place in it.
 pub struct Input {
-    /// What comes behind these batches.
-    pub run: Option<Run>,
+    rest: Rest,
     pub batches: Vec<Keyed>,
     /// `None` for the rows of the only batch as they stand.
     order: Option<Vec<(usize, usize)>>,
     pub at: usize,
 }
 
+/// What comes behind the batches of an input.
+enum Rest {
+    Nothing,
+    Run(Run),
+    Steps(Steps),
+}
+
 impl Input {
     /// `None` when there are no rows.
     pub fn start(source: Source) -> Result<Option<Input>> {
-        match source {
-            Source::Run(mut run) => {
-                let Some(batch) = next_batch(&mut run)? else { return Ok(None) };
-                Ok(Some(Input { run: Some(run), batches: vec![keyed(batch)], order: None, at: 0 }))
+        let (rest, first) = match source {
+            Source::Run(run) => (Rest::Run(run), None),
+            Source::Steps(steps) => (Rest::Steps(steps), None),
+            Source::Sorted(sorted) => (Rest::Nothing, Some(sorted)),
+        };
+        let mut input = Input { rest, batches: Vec::new(), order: None, at: 0 };
+        let has_rows = match first.filter(|(_, order)| !order.is_empty()) {
+            Some(sorted) => input.stand_in(sorted),
+            None => input.load()?,
+        };
+        Ok(has_rows.then_some(input))
+    }
+
+    /// Whether its batches give way to others.
+    pub fn is_passing(&self) -> bool {
+        !matches!(self.rest, Rest::Nothing)
+    }
+
+    fn stand_in(&mut self, (batches, order): Sorted) -> bool {
+        self.batches = batches.into_iter().map(keyed).collect();
+        (self.order, self.at) = (Some(order), 0);
+        true
+    }
+
+    /// Goes on to the next rows behind the batches.
+    fn load(&mut self) -> Result<bool> {
+        match &mut self.rest {
+            Rest::Nothing => Ok(false),
+            Rest::Run(run) => {
+                let Some(batch) = next_batch(run)? else { return Ok(false) };
+                (self.batches, self.at) = (vec![keyed(batch)], 0);
+                Ok(true)
             }
-            Source::Sorted(_, order) if order.is_empty() => Ok(None),
-            Source::Sorted(batches, order) => {
-                let batches = batches.into_iter().map(keyed).collect();
-                Ok(Some(Input { run: None, batches, order: Some(order), at: 0 }))
+            Rest::Steps(steps) => {
+                let is_empty = |step: &Result<Sorted>| step.as_ref().is_ok_and(|(_, order)| order.is_empty());
+                let Some(step) = steps.find(|step| !is_empty(step)).transpose()? else { return Ok(false) };
+                Ok(self.stand_in(step))
             }
         }
     }
@@ -82,9 +122,7 @@ impl Input {
         if self.at < self.n_rows() {
             return Ok(true);
         }
-        let Some(batch) = self.run.as_mut().map(next_batch).transpose()?.flatten() else { return Ok(false) };
-        (self.batches[0], self.at) = (keyed(batch), 0);
-        Ok(true)
+        self.load()
     }
 
     /// The rows from here on that are in memory.

@@ -51,7 +51,7 @@ impl Gatherer {
 
     /// When the waiting rows of this span were created, newest first.
     fn undecided_in(&self, span: &std::ops::Range<i64>) -> Vec<i64> {
-        let batches = self.undecided.iter().filter_map(|decoded| decoded.parent.as_ref());
+        let batches = self.undecided.iter().filter_map(|(decoded, _)| decoded.parent.as_ref());
         let created = batches.flat_map(|batch| {
             let at = partition_at(batch);
             at.values().iter().copied().filter(|second| span.contains(second)).collect::<Vec<_>>()

@@ -100,7 +100,7 @@ impl Gatherer {
                 return Ok(false);
             };
             for decoded in waiting::read(opened, &schemas, &wanted) {
-                self.place(decoded?)?;
+                self.place(decoded?, Vec::new())?;
             }
         }
         self.waiting.files = old.waiting.clone();

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::ipc;
 use crate::partition::partition_at;
 use crate::plan::coverage::Coverage;
+use crate::spool::away::{FileCopy, Opener, Stretch};
 
 /// Rows that are held until they are worth a file, in bytes: most runs are over before there are so many.
 const HELD: usize = 2 << 20;
@@ -41,7 +42,7 @@ pub struct WaitingRows {
     pub files: Vec<WaitingFile>,
     forgotten: Vec<String>,
     open: Option<Open>,
-    held: Vec<RecordBatch>,
+    held: Vec<(RecordBatch, FileCopy)>,
     n_held: usize,
     /// When the objects were created whose rows are in no finished file.
     created: Option<Range<i64>>,
@@ -53,6 +54,8 @@ struct Open {
     staged: Staged,
     sum: crc32fast::Hasher,
     n_bytes: u64,
+    /// What stands in it: where it begins and ends.
+    copies: Vec<(FileCopy, Range<u64>)>,
 }
 
 impl Write for Open {
@@ -83,20 +86,25 @@ impl WaitingRows {
         }
     }
 
-    /// Takes what was read. It is safe after [`WaitingRows::keep`].
-    pub fn add(&mut self, lake: &Lake, decoded: &Decoded) -> Result<()> {
+    /// Takes what was read. It is safe after [`WaitingRows::keep`]. Returns where the batches of the resource and of its
+    /// children stand from then on.
+    pub fn add(&mut self, lake: &Lake, decoded: &Decoded) -> Result<Vec<FileCopy>> {
         let Decoded { parent, children, closed, findings: _ } = decoded;
-        let tables = std::iter::once(parent).chain(children).enumerate();
-        for (index, batch) in tables.filter_map(|(index, batch)| Some((index, batch.as_ref()?))) {
-            self.hold(batch, TABLE, index);
+        let mut copies = Vec::new();
+        for (index, batch) in std::iter::once(parent).chain(children).enumerate() {
+            copies
+                .push(batch.as_ref().map_or_else(FileCopy::default, |batch| self.hold(batch, TABLE, index)));
         }
         for (child, closed) in closed.iter().enumerate().filter(|(_, closed)| !closed.is_empty()) {
             self.hold(&batch_of(closed).map_err(failed)?, CLOSED, child + 1);
         }
-        if self.n_held >= HELD { self.write(lake) } else { Ok(()) }
+        if self.n_held >= HELD {
+            self.write(lake)?;
+        }
+        Ok(copies)
     }
 
-    fn hold(&mut self, batch: &RecordBatch, what: &str, table: usize) {
+    fn hold(&mut self, batch: &RecordBatch, what: &str, table: usize) -> FileCopy {
         let at = partition_at(batch);
         let at = at.values();
         if let (Some(first), Some(last)) = (at.iter().min(), at.iter().max()) {
@@ -106,9 +114,12 @@ impl WaitingRows {
         let mut schema = batch.schema().as_ref().clone();
         schema.metadata.insert(what.to_owned(), table.to_string());
         let columns = batch.columns().to_vec();
-        let tagged = RecordBatch::try_new(Arc::new(schema), columns).expect("the columns of the batch itself");
+        let tagged =
+            RecordBatch::try_new(Arc::new(schema), columns).expect("the columns of the batch itself");
         self.n_held += slice_bytes_of(&tagged);
-        self.held.push(tagged);
+        let copy = FileCopy::default();
+        self.held.push((tagged, copy.clone()));
+        copy
     }
 
     fn write(&mut self, lake: &Lake) -> Result<()> {
@@ -116,17 +127,17 @@ impl WaitingRows {
             self.n_files += 1;
             let path = waiting_path(&self.resource, &self.run_id, self.n_files);
             let staged = lake.stage(&path)?;
-            self.open = Some(Open { path, staged, sum: crc32fast::Hasher::new(), n_bytes: 0 });
+            let (sum, copies) = (crc32fast::Hasher::new(), Vec::new());
+            self.open = Some(Open { path, staged, sum, n_bytes: 0, copies });
         }
-        let mut out = BufWriter::with_capacity(1 << 16, self.open.as_mut().expect("just opened"));
-        for batch in std::mem::take(&mut self.held) {
-            let columns = ipc::with_values(std::slice::from_ref(&batch));
-            let mut stream = ipc::begin(&mut out, batch.schema_ref(), &columns).map_err(failed)?;
-            stream.write(&batch.project(&columns).map_err(failed)?).map_err(failed)?;
-            stream.finish().map_err(failed)?;
+        let open = self.open.as_mut().expect("just opened");
+        for (batch, copy) in std::mem::take(&mut self.held) {
+            let begin = open.n_bytes;
+            write_stream(BufWriter::with_capacity(1 << 16, &mut *open), &batch).map_err(failed)?;
+            open.copies.push((copy, begin..open.n_bytes));
         }
         self.n_held = 0;
-        out.flush().map_err(failed)
+        Ok(())
     }
 
     /// Puts what was added into a finished file, unless none of it waits any longer.
@@ -138,11 +149,17 @@ impl WaitingRows {
             return Ok(());
         }
         self.write(lake)?;
-        let Open { path, staged, sum, n_bytes } = self.open.take().expect("rows were added");
+        let Open { path, staged, sum, n_bytes, copies } = self.open.take().expect("rows were added");
         lake.replace(&path, staged, &Version::Absent).await.map_err(|error| match error {
             ReplaceError::Failed(error) => error,
             ReplaceError::Conflict => Error::bug(format!("{path}: expected no file")),
         })?;
+        if let Some(local) = lake.local_path(&path) {
+            let file: Opener = Arc::new(move || File::open(&local));
+            for (copy, Range { start: at, end }) in copies {
+                copy.stands_at(Stretch { file: file.clone(), at, n_bytes: end - at });
+            }
+        }
         let crc32 = crc::shown(sum);
         self.files.push(WaitingFile { path, bytes: n_bytes, crc32, created: (created.start, created.end) });
         Ok(())
@@ -195,7 +212,11 @@ pub fn read(file: File, schemas: &[SchemaRef], wanted: &Coverage) -> impl Iterat
     })
 }
 
-fn read_one(file: &mut impl Read, schemas: &[SchemaRef], wanted: &Coverage) -> std::result::Result<Decoded, ArrowError> {
+fn read_one(
+    file: &mut impl Read,
+    schemas: &[SchemaRef],
+    wanted: &Coverage,
+) -> std::result::Result<Decoded, ArrowError> {
     let mut stream = StreamReader::try_new(file, None)?;
     let mut decoded = Decoded::default();
     decoded.children.resize(schemas.len() - 1, None);
@@ -204,8 +225,11 @@ fn read_one(file: &mut impl Read, schemas: &[SchemaRef], wanted: &Coverage) -> s
     let number = |what: &str| metadata.get(what).and_then(|number| number.parse::<usize>().ok());
     for batch in &mut stream {
         let batch = batch?;
-        let wanted: BooleanArray =
-            partition_at(&batch).values().iter().map(|second| Some(wanted.contains(&(*second..*second + 1)))).collect();
+        let wanted: BooleanArray = partition_at(&batch)
+            .values()
+            .iter()
+            .map(|second| Some(wanted.contains(&(*second..*second + 1))))
+            .collect();
         let batch = filter_record_batch(&batch, &wanted)?;
         match (number(TABLE), number(CLOSED)) {
             (Some(0), _) => decoded.parent = Some(ipc::widen(&batch, &schemas[0])?),
@@ -217,6 +241,15 @@ fn read_one(file: &mut impl Read, schemas: &[SchemaRef], wanted: &Coverage) -> s
     Ok(decoded)
 }
 
+fn write_stream(mut out: impl Write, batch: &RecordBatch) -> std::result::Result<(), ArrowError> {
+    let columns = ipc::with_values(std::slice::from_ref(batch));
+    let mut stream = ipc::begin(&mut out, batch.schema_ref(), &columns)?;
+    stream.write(&batch.project(&columns)?)?;
+    stream.finish()?;
+    out.flush()?;
+    Ok(())
+}
+
 fn batch_of(parents: &[ParentRow]) -> std::result::Result<RecordBatch, ArrowError> {
     let ids = StringArray::from_iter_values(parents.iter().map(|parent| &parent.id));
     let created = Int64Array::from_iter_values(parents.iter().map(|parent| parent.created));
@@ -226,7 +259,9 @@ fn batch_of(parents: &[ParentRow]) -> std::result::Result<RecordBatch, ArrowErro
 fn parents_of(batch: &RecordBatch) -> Vec<ParentRow> {
     let ids = batch.column(0).as_string::<i32>().iter().flatten();
     let created = partition_at(batch);
-    ids.zip(created.values()).map(|(id, created)| ParentRow { id: id.to_owned(), created: *created }).collect()
+    ids.zip(created.values())
+        .map(|(id, created)| ParentRow { id: id.to_owned(), created: *created })
+        .collect()
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

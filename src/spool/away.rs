@@ -1,0 +1,116 @@
+//! Turns rows that stand in a file of the lake, too, into rows in memory again when a merge comes to them.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+
+use crate::decode::rows::PARTITION_AT;
+use crate::encode::created_of;
+use crate::error::{Error, Result};
+use crate::ipc;
+use crate::partition::Partition;
+
+/// Where a decoded batch stands in a file, as soon as it does. The file stays until the rows are committed.
+#[derive(Clone, Default)]
+pub struct FileCopy(Arc<OnceLock<Stretch>>);
+
+/// Opens a file that stays where it is. Open files are few, and there may be hundreds of these.
+pub type Opener = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
+
+/// One Arrow stream in a file.
+pub struct Stretch {
+    pub file: Opener,
+    pub at: u64,
+    pub n_bytes: u64,
+}
+
+impl FileCopy {
+    pub fn stands_at(&self, stretch: Stretch) {
+        assert!(self.0.set(stretch).is_ok(), "a batch is written once");
+    }
+
+    pub fn is_there(&self) -> bool {
+        self.0.get().is_some()
+    }
+}
+
+/// Rows of one partition that were let go.
+#[derive(Clone)]
+pub struct Away {
+    copy: FileCopy,
+    partition: Partition,
+    /// The first and the last `created`, in microseconds.
+    created: (i64, i64),
+    pub n_bytes: usize,
+}
+
+impl Away {
+    /// The rows of `batch`, which the copy holds with those of other partitions.
+    pub fn new(copy: FileCopy, partition: Partition, batch: &RecordBatch, n_bytes: usize) -> Away {
+        let created = created_of(batch);
+        let values = || created.iter().flat_map(|created| created.values().iter().copied());
+        let created = (values().min().unwrap_or(0), values().max().unwrap_or(0));
+        Away { copy, partition, created, n_bytes }
+    }
+
+    pub fn read(&self, schema: &SchemaRef) -> Result<RecordBatch> {
+        let Stretch { file, at, n_bytes } = self.copy.0.get().expect("what was let go stands in a file");
+        let failed = |e: &dyn std::fmt::Display| {
+            Error::destination(format!("rows that wait for their partition: {e}"))
+                .hint("run the same command again: the rows are read anew where the file has gone")
+        };
+        let mut file = file().map_err(|e| failed(&e))?;
+        file.seek(SeekFrom::Start(*at)).map_err(|e| failed(&e))?;
+        let read = || -> std::result::Result<RecordBatch, ArrowError> {
+            let mut stream = StreamReader::try_new(BufReader::new(file.take(*n_bytes)), None)?;
+            let missing = || ArrowError::IpcError("expected rows, got none".to_owned());
+            let batch = stream.next().ok_or_else(missing)??;
+            ipc::widen(&self.own(&batch)?, schema)
+        };
+        read().map_err(|e| failed(&e))
+    }
+
+    /// The rows of the batch that are of the partition.
+    fn own(&self, batch: &RecordBatch) -> std::result::Result<RecordBatch, ArrowError> {
+        let at = batch.column_by_name(PARTITION_AT).map(|at| at.as_primitive::<Int64Type>().values());
+        let missing = || ArrowError::IpcError("expected the time that decides the partition".to_owned());
+        let (at, span) = (at.ok_or_else(missing)?, self.partition.span());
+        match at.iter().all(|second| span.contains(second)) {
+            true => Ok(batch.clone()),
+            false => {
+                let own: BooleanArray = at.iter().map(|second| Some(span.contains(second))).collect();
+                filter_record_batch(batch, &own)
+            }
+        }
+    }
+}
+
+/// In the order of their time; what overlaps is together.
+pub fn clusters(mut away: Vec<Away>) -> Vec<Vec<Away>> {
+    away.sort_by_key(|away| away.created);
+    let mut clusters: Vec<Vec<Away>> = Vec::new();
+    let mut end = i64::MIN;
+    for away in away {
+        let (first, last) = away.created;
+        match clusters.last_mut().filter(|_| first <= end) {
+            Some(cluster) => cluster.push(away),
+            None => clusters.push(vec![away]),
+        }
+        end = end.max(last);
+    }
+    clusters
+}
+
+/// The rows of a cluster.
+pub fn read_all(cluster: &[Away], schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    cluster.iter().map(|away| away.read(schema)).collect()
+}
+
+#[cfg(test)]
+mod tests;
