@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufWriter, Seek};
+use std::io::{self, BufReader, BufWriter, Seek};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ use crate::spool::Gathered;
 
 /// Merges again this often when other writers keep replacing the file.
 const CONFLICTS: u32 = 5;
+/// Bytes.
+const COPIED_AT_ONCE: usize = 1 << 18;
 
 /// One table's part of a commit.
 pub struct Job {
@@ -112,7 +114,8 @@ fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) 
     };
     let is_judged = parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty());
     if let (None, Some(sealed), false) = (&old, gathered.finished(), is_judged) {
-        let copied = io::copy(&mut sealed.reader(), &mut staged.writer());
+        let mut sealed_bytes = BufReader::with_capacity(COPIED_AT_ONCE, sealed.reader());
+        let copied = io::copy(&mut sealed_bytes, &mut staged.writer());
         copied.map_err(|e| Error::destination(format!("copying a temporary file: {e}")))?;
         let written = sealed.written.clone();
         let changes = Changes { new: written.n_rows, ..Changes::default() };
