@@ -99,9 +99,11 @@ impl LocalLake {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(self.failed(path, e)),
         }
-        let folder = target.parent().expect("a file of the lake is in a folder");
-        // A partition's folder without its file would only puzzle; one that holds more stays.
-        let _ = fs::remove_dir(folder);
+        // A partition's folder without its file would only puzzle; one that holds more stays. In our own somebody else
+        // may be about to begin a file.
+        if !path.starts_with(META) {
+            let _ = fs::remove_dir(target.parent().expect("a file of the lake is in a folder"));
+        }
         Ok(())
     }
 

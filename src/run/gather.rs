@@ -107,6 +107,8 @@ pub struct Gatherer {
     rejected: RejectedObjects,
     /// What this listing has read and not committed, kept for the case that the run is killed.
     waiting: WaitingRows,
+    /// The seconds of which an earlier run's rows were taken up.
+    taken_up: Coverage,
 }
 
 impl Gatherer {
@@ -146,6 +148,7 @@ impl Gatherer {
             findings: Findings::default(),
             rejected: RejectedObjects::default(),
             waiting: WaitingRows::new(&resource.name, &setup.run_id),
+            taken_up: Coverage::default(),
         };
         if let Some(listing) = listing {
             gatherer.continue_from_state(&listing).await?;
@@ -290,7 +293,7 @@ impl Gatherer {
         let vanished = if is_first { self.listed_anew(&partition) } else { Vec::new() };
         for index in 0..self.tables.len() {
             let replaced = self.parents.remove(&(partition, index)).unwrap_or_default();
-            let old_age = self.old_age(index, is_first);
+            let old_age = self.old_age(index, &partition, is_first);
             let table = &mut self.tables[index];
             let gathered = table.spool.take(&partition)?;
             let folder = partition.to_string();
@@ -340,15 +343,17 @@ impl Gatherer {
         }
     }
 
-    /// What comes after a first commit of the partition may have been observed before it.
-    fn old_age(&self, table: usize, is_first: bool) -> OldAge {
+    /// What comes after a first commit of the partition may have been observed before it, and so may what an earlier run
+    /// has kept: it may have been killed right after such a commit.
+    fn old_age(&self, table: usize, partition: &Partition, is_first: bool) -> OldAge {
         let complete_until = self.tables[table].state.complete_until;
+        let now = || Timestamp::now().as_microsecond();
         match self.is_listing {
-            true if is_first => OldAge::Superseded,
-            true => {
-                let now = Timestamp::now().as_microsecond();
-                OldAge::SupersededBut(self.setup.started_at.as_microsecond(), now)
+            true if !self.taken_up.within(&partition.span()).is_empty() => {
+                OldAge::SupersededBut(i64::MIN, now())
             }
+            true if is_first => OldAge::Superseded,
+            true => OldAge::SupersededBut(self.setup.started_at.as_microsecond(), now()),
             false => OldAge::AtLeast(complete_until.map_or(i64::MIN, |secs| secs * 1_000_000)),
         }
     }

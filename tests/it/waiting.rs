@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use stripelake::commit::state::ResourceState;
+use stripelake::commit::Version;
+use stripelake::commit::state::{Progress, ResourceState, state_path};
 
 use crate::harness::{TestLake, account, check_kind};
 use crate::resume::{alone, killed_at, run};
@@ -82,6 +83,43 @@ fn i3_rows_that_waited_do_not_replace_what_another_run_has_seen_since() {
 }
 
 #[test]
+fn i3_rows_that_waited_do_not_replace_newer_ones_that_the_killed_run_had_committed() {
+    let table = Table::charges(47, 2_000);
+    let lake = killed(&table, "charges", 14);
+    // The run lives on: what it commits is newer than what it has kept before, and it is killed before it says so.
+    let path = state_path("charges");
+    let progress = state(&lake, "charges").progress.unwrap();
+    let kept = alone(async {
+        let mut kept = Vec::new();
+        for file in &progress.waiting {
+            kept.push(lake.lake.read_bytes(&file.path).await.unwrap().unwrap().0);
+        }
+        let (mut state, version) = lake.lake.read_json::<ResourceState>(&path).await.unwrap().unwrap();
+        state.progress = None;
+        lake.lake.write_json(&path, &state, &version).await.unwrap();
+        kept
+    });
+    table.edit("charges", |charges| {
+        charges.iter_mut().for_each(|charge| charge["metadata"] = json!({"changed": "since"}));
+    });
+    check_kind(&run(&lake, &table, lake.options_for(&["charges"])).0, None);
+    alone(async {
+        for (file, bytes) in progress.waiting.iter().zip(&kept) {
+            lake.lake.write_bytes(&file.path, bytes, &Version::Absent).await.unwrap();
+        }
+        let (mut state, version) = lake.lake.read_json::<ResourceState>(&path).await.unwrap().unwrap();
+        let run = state.written_by.clone().unwrap();
+        state.progress = Some(Progress { run, ..progress.clone() });
+        lake.lake.write_json(&path, &state, &version).await.unwrap();
+    });
+    let (report, _) = run(&lake, &table, lake.options_for(&["charges"]));
+    check_kind(&report, None);
+    let continued = report.tables[0].continued.as_ref().expect("what was kept was taken up");
+    assert!(continued.share > 0.1, "{continued:?}");
+    alone(lake.check_table_equals(&table, "charges"));
+}
+
+#[test]
 fn s7_rows_that_waited_in_a_damaged_file_are_read_again() {
     let table = Table::charges(44, 2_000);
     for is_gone in [true, false] {
@@ -93,7 +131,7 @@ fn s7_rows_that_waited_in_a_damaged_file_are_read_again() {
             if !is_gone {
                 let middle = bytes.len() / 2;
                 bytes[middle] ^= 1;
-                lake.lake.write_bytes(&path, &bytes, &stripelake::commit::Version::Absent).await.unwrap();
+                lake.lake.write_bytes(&path, &bytes, &Version::Absent).await.unwrap();
             }
             drop(version);
         });
@@ -112,7 +150,7 @@ fn s6_files_of_rows_that_no_progress_names_are_removed_and_no_others() {
     let paths = ["charges-run9-1.arrows", "refunds-run9-1.arrows"].map(|name| format!("{WAITING}/{name}"));
     alone(async {
         for path in &paths {
-            lake.lake.write_bytes(path, b"left", &stripelake::commit::Version::Absent).await.unwrap();
+            lake.lake.write_bytes(path, b"left", &Version::Absent).await.unwrap();
         }
     });
     check_kind(&run(&lake, &table, lake.options_for(&["charges"])).0, None);

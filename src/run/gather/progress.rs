@@ -95,15 +95,22 @@ impl Gatherer {
         let schemas = self.tables.iter().map(|table| with_partition_at(&arrow_schema(&table.resource)));
         let schemas: Vec<SchemaRef> = schemas.collect();
         for file in &old.waiting {
-            let Some(opened) = waiting::open(&self.setup.lake, file).await? else {
+            let opened = waiting::open(&self.setup.lake, file).await?;
+            let Some(mut rows) = opened.map(|file| waiting::read(file, &schemas, &wanted)) else {
                 self.drop_rows()?;
                 return Ok(false);
             };
-            for decoded in waiting::read(opened, &schemas, &wanted) {
-                self.place(decoded?, Vec::new())?;
+            while let Some(decoded) = rows.next() {
+                // Another version of this program may have written it.
+                let Ok(decoded) = decoded else {
+                    self.drop_rows()?;
+                    return Ok(false);
+                };
+                self.place(decoded, Vec::new())?;
             }
         }
         self.waiting.files = old.waiting.clone();
+        self.taken_up = wanted;
         Ok(true)
     }
 

@@ -233,9 +233,11 @@ fn read_one(
         let batch = filter_record_batch(&batch, &wanted)?;
         match (number(TABLE), number(CLOSED)) {
             (Some(0), _) => decoded.parent = Some(ipc::widen(&batch, &schemas[0])?),
-            (Some(table), _) => decoded.children[table - 1] = Some(ipc::widen(&batch, &schemas[table])?),
-            (_, Some(table)) => decoded.closed[table - 1] = parents_of(&batch),
-            _ => return Err(ArrowError::IpcError("a stream without a table".to_owned())),
+            (Some(table @ 1..), _) if table < schemas.len() => {
+                decoded.children[table - 1] = Some(ipc::widen(&batch, &schemas[table])?);
+            }
+            (_, Some(table @ 1..)) if table < schemas.len() => decoded.closed[table - 1] = parents_of(&batch),
+            _ => return Err(ArrowError::IpcError("expected a stream of a table".to_owned())),
         }
     }
     Ok(decoded)
