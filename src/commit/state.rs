@@ -124,18 +124,18 @@ pub struct Progress {
     pub stripe_version: String,
     pub schema_version: String,
     /// Disjoint seconds, oldest first. All of their objects, and what belongs to these, stand in files
-    /// that the states name, or in those of `waiting` or `rejected`.
+    /// that the states name, or in those of `rejected`.
     pub read: Vec<(i64, i64)>,
-    /// The run that wrote this.
-    #[serde(default)]
-    pub run: String,
-    /// Seconds of which rows may stand in the files of `waiting` alone.
+    /// Other such seconds; what is missing in the files of the tables stands in those of `waiting`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub waits: Vec<(i64, i64)>,
-    /// Rows that wait for their partition, oldest observation first. Another run that has written one of the
-    /// states since may have seen newer ones.
+    pub kept: Vec<(i64, i64)>,
+    /// Rows that wait for their partition, oldest observation first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<WaitingFile>,
+    /// The run that wrote this. Another one that has written one of the states since may have seen newer rows than those
+    /// that wait.
+    #[serde(default)]
+    pub run: String,
     /// The files with those of their objects that could not be rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<String>,
@@ -150,8 +150,8 @@ pub struct WaitingFile {
     pub path: String,
     pub bytes: u64,
     pub crc32: String,
-    /// The seconds in which their objects were created, half open.
-    pub created: (i64, i64),
+    /// Of its rows count those whose objects were created in these seconds, disjoint and oldest first.
+    pub seconds: Vec<(i64, i64)>,
 }
 
 /// One partition file, as it was committed.

@@ -75,6 +75,24 @@ impl Coverage {
         }
     }
 
+    /// What of both has been read.
+    pub fn common(&self, other: &Coverage) -> Coverage {
+        other.ranges().iter().flat_map(|range| self.within(range)).collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// As they are stored: start and end of each range, oldest first.
+    pub fn pairs(&self) -> Vec<(i64, i64)> {
+        self.ranges.iter().map(|(start, end)| (*start, *end)).collect()
+    }
+
+    pub fn from_pairs(pairs: &[(i64, i64)]) -> Coverage {
+        pairs.iter().map(|(start, end)| *start..*end).collect()
+    }
+
     pub fn n_secs(&self) -> i64 {
         self.ranges.iter().map(|(start, end)| end.saturating_sub(*start)).sum()
     }

@@ -1,5 +1,6 @@
 //! Turns the decoded batches of one resource into committed partitions, as soon as their spans are read.
 
+mod continuing;
 mod ending;
 mod grain;
 mod placeholder;
@@ -192,7 +193,7 @@ impl Gatherer {
             )
             .hint("run the same command again"));
         }
-        Ok(())
+        self.disown_kept().await
     }
 
     fn rows(&mut self, decoded: Decoded) -> Result<()> {

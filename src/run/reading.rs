@@ -61,7 +61,9 @@ pub async fn read_all(
     let (stop, _) = watch::channel(false);
     let mut gatherers = Vec::new();
     for resource in &options.resources {
-        gatherers.push(Gatherer::open(setup, resource, Some(listing.clone()), &budget).await?);
+        let mut gatherer = Gatherer::open(setup, resource, Some(listing.clone()), &budget).await?;
+        gatherer.take_up().await?;
+        gatherers.push(gatherer);
     }
     let mut lists = Vec::new();
     let mut gatherings: Vec<Gathering> = Vec::new();

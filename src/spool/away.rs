@@ -1,7 +1,7 @@
 //! Turns rows that stand in a file of the lake, too, into rows in memory again when a merge comes to them.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -28,6 +28,20 @@ pub struct Stretch {
     pub file: Opener,
     pub at: u64,
     pub n_bytes: u64,
+    pub crc32: u32,
+}
+
+impl Stretch {
+    fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut file = (self.file)()?;
+        file.seek(SeekFrom::Start(self.at))?;
+        let mut bytes = vec![0; self.n_bytes as usize];
+        file.read_exact(&mut bytes)?;
+        match crc32fast::hash(&bytes) == self.crc32 {
+            true => Ok(bytes),
+            false => Err(io::Error::other("its bytes are not those that were written")),
+        }
+    }
 }
 
 impl FileCopy {
@@ -60,20 +74,18 @@ impl Away {
     }
 
     pub fn read(&self, schema: &SchemaRef) -> Result<RecordBatch> {
-        let Stretch { file, at, n_bytes } = self.copy.0.get().expect("what was let go stands in a file");
-        let failed = |e: &dyn std::fmt::Display| {
-            Error::destination(format!("rows that wait for their partition: {e}"))
-                .hint("run the same command again: the rows are read anew where the file has gone")
-        };
-        let mut file = file().map_err(|e| failed(&e))?;
-        file.seek(SeekFrom::Start(*at)).map_err(|e| failed(&e))?;
+        let stretch = self.copy.0.get().expect("what was let go stands in a file");
         let read = || -> std::result::Result<RecordBatch, ArrowError> {
-            let mut stream = StreamReader::try_new(BufReader::new(file.take(*n_bytes)), None)?;
+            let bytes = stretch.bytes()?;
+            let mut stream = StreamReader::try_new(bytes.as_slice(), None)?;
             let missing = || ArrowError::IpcError("expected rows, got none".to_owned());
             let batch = stream.next().ok_or_else(missing)??;
             ipc::widen(&self.own(&batch)?, schema)
         };
-        read().map_err(|e| failed(&e))
+        read().map_err(|e| {
+            Error::destination(format!("rows that wait for their partition: {e}"))
+                .hint("run the same command again: what has gone or is damaged is read anew")
+        })
     }
 
     /// The rows of the batch that are of the partition.

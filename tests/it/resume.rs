@@ -97,7 +97,8 @@ pub fn killed_at(lake: &TestLake, table: &Arc<Table>, options: Options, n: u64) 
 fn n_settled_pages(lake: &TestLake, table: &Table) -> u64 {
     let settled = lake.catalog.listed().map(|resource| {
         let state = alone(lake.state(&resource.name));
-        let read = state.and_then(|state| state.progress).map_or(Vec::new(), |progress| progress.read);
+        let progress = state.and_then(|state| state.progress);
+        let read = progress.map_or(Vec::new(), |progress| [progress.read, progress.kept].concat());
         let is_read = |second: i64| read.iter().any(|(start, end)| (*start..*end).contains(&second));
         let old = table.now() - 600;
         let objects = table.list(&resource.name);

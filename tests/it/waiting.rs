@@ -6,6 +6,8 @@ use serde_json::json;
 use stripelake::commit::Version;
 use stripelake::commit::state::{Progress, ResourceState, state_path};
 
+use stripelake::run::estimate::estimate;
+
 use crate::harness::{TestLake, account, check_kind};
 use crate::resume::{alone, killed_at, run};
 use crate::table::{Table, created, text};
@@ -25,7 +27,7 @@ fn killed(table: &Arc<Table>, name: &str, n: u64) -> TestLake {
     let lake = TestLake::new();
     assert!(killed_at(&lake, table, lake.options_for(&[name]), n).is_none());
     let progress = state(&lake, name).progress.expect("progress was written");
-    assert!(!progress.waiting.is_empty() && !progress.read.is_empty(), "{progress:?}");
+    assert!(!progress.waiting.is_empty() && !progress.kept.is_empty(), "{progress:?}");
     assert_eq!(waiting(&lake).len(), progress.waiting.len());
     lake
 }
@@ -188,4 +190,98 @@ fn items_that_went_before_a_kill_do_not_come_back() {
     alone(lake.check_table_equals(&table, "subscriptions"));
     let rows = alone(lake.ids("subscription_items"));
     assert!(gone.iter().all(|id| !rows.contains(id)), "items came back");
+}
+
+#[test]
+fn what_went_between_two_kills_does_not_come_back_with_the_third_run() {
+    // All in one month that waits for its end. Each kill leaves rows of seconds that the next run reads again.
+    let table = Table::some_of(&account(48, 3_000), |name| name == "customers");
+    let now = table.now();
+    table.edit("customers", |customers| {
+        let n = customers.len() as i64;
+        for (at, customer) in customers.iter_mut().enumerate() {
+            customer["created"] = (now - 5_000 - (n - (n - at as i64)) * 60).into();
+        }
+    });
+    let n_pages = table.list("customers").len() as u64 / 100;
+    for n in 3..n_pages {
+        let lake = TestLake::new();
+        killed_at(&lake, &table, lake.options_for(&["customers"]), n);
+        // Every third one goes, also where it was read and not settled.
+        let changed = Table::new(&table.id, now);
+        let rest = table.list("customers").into_iter().enumerate().filter(|(at, _)| at % 3 > 0);
+        changed.put("customers", rest.map(|(_, customer)| customer).collect());
+        killed_at(&lake, &changed, lake.options_for(&["customers"]), n);
+        let before = alone(lake.state("customers")).and_then(|state| state.progress);
+        check_kind(&run(&lake, &changed, lake.options_for(&["customers"])).0, None);
+        let there = alone(lake.ids("customers"));
+        let listed: std::collections::BTreeSet<String> =
+            changed.list("customers").iter().map(|customer| text(&customer["id"]).to_owned()).collect();
+        let seconds = before.map_or(Vec::new(), |progress| progress.waiting);
+        let first_run = |second: i64| {
+            seconds.iter().any(|file| {
+                file.path.contains("run0") && file.seconds.iter().any(|(a, b)| (*a..*b).contains(&second))
+            })
+        };
+        // Those of seconds that the first run has settled may be as they were then; no others.
+        for customer in table.list("customers") {
+            let id = text(&customer["id"]);
+            let is_back = there.contains(id) && !listed.contains(id);
+            assert!(!is_back || first_run(created(&customer)), "killed at {n}: {id} came back");
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_takes_nothing_away_from_a_run_at_work() {
+    let table = Table::charges(49, 2_000);
+    let lake = killed(&table, "charges", 14);
+    let unnamed = format!("{WAITING}/charges-run0-999.arrows");
+    alone(lake.lake.write_bytes(&unnamed, b"just begun", &Version::Absent)).unwrap();
+    let before = alone(lake.files());
+    let (_, total) = run(&TestLake::new(), &table, TestLake::new().options_for(&["charges"]));
+    let estimate = alone(estimate(&lake.setup(), lake.options_for(&["charges"]), table.clone())).unwrap();
+    assert!(estimate.requests < total, "{} of {total}: what was kept counts as read", estimate.requests);
+    assert!(alone(lake.files()) == before, "the dry run has changed the lake");
+}
+
+#[test]
+fn i3_a_run_that_has_only_looked_is_newer_than_rows_that_wait() {
+    let table = Table::charges(50, 2_000);
+    let lake = TestLake::new();
+    let first = table.list("charges");
+    check_kind(&run(&lake, &table, lake.options_for(&["charges"])).0, None);
+    // A killed refresh has seen another form, which is gone again when a run for a window looks, and finds nothing new.
+    table.edit("charges", |charges| {
+        charges.iter_mut().for_each(|charge| charge["metadata"] = json!({"form": "for a moment"}));
+    });
+    assert!(killed_at(&lake, &table, lake.options_for(&["charges"]), 14).is_none());
+    assert!(!state(&lake, "charges").progress.unwrap().kept.is_empty());
+    table.put("charges", first);
+    let mut options = lake.options_for(&["charges"]);
+    options.since = Some(0);
+    options.until = Some(table.now() - 1);
+    check_kind(&run(&lake, &table, options).0, None);
+    check_kind(&run(&lake, &table, lake.options_for(&["charges"])).0, None);
+    alone(lake.check_table_equals(&table, "charges"));
+}
+
+#[test]
+fn rows_of_another_run_that_vanish_are_marked_though_the_listing_began_with_nothing() {
+    let table = Table::some_of(&account(51, 6_000), |name| name == "customers");
+    let lake = TestLake::new();
+    assert!(killed_at(&lake, &table, lake.options_for(&["customers"]), 6).is_none());
+    // Another run brings all of them into the lake; then the newest vanish.
+    let mut options = lake.options_for(&["customers"]);
+    options.until = Some(table.now() - 1);
+    options.since = Some(1);
+    check_kind(&run(&lake, &table, options).0, None);
+    table.edit("customers", |customers| drop(customers.drain(20..320)));
+    let total = table.list("customers").len() as u64 / 100;
+    let mut n = 5;
+    while n < total && killed_at(&lake, &table, lake.options_for(&["customers"]), n).is_none() {
+        n += 3;
+    }
+    check_kind(&run(&lake, &table, lake.options_for(&["customers"])).0, None);
+    alone(lake.check_table_equals(&table, "customers"));
 }

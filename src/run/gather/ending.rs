@@ -50,7 +50,7 @@ impl Gatherer {
         if let Some(mut progress) = self.progress.take() {
             progress.read = vec![(self.listing.start, self.listing.end)];
             progress.rejected = self.rejected.files();
-            (progress.waits, progress.waiting) = (Vec::new(), Vec::new());
+            (progress.kept, progress.waiting) = (Vec::new(), Vec::new());
             table.state.progress = (outlook == Outlook::EndedEarly).then_some(progress);
         }
         if table.state != before {

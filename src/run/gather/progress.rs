@@ -1,142 +1,15 @@
-//! Turns what was read so far into progress that a later run continues, and such progress into what is left.
+//! Turns what was read so far into progress that a later run continues.
 //!
-//! A second counts as read when all its objects, and what belongs to them, stand in files that the states
-//! name. So files come first, then their states, then the progress.
+//! A second counts as read when all its objects, and what belongs to them, stand in files that the states or the
+//! progress name. So files come first, then their states, then the progress.
 
-use arrow::datatypes::SchemaRef;
-
-use super::{Gatherer, Listing, waiting};
-use crate::commit::state::Progress;
-use crate::decode::rows::with_partition_at;
-use crate::decode::schema::{arrow_schema, schema_version};
+use super::Gatherer;
 use crate::error::Result;
 use crate::partition::Partition;
 use crate::plan::Slices;
 use crate::plan::coverage::Coverage;
-use crate::run::event::Event;
-use crate::run::gather::rejected::RejectedObjects;
-use crate::run::report::Continued;
-use crate::run::table::Table;
-
-/// Objects become visible up to this many seconds after their `created`.
-const LATE_SECS: i64 = 600;
-/// Older progress says too little about an account that goes on.
-const LONGEST_SECS: i64 = 29 * 86_400;
 
 impl Gatherer {
-    /// Takes up the listing that an earlier run has begun, if it is this one.
-    pub(super) async fn continue_from_state(&mut self, listing: &Listing) -> Result<()> {
-        let table = &self.tables[0];
-        // Without a filter on `created` there are no seconds to leave out.
-        let (Some(now), true) = (listing.now, table.resource.created_filter) else { return Ok(()) };
-        let new = Progress {
-            began: now,
-            listed_at: now,
-            span: (listing.span.start, listing.span.end),
-            stripe_version: listing.stripe_version.clone(),
-            schema_version: self.schema_versions(),
-            read: Vec::new(),
-            run: self.setup.run_id.clone(),
-            waits: Vec::new(),
-            waiting: Vec::new(),
-            rejected: Vec::new(),
-            from_nothing: table.state.n_rows() == 0,
-        };
-        let Some(old) = table.state.progress.clone().filter(|old| is_fit(old, &new)) else {
-            self.progress = Some(new);
-            return self.waiting.remove_unknown(&self.setup.lake).await;
-        };
-        if old.span.0 != new.span.0 || old.span.1 > new.span.1 {
-            // A longer listing waits to be continued; this one is for its window alone.
-            let is_other = old.span.0 <= new.span.0;
-            self.progress = (!is_other).then_some(new);
-            return Ok(());
-        }
-        let lacks_a_file = self.lacks_a_file().await?;
-        let rejected = RejectedObjects::read(&self.setup.lake, &old.rejected).await?;
-        let Some(rejected) = rejected.filter(|_| !lacks_a_file) else {
-            self.progress = Some(new);
-            return self.waiting.remove_unknown(&self.setup.lake).await;
-        };
-        for table in &mut self.tables {
-            table.report.rejected = rejected.n_of(&table.resource.name);
-        }
-        self.rejected = rejected;
-        let mut read = coverage(&old.read);
-        let news_from = old.listed_at - LATE_SECS;
-        read.remove(&(news_from..i64::MAX));
-        self.news_from = Some(news_from);
-        if !self.take_up_waiting(&old, &read).await? {
-            old.waits.iter().for_each(|(start, end)| read.remove(&(*start..*end)));
-        }
-        self.is_continued = !read.ranges().is_empty();
-        self.covered = read;
-        let read = pairs(&self.covered);
-        let waiting = self.waiting.files.clone();
-        let waits = if waiting.is_empty() { Vec::new() } else { old.waits };
-        let Progress { began, rejected, from_nothing, .. } = old;
-        let progress = Progress { began, rejected, from_nothing, read, waits, waiting, ..new };
-        // Every state that this run writes says from now on that the rows that wait are its own.
-        self.tables[0].state.progress = Some(progress.clone());
-        self.progress = Some(progress);
-        self.tell_continued(began);
-        self.waiting.remove_unknown(&self.setup.lake).await
-    }
-
-    /// Takes up the rows that an earlier run has kept, as far as their seconds count as read. Not if another run has
-    /// written since: they might be older than what that one has seen.
-    async fn take_up_waiting(&mut self, old: &Progress, read: &Coverage) -> Result<bool> {
-        let is_own = |table: &Table| table.state.written_by.as_ref() == Some(&old.run);
-        if !self.tables.iter().all(is_own) {
-            return Ok(old.waits.is_empty());
-        }
-        let waits = coverage(&old.waits).ranges();
-        let wanted: Coverage = waits.iter().flat_map(|span| read.within(span)).collect();
-        let schemas = self.tables.iter().map(|table| with_partition_at(&arrow_schema(&table.resource)));
-        let schemas: Vec<SchemaRef> = schemas.collect();
-        for file in &old.waiting {
-            let opened = waiting::open(&self.setup.lake, file).await?;
-            let Some(mut rows) = opened.map(|file| waiting::read(file, &schemas, &wanted)) else {
-                self.drop_rows()?;
-                return Ok(false);
-            };
-            while let Some(decoded) = rows.next() {
-                // Another version of this program may have written it.
-                let Ok(decoded) = decoded else {
-                    self.drop_rows()?;
-                    return Ok(false);
-                };
-                self.place(decoded, Vec::new())?;
-            }
-        }
-        self.waiting.files = old.waiting.clone();
-        self.taken_up = wanted;
-        Ok(true)
-    }
-
-    /// Lets go of what was taken up.
-    fn drop_rows(&mut self) -> Result<()> {
-        self.undecided.clear();
-        self.parents.clear();
-        (self.n_undecided, self.undecided_bytes) = (0, 0);
-        for table in &mut self.tables {
-            for partition in table.spool.partitions() {
-                table.spool.take(&partition)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn tell_continued(&mut self, began: i64) {
-        let Some(began) = jiff::Timestamp::from_second(began).ok().filter(|_| self.is_continued) else {
-            return;
-        };
-        let share = self.share(&self.covered);
-        self.tables[0].report.continued = Some(Continued { began, share });
-        let resource = self.tables[0].resource.name.clone();
-        (self.setup.on_event)(Event::Continued { resource, began, share });
-    }
-
     /// The seconds that have to be listed.
     pub fn left(&self) -> Vec<std::ops::Range<i64>> {
         self.covered.missing_in(&self.listing)
@@ -221,25 +94,27 @@ impl Gatherer {
         let Some(mut progress) = self.progress.clone() else { return Ok(()) };
         let mut read = self.covered.clone();
         let waits = self.waits();
+        // Where rows wait for their file no second counts, not even one without any.
+        waits.ranges().iter().for_each(|waiting| read.remove(waiting));
+        // What was written down before had its rows in files then.
+        Coverage::from_pairs(&progress.read).ranges().into_iter().for_each(|recorded| read.add(recorded));
         if self.keeps_waiting() {
             self.waiting.keep(&self.setup.lake, &waits).await?;
             self.waiting.forget(&waits);
-            progress.waits = if self.waiting.files.is_empty() { Vec::new() } else { pairs(&waits) };
+            let mut kept = self.covered.common(&waits);
+            read.ranges().iter().for_each(|read| kept.remove(read));
+            progress.kept = if self.waiting.files.is_empty() { Vec::new() } else { kept.pairs() };
             progress.waiting = self.waiting.files.clone();
-        } else {
-            // Where rows wait for their file no second counts, not even one without any.
-            waits.ranges().iter().for_each(|waiting| read.remove(waiting));
         }
-        // What was written down before had its rows in files then.
-        coverage(&progress.read).ranges().into_iter().for_each(|recorded| read.add(recorded));
         for partition in self.known().filter(|partition| self.must_wait(partition)) {
             self.listed_anew(&partition).iter().for_each(|waiting| read.remove(waiting));
         }
-        progress.read = pairs(&read);
+        progress.read = read.pairs();
         progress.rejected = self.rejected.files();
         self.progress = Some(progress.clone());
         (self.has_unsaved, self.n_unsaved) = (false, 0);
-        if progress.read.is_empty() || self.tables[0].state.progress.as_ref() == Some(&progress) {
+        let is_nothing = progress.read.is_empty() && progress.kept.is_empty();
+        if is_nothing || self.tables[0].state.progress.as_ref() == Some(&progress) {
             return Ok(());
         }
         self.tables[0].state.progress = Some(progress);
@@ -256,7 +131,7 @@ impl Gatherer {
     pub(super) async fn break_off(&mut self) -> Result<()> {
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         self.save().await?;
-        let kept = self.progress.as_ref().map(|progress| self.share(&coverage(&progress.read)));
+        let kept = self.progress.as_ref().map(|progress| self.share(&Coverage::from_pairs(&progress.read)));
         self.tables[0].report.kept = kept;
         let news_from = self.news_from.unwrap_or(i64::MAX);
         self.tables[0].report.lacks_only_news =
@@ -267,43 +142,10 @@ impl Gatherer {
     }
 
     /// The part of the listing's time that these seconds are, as far as objects may be expected in it.
-    fn share(&self, read: &Coverage) -> f64 {
+    pub(super) fn share(&self, read: &Coverage) -> f64 {
         let start = self.listing.start.max(self.first_object.min(self.listing.end - 1));
         let span = start..self.listing.end;
         let read: Coverage = read.within(&span).into_iter().collect();
         read.n_secs() as f64 / (span.end - span.start) as f64
     }
-
-    /// Of the resource and its children.
-    fn schema_versions(&self) -> String {
-        let versions = self.tables.iter().map(|table| schema_version(&arrow_schema(&table.resource)));
-        versions.collect::<Vec<_>>().join(" ")
-    }
-
-    /// Whether a file has gone that the states name: then what was read is not all there.
-    async fn lacks_a_file(&self) -> Result<bool> {
-        for table in &self.tables {
-            let partitions = table.state.partitions.keys().filter_map(|folder| Partition::parse(folder));
-            for partition in partitions {
-                if !self.setup.lake.exists(&partition.path(&table.resource.name)).await? {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// Whether progress can be continued by a listing that begins as `new`, if it lists the same.
-fn is_fit(old: &Progress, new: &Progress) -> bool {
-    let is_recent = (old.began..=old.began + LONGEST_SECS).contains(&new.began) && old.listed_at <= new.began;
-    is_recent && old.stripe_version == new.stripe_version && old.schema_version == new.schema_version
-}
-
-fn coverage(pairs: &[(i64, i64)]) -> Coverage {
-    pairs.iter().map(|(start, end)| *start..*end).collect()
-}
-
-fn pairs(coverage: &Coverage) -> Vec<(i64, i64)> {
-    coverage.ranges().into_iter().map(|range| (range.start, range.end)).collect()
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 
@@ -44,24 +44,26 @@ pub struct WaitingRows {
     open: Option<Open>,
     held: Vec<(RecordBatch, FileCopy)>,
     n_held: usize,
-    /// When the objects were created whose rows are in no finished file.
-    created: Option<Range<i64>>,
+    /// When the objects were created whose rows are in no finished file, about.
+    seconds: Coverage,
 }
 
 /// A file that grows.
 struct Open {
     path: String,
     staged: Staged,
+    /// Of the streams before the present one, and of that.
     sum: crc32fast::Hasher,
+    stream_sum: crc32fast::Hasher,
     n_bytes: u64,
-    /// What stands in it: where it begins and ends.
-    copies: Vec<(FileCopy, Range<u64>)>,
+    /// What stands in it, where, and its checksum.
+    copies: Vec<(FileCopy, Range<u64>, u32)>,
 }
 
 impl Write for Open {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.staged.writer().write(bytes)?;
-        self.sum.update(&bytes[..n]);
+        self.stream_sum.update(&bytes[..n]);
         self.n_bytes += n as u64;
         Ok(n)
     }
@@ -82,7 +84,7 @@ impl WaitingRows {
             open: None,
             held: Vec::new(),
             n_held: 0,
-            created: None,
+            seconds: Coverage::default(),
         }
     }
 
@@ -108,8 +110,7 @@ impl WaitingRows {
         let at = partition_at(batch);
         let at = at.values();
         if let (Some(first), Some(last)) = (at.iter().min(), at.iter().max()) {
-            let created = self.created.get_or_insert(*first..*last + 1);
-            *created = created.start.min(*first)..created.end.max(*last + 1);
+            self.seconds.add(*first..*last + 1);
         }
         let mut schema = batch.schema().as_ref().clone();
         schema.metadata.insert(what.to_owned(), table.to_string());
@@ -127,14 +128,17 @@ impl WaitingRows {
             self.n_files += 1;
             let path = waiting_path(&self.resource, &self.run_id, self.n_files);
             let staged = lake.stage(&path)?;
-            let (sum, copies) = (crc32fast::Hasher::new(), Vec::new());
-            self.open = Some(Open { path, staged, sum, n_bytes: 0, copies });
+            let sum = crc32fast::Hasher::new();
+            let stream_sum = sum.clone();
+            self.open = Some(Open { path, staged, sum, stream_sum, n_bytes: 0, copies: Vec::new() });
         }
         let open = self.open.as_mut().expect("just opened");
         for (batch, copy) in std::mem::take(&mut self.held) {
             let begin = open.n_bytes;
             write_stream(BufWriter::with_capacity(1 << 16, &mut *open), &batch).map_err(failed)?;
-            open.copies.push((copy, begin..open.n_bytes));
+            let sum = std::mem::take(&mut open.stream_sum);
+            open.sum.combine(&sum);
+            open.copies.push((copy, begin..open.n_bytes, sum.finalize()));
         }
         self.n_held = 0;
         Ok(())
@@ -142,32 +146,32 @@ impl WaitingRows {
 
     /// Puts what was added into a finished file, unless none of it waits any longer.
     pub async fn keep(&mut self, lake: &Lake, waits: &Coverage) -> Result<()> {
-        let Some(created) = self.created.take() else { return Ok(()) };
-        if waits.within(&created).is_empty() {
+        let seconds = std::mem::take(&mut self.seconds);
+        if seconds.common(waits).is_empty() {
             (self.open, self.n_held) = (None, 0);
             self.held.clear();
             return Ok(());
         }
         self.write(lake)?;
-        let Open { path, staged, sum, n_bytes, copies } = self.open.take().expect("rows were added");
+        let Open { path, staged, sum, n_bytes, copies, .. } = self.open.take().expect("rows were added");
         lake.replace(&path, staged, &Version::Absent).await.map_err(|error| match error {
             ReplaceError::Failed(error) => error,
             ReplaceError::Conflict => Error::bug(format!("{path}: expected no file")),
         })?;
         if let Some(local) = lake.local_path(&path) {
             let file: Opener = Arc::new(move || File::open(&local));
-            for (copy, Range { start: at, end }) in copies {
-                copy.stands_at(Stretch { file: file.clone(), at, n_bytes: end - at });
+            for (copy, Range { start: at, end }, crc32) in copies {
+                copy.stands_at(Stretch { file: file.clone(), at, n_bytes: end - at, crc32 });
             }
         }
         let crc32 = crc::shown(sum);
-        self.files.push(WaitingFile { path, bytes: n_bytes, crc32, created: (created.start, created.end) });
+        self.files.push(WaitingFile { path, bytes: n_bytes, crc32, seconds: seconds.pairs() });
         Ok(())
     }
 
     /// Forgets the files of which nothing waits any longer. They stay until no state names them.
     pub fn forget(&mut self, waits: &Coverage) {
-        let is_done = |file: &mut WaitingFile| waits.within(&(file.created.0..file.created.1)).is_empty();
+        let is_done = |file: &mut WaitingFile| Coverage::from_pairs(&file.seconds).common(waits).is_empty();
         self.forgotten.extend(self.files.extract_if(.., is_done).map(|file| file.path));
     }
 
@@ -192,22 +196,23 @@ impl WaitingRows {
 
 /// Opens a file of an earlier run. `None` where it has gone or is not what was written: then its rows have to be read again.
 pub async fn open(lake: &Lake, file: &WaitingFile) -> Result<Option<File>> {
-    let Some((mut opened, _)) = lake.read(&file.path).await? else { return Ok(None) };
-    let n_bytes = opened.metadata().map_err(failed)?.len();
-    if n_bytes != file.bytes || crc32_of(&opened).map_err(failed)? != file.crc32 {
-        return Ok(None);
-    }
-    opened.rewind().map_err(failed)?;
-    Ok(Some(opened))
+    let Some((opened, _)) = lake.read(&file.path).await? else { return Ok(None) };
+    Ok(checked(opened, file).unwrap_or(None))
+}
+
+fn checked(mut opened: File, file: &WaitingFile) -> io::Result<Option<File>> {
+    let is_whole = opened.metadata()?.len() == file.bytes && crc32_of(&opened)? == file.crc32;
+    opened.rewind()?;
+    Ok(is_whole.then_some(opened))
 }
 
 /// What a file holds of objects that were created in these seconds, batch by batch. `schemas` are those of the resource's
-/// table and of its children's.
-pub fn read(file: File, schemas: &[SchemaRef], wanted: &Coverage) -> impl Iterator<Item = Result<Decoded>> {
+/// table and of its children's. Fails where another version of this program wrote it in another form.
+pub fn read(file: File, schemas: &[SchemaRef], wanted: Coverage) -> impl Iterator<Item = Result<Decoded>> {
     let mut file = BufReader::with_capacity(1 << 16, file);
     std::iter::from_fn(move || match file.fill_buf().map(<[u8]>::is_empty) {
         Ok(true) => None,
-        Ok(false) => Some(read_one(&mut file, schemas, wanted).map_err(failed)),
+        Ok(false) => Some(read_one(&mut file, schemas, &wanted).map_err(failed)),
         Err(error) => Some(Err(failed(error))),
     })
 }
@@ -225,19 +230,20 @@ fn read_one(
     let number = |what: &str| metadata.get(what).and_then(|number| number.parse::<usize>().ok());
     for batch in &mut stream {
         let batch = batch?;
-        let wanted: BooleanArray = partition_at(&batch)
-            .values()
-            .iter()
-            .map(|second| Some(wanted.contains(&(*second..*second + 1))))
-            .collect();
+        let other = || ArrowError::IpcError("expected rows of another form".to_owned());
+        let at = batch.column_by_name(PARTITION_AT).and_then(|at| at.as_primitive_opt::<Int64Type>());
+        let is_wanted = |second: &i64| Some(wanted.contains(&(*second..*second + 1)));
+        let wanted: BooleanArray = at.ok_or_else(other)?.values().iter().map(is_wanted).collect();
         let batch = filter_record_batch(&batch, &wanted)?;
         match (number(TABLE), number(CLOSED)) {
             (Some(0), _) => decoded.parent = Some(ipc::widen(&batch, &schemas[0])?),
             (Some(table @ 1..), _) if table < schemas.len() => {
                 decoded.children[table - 1] = Some(ipc::widen(&batch, &schemas[table])?);
             }
-            (_, Some(table @ 1..)) if table < schemas.len() => decoded.closed[table - 1] = parents_of(&batch),
-            _ => return Err(ArrowError::IpcError("expected a stream of a table".to_owned())),
+            (_, Some(table @ 1..)) if table < schemas.len() => {
+                decoded.closed[table - 1] = parents_of(&batch).ok_or_else(other)?;
+            }
+            _ => return Err(other()),
         }
     }
     Ok(decoded)
@@ -258,12 +264,11 @@ fn batch_of(parents: &[ParentRow]) -> std::result::Result<RecordBatch, ArrowErro
     RecordBatch::try_from_iter([("id", Arc::new(ids) as ArrayRef), (PARTITION_AT, Arc::new(created))])
 }
 
-fn parents_of(batch: &RecordBatch) -> Vec<ParentRow> {
-    let ids = batch.column(0).as_string::<i32>().iter().flatten();
+fn parents_of(batch: &RecordBatch) -> Option<Vec<ParentRow>> {
+    let ids = batch.column_by_name("id")?.as_string_opt::<i32>()?;
     let created = partition_at(batch);
-    ids.zip(created.values())
-        .map(|(id, created)| ParentRow { id: id.to_owned(), created: *created })
-        .collect()
+    let parents = ids.iter().zip(created.values());
+    parents.map(|(id, created)| Some(ParentRow { id: id?.to_owned(), created: *created })).collect()
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

@@ -51,10 +51,10 @@ fn pushed(
             let mut stream = ipc::begin(&mut bytes, batch.schema_ref(), &columns).unwrap();
             stream.write(&batch.project(&columns).unwrap()).unwrap();
             stream.finish().unwrap();
-            let n_bytes = bytes.len() as u64 - 6;
+            let (n_bytes, crc32) = (bytes.len() as u64 - 6, crc32fast::hash(&bytes[6..]));
             bytes.extend(b"behind");
             fs::write(&path, bytes).unwrap();
-            copy.stands_at(Stretch { file: Arc::new(move || File::open(&path)), at: 6, n_bytes });
+            copy.stands_at(Stretch { file: Arc::new(move || File::open(&path)), at: 6, n_bytes, crc32 });
         }
         for (partition, rows) in split(batch, Grain::Day) {
             spool.push(partition, rows, Some(copy.clone())).unwrap();
@@ -101,17 +101,26 @@ fn rows_that_stand_in_files_are_let_go_and_not_written_again() {
 }
 
 #[test]
-fn a_file_that_has_gone_is_an_error() {
-    let batches: Vec<RecordBatch> = (0..4)
-        .map(|n| decoded(&(n * 500..n * 500 + 500).map(|at| (at, 1)).collect::<Vec<_>>(), 1000))
-        .collect();
-    let (mut spool, folder) = pushed(&batches, |_| true, 1 << 20);
-    drop(folder);
-    let merged = spool.take(&Grain::Day.partition_of(0)).and_then(|gathered| {
-        let merge = Merge::new(None, gathered.sources()?, Absent::default(), OldAge::AtLeast(0))?;
-        merge.collect::<Result<Vec<_>>>()
-    });
-    assert_eq!(merged.unwrap_err().kind(), crate::error::Kind::Destination);
+fn s7_a_file_that_has_gone_or_is_damaged_is_an_error() {
+    for is_gone in [true, false] {
+        let batches: Vec<RecordBatch> = (0..4)
+            .map(|n| decoded(&(n * 500..n * 500 + 500).map(|at| (at, 1)).collect::<Vec<_>>(), 1000))
+            .collect();
+        let (mut spool, folder) = pushed(&batches, |_| true, 1 << 20);
+        let path = folder.path().join("0");
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::remove_file(&path).unwrap();
+        if !is_gone {
+            fs::write(&path, bytes).unwrap();
+        }
+        let merged = spool.take(&Grain::Day.partition_of(0)).and_then(|gathered| {
+            let merge = Merge::new(None, gathered.sources()?, Absent::default(), OldAge::AtLeast(0))?;
+            merge.collect::<Result<Vec<_>>>()
+        });
+        assert_eq!(merged.unwrap_err().kind(), crate::error::Kind::Destination);
+    }
 }
 
 proptest! {

@@ -1,0 +1,197 @@
+//! Turns the progress of an earlier run into what is left, and the rows that it has kept into rows that wait.
+
+use arrow::datatypes::SchemaRef;
+
+use super::{Gatherer, Listing, waiting};
+use crate::commit::state::{Progress, WaitingFile};
+use crate::decode::rows::with_partition_at;
+use crate::decode::schema::{arrow_schema, schema_version};
+use crate::error::Result;
+use crate::partition::Partition;
+use crate::plan::coverage::Coverage;
+use crate::run::event::Event;
+use crate::run::gather::rejected::RejectedObjects;
+use crate::run::report::Continued;
+use crate::run::table::Table;
+
+/// Objects become visible up to this many seconds after their `created`.
+const LATE_SECS: i64 = 600;
+/// Older progress says too little about an account that goes on.
+const LONGEST_SECS: i64 = 29 * 86_400;
+
+impl Gatherer {
+    /// Finds out what an earlier run has read of this listing. Nothing is written.
+    pub(super) async fn continue_from_state(&mut self, listing: &Listing) -> Result<()> {
+        let table = &self.tables[0];
+        // Without a filter on `created` there are no seconds to leave out.
+        let (Some(now), true) = (listing.now, table.resource.created_filter) else { return Ok(()) };
+        let new = Progress {
+            began: now,
+            listed_at: now,
+            span: (listing.span.start, listing.span.end),
+            stripe_version: listing.stripe_version.clone(),
+            schema_version: self.schema_versions(),
+            read: Vec::new(),
+            kept: Vec::new(),
+            waiting: Vec::new(),
+            run: self.setup.run_id.clone(),
+            rejected: Vec::new(),
+            from_nothing: table.state.n_rows() == 0,
+        };
+        let Some(old) = table.state.progress.clone().filter(|old| is_fit(old, &new)) else {
+            self.progress = Some(new);
+            return Ok(());
+        };
+        if old.span.0 != new.span.0 || old.span.1 > new.span.1 {
+            // A longer listing waits to be continued; this one is for its window alone.
+            let is_other = old.span.0 <= new.span.0;
+            self.progress = (!is_other).then_some(new);
+            return Ok(());
+        }
+        let lacks_a_file = self.lacks_a_file().await?;
+        let rejected = RejectedObjects::read(&self.setup.lake, &old.rejected).await?;
+        let Some(rejected) = rejected.filter(|_| !lacks_a_file) else {
+            self.progress = Some(new);
+            return Ok(());
+        };
+        for table in &mut self.tables {
+            table.report.rejected = rejected.n_of(&table.resource.name);
+        }
+        self.rejected = rejected;
+        // Another run that has written a state since may have seen newer rows than those that wait, and has files that
+        // are not of this listing.
+        let is_own = |table: &Table| table.state.written_by.as_ref() == Some(&old.run);
+        let is_own = self.tables.iter().all(is_own);
+        let news_from = old.listed_at - LATE_SECS;
+        self.news_from = Some(news_from);
+        let before = |pairs: &[(i64, i64)]| {
+            let mut read = Coverage::from_pairs(pairs);
+            read.remove(&(news_from..i64::MAX));
+            read
+        };
+        let read = before(&old.read);
+        self.taken_up = if is_own { before(&old.kept) } else { Coverage::default() };
+        self.waiting.files = old.waiting.iter().filter_map(|file| of_these(file, &self.taken_up)).collect();
+        self.covered = read.ranges().into_iter().chain(self.taken_up.ranges()).collect();
+        let Progress { began, rejected, from_nothing, .. } = old;
+        self.progress = Some(Progress {
+            began,
+            rejected,
+            from_nothing: from_nothing && is_own,
+            read: read.pairs(),
+            kept: self.taken_up.pairs(),
+            waiting: self.waiting.files.clone(),
+            ..new
+        });
+        Ok(())
+    }
+
+    /// Takes up the rows that an earlier run has kept, and writes down that they are no other run's any longer. Call it
+    /// with the lock, before anything is listed.
+    pub async fn take_up(&mut self) -> Result<()> {
+        if !self.place_kept().await? {
+            self.let_kept_go()?;
+        }
+        if let Some(progress) = self.progress.as_ref().filter(|_| !self.covered.is_empty()) {
+            let began = progress.began;
+            // Every state that this run writes says from now on that the rows that wait are its own.
+            self.tables[0].state.progress = Some(progress.clone());
+            self.tell_continued(began);
+        }
+        self.disown_kept().await?;
+        match self.progress.is_some() {
+            true => self.waiting.remove_unknown(&self.setup.lake).await,
+            // They may be those of a longer listing.
+            false => Ok(()),
+        }
+    }
+
+    /// Where an earlier run has kept rows that this one does not take up, no later one may do so: they might be older
+    /// than what this one sees.
+    pub(super) async fn disown_kept(&mut self) -> Result<()> {
+        let table = &mut self.tables[0];
+        let writer = table.state.written_by.as_ref();
+        let progress = table.state.progress.as_ref().filter(|progress| !progress.kept.is_empty());
+        match progress
+            .is_some_and(|progress| progress.run != self.setup.run_id && writer == Some(&progress.run))
+        {
+            true => table.write_state(&self.setup).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the rows could be read.
+    async fn place_kept(&mut self) -> Result<bool> {
+        let schemas = self.tables.iter().map(|table| with_partition_at(&arrow_schema(&table.resource)));
+        let schemas: Vec<SchemaRef> = schemas.collect();
+        for file in self.waiting.files.clone() {
+            let Some(opened) = waiting::open(&self.setup.lake, &file).await? else { return Ok(false) };
+            for decoded in waiting::read(opened, &schemas, Coverage::from_pairs(&file.seconds)) {
+                let Ok(decoded) = decoded else { return Ok(false) };
+                self.place(decoded, Vec::new())?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Their seconds have to be listed again.
+    fn let_kept_go(&mut self) -> Result<()> {
+        self.undecided.clear();
+        self.parents.clear();
+        (self.n_undecided, self.undecided_bytes) = (0, 0);
+        for table in &mut self.tables {
+            for partition in table.spool.partitions() {
+                table.spool.take(&partition)?;
+            }
+        }
+        for range in std::mem::take(&mut self.taken_up).ranges() {
+            self.covered.remove(&range);
+        }
+        self.waiting.files.clear();
+        if let Some(progress) = &mut self.progress {
+            progress.kept.clear();
+            progress.waiting.clear();
+        }
+        Ok(())
+    }
+
+    fn tell_continued(&mut self, began: i64) {
+        let Ok(began) = jiff::Timestamp::from_second(began) else { return };
+        self.is_continued = true;
+        let share = self.share(&self.covered);
+        self.tables[0].report.continued = Some(Continued { began, share });
+        let resource = self.tables[0].resource.name.clone();
+        (self.setup.on_event)(Event::Continued { resource, began, share });
+    }
+
+    /// Of the resource and its children.
+    fn schema_versions(&self) -> String {
+        let versions = self.tables.iter().map(|table| schema_version(&arrow_schema(&table.resource)));
+        versions.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether a file has gone that the states name: then what was read is not all there.
+    async fn lacks_a_file(&self) -> Result<bool> {
+        for table in &self.tables {
+            let partitions = table.state.partitions.keys().filter_map(|folder| Partition::parse(folder));
+            for partition in partitions {
+                if !self.setup.lake.exists(&partition.path(&table.resource.name)).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The file as far as these seconds go.
+fn of_these(file: &WaitingFile, kept: &Coverage) -> Option<WaitingFile> {
+    let seconds = Coverage::from_pairs(&file.seconds).common(kept).pairs();
+    (!seconds.is_empty()).then(|| WaitingFile { seconds, ..file.clone() })
+}
+
+/// Whether progress can be continued by a listing that begins as `new`, if it lists the same.
+fn is_fit(old: &Progress, new: &Progress) -> bool {
+    let is_recent = (old.began..=old.began + LONGEST_SECS).contains(&new.began) && old.listed_at <= new.began;
+    is_recent && old.stripe_version == new.stripe_version && old.schema_version == new.schema_version
+}
