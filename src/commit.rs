@@ -54,13 +54,24 @@ impl Version {
 /// A file under construction, invisible to readers; it vanishes unless it is committed.
 #[derive(Debug)]
 pub struct Staged {
-    file: tempfile::NamedTempFile,
+    file: StagedFile,
+}
+
+#[derive(Debug)]
+enum StagedFile {
+    /// In the folder where it will be, and gone unless it is.
+    Beside(tempfile::NamedTempFile),
+    /// What is uploaded needs no name; it is gone with the process, however that ends.
+    Nameless(File),
 }
 
 impl Staged {
     /// Where the bytes go.
     pub fn writer(&mut self) -> &mut File {
-        self.file.as_file_mut()
+        match &mut self.file {
+            StagedFile::Beside(file) => file.as_file_mut(),
+            StagedFile::Nameless(file) => file,
+        }
     }
 }
 
@@ -156,9 +167,9 @@ impl Lake {
         match self {
             Lake::Local(lake) => lake.stage(path),
             Lake::Remote(_) => {
-                let file = tempfile::NamedTempFile::new()
-                    .map_err(|e| Error::destination(format!("temporary file: {e}")))?;
-                Ok(Staged { file })
+                let file =
+                    tempfile::tempfile().map_err(|e| Error::destination(format!("temporary file: {e}")))?;
+                Ok(Staged { file: StagedFile::Nameless(file) })
             }
         }
     }

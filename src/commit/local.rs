@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::commit::state::WAITING;
-use crate::commit::{META, Staged};
+use crate::commit::{META, Staged, StagedFile};
 use crate::error::{Error, Result};
 
 /// Temporary files start so and never end in `.parquet`, so no reader's glob matches them.
@@ -74,15 +74,16 @@ impl LocalLake {
         let target = self.path(path);
         let folder = target.parent().expect("a file of the lake is in a folder");
         fs::create_dir_all(folder).map_err(|e| self.failed(path, e))?;
-        Ok(Staged { file: temporary_in(folder).map_err(|e| self.failed(path, e))? })
+        Ok(Staged { file: StagedFile::Beside(temporary_in(folder).map_err(|e| self.failed(path, e))?) })
     }
 
     /// Survives a power loss once it returns.
     pub fn replace(&self, path: &str, staged: Staged) -> Result<()> {
         let target = self.path(path);
         let failed = |e| self.failed(path, e);
-        staged.file.as_file().sync_all().map_err(failed)?;
-        staged.file.persist(&target).map_err(|e| failed(e.error))?;
+        let StagedFile::Beside(file) = staged.file else { unreachable!("a local lake stages beside the target") };
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(&target).map_err(|e| failed(e.error))?;
         for folder in target.ancestors().skip(1) {
             sync_folder(folder).map_err(failed)?;
             if folder == self.root {

@@ -14,7 +14,7 @@ use object_store::{
     UpdateVersion,
 };
 
-use crate::commit::{ReplaceError, Staged, Version};
+use crate::commit::{ReplaceError, Staged, StagedFile, Version};
 use crate::error::{Error, Result};
 
 /// A file up to this size is one PUT, which the store checks against the etag itself.
@@ -105,7 +105,8 @@ impl RemoteLake {
         staged: Staged,
         seen: &Version,
     ) -> std::result::Result<Version, ReplaceError> {
-        let mut file = staged.file.reopen().map_err(temporary_failed)?;
+        let StagedFile::Nameless(mut file) = staged.file else { unreachable!("what is uploaded has no name") };
+        file.rewind().map_err(temporary_failed)?;
         let n_bytes = file.metadata().map_err(temporary_failed)?.len();
         if n_bytes > ONE_PUT {
             return self.upload_parts(path, &mut file, seen).await;
