@@ -45,6 +45,7 @@ async fn first_sync(address: &str) -> u64 {
         until: None,
         rate: Rate::Unlimited,
         budgets: Default::default(),
+        starts_over: false,
         stripe_version: catalog.stripe_version.clone(),
         concurrency: 8,
         jitter_seed: 0,

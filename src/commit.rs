@@ -235,6 +235,13 @@ impl Lake {
         }
     }
 
+    /// Removes a folder of ours in which nothing is left. Call it when nobody begins a file there any longer.
+    pub fn remove_empty_folder(&self, folder: &str) {
+        if let Lake::Local(lake) = self {
+            let _ = std::fs::remove_dir(lake.path(folder));
+        }
+    }
+
     /// Removes a file; it may be gone already.
     pub async fn remove(&self, path: &str) -> Result<()> {
         match self {

@@ -114,6 +114,8 @@ pub struct Counters {
     pub repeated: AtomicU64,
     /// Answers that asked to slow down.
     pub slowdowns: AtomicU64,
+    /// Answers that were taken.
+    pub accepted: AtomicU64,
     /// Milliseconds that all requests together have waited before they were sent again.
     pub waited_ms: AtomicU64,
     /// Stripe's clock at the newest answer, unix seconds; 0 before the first.
@@ -204,12 +206,17 @@ impl Fetcher {
     ) -> Result<(Response, T, Tries), FetchError> {
         let started = Instant::now();
         let mut tries = Tries::default();
+        let mut last = None;
         loop {
             let request = ask(tries.halvings());
             tries.attempts += 1;
-            let answer = self.send(&request, &mut accept).await.map_err(FetchError::Failed)?;
+            let answer = self.send(&request, &mut accept).await;
+            let answer = answer.map_err(|ended| self.cause(ended, last.take(), &request))?;
             let (reason, error) = match answer {
-                Answer::Accepted(response, value) => return Ok((response, value, tries)),
+                Answer::Accepted(response, value) => {
+                    self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+                    return Ok((response, value, tries));
+                }
                 Answer::CursorGone => return Err(FetchError::CursorGone),
                 Answer::Refused(error) => return Err(FetchError::Failed(error)),
                 Answer::Retry(reason, error) => (reason, error),
@@ -223,15 +230,26 @@ impl Fetcher {
             tries.count(&reason);
             tries.elapsed = started.elapsed();
             match self.policy.next(&reason, &tries, self.sent()) {
-                Next::Wait(wait) => {
-                    self.wait(&request, reason, tries.attempts, wait).await.map_err(FetchError::Failed)?
-                }
+                Next::Wait(wait) => match self.wait(&request, reason, tries.attempts, wait).await {
+                    Ok(()) => last = Some(error),
+                    Err(ended) => return Err(self.cause(ended, Some(error), &request)),
+                },
                 Next::GiveUp(spent) => {
                     let error = error.context(format!("{} ({spent})", request.path));
                     return Err(FetchError::Failed(error));
                 }
             }
         }
+    }
+
+    /// Why there is no answer when the run ends while a request is repeated. Where nothing has been answered so far, a
+    /// budget is not the cause: a schedule that takes its exit code for a success would never tell of an outage.
+    fn cause(&self, ended: Error, last: Option<Error>, request: &Request) -> FetchError {
+        let is_silent = ended.kind() == Kind::Budget && self.counters.accepted.load(Ordering::Relaxed) == 0;
+        FetchError::Failed(match last.filter(|_| is_silent) {
+            Some(last) => last.context(format!("{} ({ended}, and nothing was answered)", request.path)),
+            None => ended,
+        })
     }
 
     /// One attempt, when limits and budgets allow it.

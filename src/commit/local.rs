@@ -81,7 +81,9 @@ impl LocalLake {
     pub fn replace(&self, path: &str, staged: Staged) -> Result<()> {
         let target = self.path(path);
         let failed = |e| self.failed(path, e);
-        let StagedFile::Beside(file) = staged.file else { unreachable!("a local lake stages beside the target") };
+        let StagedFile::Beside(file) = staged.file else {
+            unreachable!("a local lake stages beside the target")
+        };
         file.as_file().sync_all().map_err(failed)?;
         file.persist(&target).map_err(|e| failed(e.error))?;
         for folder in target.ancestors().skip(1) {

@@ -105,7 +105,9 @@ impl RemoteLake {
         staged: Staged,
         seen: &Version,
     ) -> std::result::Result<Version, ReplaceError> {
-        let StagedFile::Nameless(mut file) = staged.file else { unreachable!("what is uploaded has no name") };
+        let StagedFile::Nameless(mut file) = staged.file else {
+            unreachable!("what is uploaded has no name")
+        };
         file.rewind().map_err(temporary_failed)?;
         let n_bytes = file.metadata().map_err(temporary_failed)?.len();
         if n_bytes > ONE_PUT {

@@ -79,7 +79,13 @@ pub async fn estimate(setup: &Setup, options: Options, transport: Arc<dyn Transp
         let end = span.end.min(now + 1);
         let expected = span.start.max(first_object.min(end - 1))..end;
         let stripe_version = options.stripe_version.clone();
-        let listing = Listing { span, now: account.now, stripe_version, first_object };
+        let listing = Listing {
+            span,
+            now: account.now,
+            stripe_version,
+            first_object,
+            starts_over: options.starts_over,
+        };
         let surveying = Surveying { setup, fetcher: &fetcher, listing, expected };
         let surveys = options.resources.iter().map(|resource| surveying.resource(resource));
         Ok::<_, Error>(join_all(surveys).await)

@@ -67,6 +67,8 @@ pub struct Listing {
     pub stripe_version: String,
     /// About when the account's objects begin.
     pub first_object: i64,
+    /// Nothing that an earlier run has read is continued.
+    pub starts_over: bool,
 }
 
 /// Gathers one resource and its children.
@@ -110,6 +112,8 @@ pub struct Gatherer {
     waiting: WaitingRows,
     /// The seconds of which an earlier run's rows were taken up.
     taken_up: Coverage,
+    /// Why rows that an earlier run has kept are not.
+    lost: Option<&'static str>,
 }
 
 impl Gatherer {
@@ -126,12 +130,23 @@ impl Gatherer {
             tables.push(Table::open(setup, resource, budget).await?);
         }
         let grain = if resource.has_created { tables[0].state.grain } else { Some(Grain::Whole) };
+        let chosen = setup.grains.get(&resource.name).copied();
+        if let (Some(grain), Some(chosen), true) = (grain, chosen, listing.is_some())
+            && grain != chosen
+        {
+            let message = format!(
+                "{}: its files are by {}, and stay so: another partition is for a new lake",
+                resource.name,
+                format!("{grain:?}").to_lowercase()
+            );
+            (setup.on_event)(Event::Warning { message });
+        }
         let mut gatherer = Gatherer {
             setup: setup.clone(),
             is_listing: listing.is_some(),
             marks_vanished: listing.is_some() && resource.deletable,
             listing: listing.as_ref().map_or(0..i64::MAX, |listing| listing.span.clone()),
-            grain: grain.or_else(|| setup.grains.get(&resource.name).copied()),
+            grain: grain.or(chosen),
             tables,
             fresh: Coverage::default(),
             covered: Coverage::default(),
@@ -150,6 +165,7 @@ impl Gatherer {
             rejected: RejectedObjects::default(),
             waiting: WaitingRows::new(&resource.name, &setup.run_id),
             taken_up: Coverage::default(),
+            lost: None,
         };
         if let Some(listing) = listing {
             gatherer.continue_from_state(&listing).await?;

@@ -170,12 +170,12 @@ impl Reading {
         self.cut_off = self.cut_off.take().or(cut_off);
         match first_reject {
             None if is_empty => Err(Error::usage("expected list pages or objects, got an empty file")
-                .hint("nothing was imported; a page without objects is fine")),
+                .hint("name the file that has them, a page without objects is fine; nothing was imported")),
             Some(reason) if n_rows == 0 => Err(Error::usage(format!(
                 "expected objects of {}, got none that can be a row: {reason}",
                 self.resource.name
             ))
-            .hint("nothing was imported")),
+            .hint("name the files to import; nothing was imported")),
             _ => Ok(()),
         }
     }
@@ -223,7 +223,7 @@ impl Reading {
                 let other = self.setup.catalog.resources.iter().find(|r| r.object == got);
                 let hint = match other {
                     Some(other) => format!("import the file as {}", other.name),
-                    None => "nothing was imported".to_owned(),
+                    None => "import the file as what it holds; nothing was imported".to_owned(),
                 };
                 Error::usage(format!("expected objects \"{expected}\", got \"{got}\"")).hint(hint)
             }

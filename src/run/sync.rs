@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::catalog::Resource;
 use crate::commit::lock::{self, Guard};
-use crate::commit::state::{FORMAT, LAKE, LakeInfo, run_path};
+use crate::commit::state::{FORMAT, LAKE, LakeInfo, WAITING, run_path};
 use crate::commit::{Lake, Version};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::allowance::{Allowance, Budgets};
@@ -34,6 +34,8 @@ pub struct Options {
     pub until: Option<i64>,
     pub rate: Rate,
     pub budgets: Budgets,
+    /// Nothing that an earlier run has read is continued.
+    pub starts_over: bool,
     /// What the transport asks for; progress of another version is not continued.
     pub stripe_version: String,
     /// Slices in flight.
@@ -97,6 +99,7 @@ async fn locked(
         now: account.now,
         stripe_version: options.stripe_version.clone(),
         first_object: account.created.unwrap_or(FIRST_OBJECT),
+        starts_over: options.starts_over,
     };
     let mut report = read_all(setup, options, fetcher, listing).await?;
     if let Err(error) = sql::write_views(&setup.lake, &setup.catalog).await {
@@ -119,6 +122,7 @@ pub async fn finish(setup: &Setup, guard: Guard, mut report: Report, command: &s
     if let Err(error) = written {
         report.failures.push(("run record".to_owned(), error));
     }
+    setup.lake.remove_empty_folder(WAITING);
     guard.release().await;
     Ok(report)
 }

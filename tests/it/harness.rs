@@ -112,6 +112,7 @@ impl TestLake {
             until: None,
             rate: Rate::Unlimited,
             budgets: Budgets::default(),
+            starts_over: false,
             stripe_version: self.catalog.stripe_version.clone(),
             concurrency: 4,
             jitter_seed: 7,

@@ -368,6 +368,44 @@ fn a_budget_that_cannot_do_is_refused_or_told() {
 }
 
 #[test]
+fn a_run_that_starts_over_continues_nothing() {
+    let table = Table::charges(38, 2_000);
+    let lake = TestLake::new();
+    let budgets = Budgets { requests: Some(12), ..Budgets::default() };
+    run(&lake, &table, Options { budgets, ..lake.options_for(&["charges"]) });
+    let options = Options { starts_over: true, ..lake.options_for(&["charges"]) };
+    let (report, requests) = run(&lake, &table, options);
+    check_kind(&report, None);
+    assert!(requests >= 21 && report.tables[0].continued.is_none(), "{requests}");
+    alone(lake.check_table_equals(&table, "charges"));
+}
+
+/// An account that nobody reaches.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn get<'a>(&'a self, _: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>> {
+        Box::pin(async { Err(TransportError::Unreachable("connection refused".to_owned())) })
+    }
+}
+
+#[test]
+fn n5_a_budget_of_time_does_not_hide_that_nothing_was_answered() {
+    for secs in [1, 5, 20] {
+        let lake = TestLake::new();
+        let budgets = Budgets { duration: Some(Duration::from_secs(secs)), ..Budgets::default() };
+        let options = Options { budgets, ..lake.options_for(&["charges"]) };
+        let error = alone(lake.sync_with(options, Arc::new(Nowhere))).unwrap_err();
+        assert_eq!(error.kind(), Kind::Stripe, "{error}");
+        assert!(
+            error.to_string().contains("--max-duration") && error.to_string().contains("refused"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn s9_a_signal_keeps_what_was_read() {
     let table = medium();
     let lake = TestLake::new();

@@ -7,6 +7,7 @@ use stripelake::commit::Version;
 use stripelake::commit::state::{Progress, ResourceState, state_path};
 
 use stripelake::run::estimate::estimate;
+use stripelake::run::event::Event;
 
 use crate::harness::{TestLake, account, check_kind};
 use crate::resume::{alone, killed_at, run};
@@ -76,6 +77,10 @@ fn i3_rows_that_waited_do_not_replace_what_another_run_has_seen_since() {
     options.since = since;
     check_kind(&run(&lake, &table, options).0, None);
     check_kind(&run(&lake, &table, lake.options_for(&["charges"])).0, None);
+    let events = lake.events.lock().unwrap().clone();
+    let says_so =
+        |event: &Event| matches!(event, Event::Warning { message } if message.contains("is read again"));
+    assert!(events.iter().any(says_so), "nobody is told");
     let rows = alone(lake.rows("charges"));
     for charge in table.list("charges").iter().take(900) {
         let row = &rows[text(&charge["id"])];

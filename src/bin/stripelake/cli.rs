@@ -112,7 +112,7 @@ pub struct Sync {
     /// Leave these out
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', env = "STRIPELAKE_EXCLUDE")]
     pub exclude: Vec<String>,
-    /// List everything again, also what is known
+    /// List everything, also what a run that ended early has read
     #[arg(long, env = "STRIPELAKE_FULL", value_parser = clap::builder::FalseyValueParser::new())]
     pub full: bool,
     /// Write nothing: check the permissions, and estimate requests, time and bytes from a few pages

@@ -71,6 +71,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
             until: None,
             rate: Rate::Unlimited,
             budgets: Budgets::default(),
+            starts_over: false,
             stripe_version: catalog.stripe_version.clone(),
             concurrency: 8,
             jitter_seed: 0,

@@ -172,7 +172,7 @@ fn line(event: &Event, verbose: u8) -> Option<String> {
             resources.len()
         )),
         Event::Continued { resource, began, share } => Some(format!(
-            "{resource} continues the listing of {began}, {:.0} % read",
+            "{resource} continues the listing of {began}, {:.0} % of its time read",
             (share * 100.0).floor()
         )),
         Event::Done { resource, rows, new, changed, deleted, files_written } => Some(format!(

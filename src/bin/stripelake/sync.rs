@@ -19,11 +19,10 @@ const DEFAULT_CONCURRENCY: usize = 16;
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
-    // Without a state to build on, every sync lists everything; --full says so explicitly.
     let Sync {
         resources,
         exclude,
-        full: _,
+        full,
         dry_run,
         since,
         until,
@@ -67,6 +66,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
             until,
             rate,
             budgets,
+            starts_over: full,
             stripe_version: version.to_owned(),
             concurrency: settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
             jitter_seed: setup.started_at.as_nanosecond() as u64,

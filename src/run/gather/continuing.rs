@@ -38,7 +38,8 @@ impl Gatherer {
             rejected: Vec::new(),
             from_nothing: table.state.n_rows() == 0,
         };
-        let Some(old) = table.state.progress.clone().filter(|old| is_fit(old, &new)) else {
+        let Some(old) = table.state.progress.clone().filter(|old| !listing.starts_over && is_fit(old, &new))
+        else {
             self.progress = Some(new);
             return Ok(());
         };
@@ -71,6 +72,9 @@ impl Gatherer {
         };
         let read = before(&old.read);
         self.taken_up = if is_own { before(&old.kept) } else { Coverage::default() };
+        if !is_own && !old.kept.is_empty() {
+            self.lost = Some("another run has written the lake since");
+        }
         self.waiting.files = old.waiting.iter().filter_map(|file| of_these(file, &self.taken_up)).collect();
         self.covered = read.ranges().into_iter().chain(self.taken_up.ranges()).collect();
         let Progress { began, rejected, from_nothing, .. } = old;
@@ -91,6 +95,12 @@ impl Gatherer {
     pub async fn take_up(&mut self) -> Result<()> {
         if !self.place_kept().await? {
             self.let_kept_go()?;
+            self.lost = Some("its files have gone or are damaged");
+        }
+        if let Some(why) = self.lost {
+            let resource = &self.tables[0].resource.name;
+            let what = "what a killed run had kept of its listing is read again";
+            (self.setup.on_event)(Event::Warning { message: format!("{resource}: {what}: {why}") });
         }
         if let Some(progress) = self.progress.as_ref().filter(|_| !self.covered.is_empty()) {
             let began = progress.began;

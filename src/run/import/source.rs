@@ -46,7 +46,7 @@ pub fn plain(mut reader: Box<dyn Read + Send>) -> Result<Box<dyn Read + Send>> {
 }
 
 fn unreadable(error: std::io::Error) -> Error {
-    Error::usage(format!("cannot be read: {error}")).hint("nothing was imported")
+    Error::usage(format!("cannot be read: {error}")).hint("name files that can be read; nothing was imported")
 }
 
 /// Reads a file block by block; memory is bounded by the largest value.
@@ -155,7 +155,7 @@ impl Blocks {
             }
             _ => Error::usage(format!("truncated: the value that begins in line {line} does not end")),
         };
-        error.hint("nothing was imported")
+        error.hint("correct the file and import it again; nothing was imported")
     }
 
     fn skip_white_space(&mut self, block: &mut Block, at: &mut usize) -> Result<()> {
