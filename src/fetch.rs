@@ -247,7 +247,11 @@ impl Fetcher {
     fn cause(&self, ended: Error, last: Option<Error>, request: &Request) -> FetchError {
         let is_silent = ended.kind() == Kind::Budget && self.counters.accepted.load(Ordering::Relaxed) == 0;
         FetchError::Failed(match last.filter(|_| is_silent) {
-            Some(last) => last.context(format!("{} ({ended}, and nothing was answered)", request.path)),
+            Some(last) => {
+                let what = format!("{}: {last} ({ended}, and nothing could be read)", request.path);
+                Error::new(Kind::Stripe, what)
+                    .hint("see whether Stripe can be reached, then run the same command again")
+            }
             None => ended,
         })
     }

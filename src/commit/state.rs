@@ -132,6 +132,9 @@ pub struct Progress {
     /// Rows that wait for their partition, oldest observation first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<WaitingFile>,
+    /// When the listing began by the clock of the machine, in microseconds since 1970.
+    #[serde(default)]
+    pub began_here: i64,
     /// The run that wrote this. Another one that has written one of the states since may have seen newer rows than those
     /// that wait.
     #[serde(default)]

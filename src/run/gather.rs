@@ -365,9 +365,10 @@ impl Gatherer {
     fn old_age(&self, table: usize, partition: &Partition, is_first: bool) -> OldAge {
         let complete_until = self.tables[table].state.complete_until;
         let now = || Timestamp::now().as_microsecond();
+        let began_here = self.progress.as_ref().map(|progress| progress.began_here);
         match self.is_listing {
             true if !self.taken_up.within(&partition.span()).is_empty() => {
-                OldAge::SupersededBut(i64::MIN, now())
+                OldAge::SupersededBut(began_here.unwrap_or(i64::MIN), now())
             }
             true if is_first => OldAge::Superseded,
             true => OldAge::SupersededBut(self.setup.started_at.as_microsecond(), now()),

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use serde_json::json;
 use stripelake::commit::Lake;
 use stripelake::commit::state::{ResourceState, state_path};
-use stripelake::error::Kind;
+use stripelake::error::{Error, Kind};
+use stripelake::fake::script::refusal;
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::{Request, Response, Transport, TransportError};
 use stripelake::partition::Grain;
@@ -380,13 +381,21 @@ fn a_run_that_starts_over_continues_nothing() {
     alone(lake.check_table_equals(&table, "charges"));
 }
 
-/// An account that nobody reaches.
+/// An account that nobody reaches, but for what the key may not read.
 #[derive(Debug)]
-struct Nowhere;
+struct Nowhere {
+    is_forbidden: bool,
+}
 
 impl Transport for Nowhere {
-    fn get<'a>(&'a self, _: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>> {
-        Box::pin(async { Err(TransportError::Unreachable("connection refused".to_owned())) })
+    fn get<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>> {
+        let is_forbidden = self.is_forbidden && request.path == "/v1/account";
+        Box::pin(async move {
+            match is_forbidden {
+                true => Ok(refusal(403, "more_permissions_required", None, "not with this key")),
+                false => Err(TransportError::Unreachable("connection refused".to_owned())),
+            }
+        })
     }
 }
 
@@ -396,12 +405,16 @@ fn n5_a_budget_of_time_does_not_hide_that_nothing_was_answered() {
         let lake = TestLake::new();
         let budgets = Budgets { duration: Some(Duration::from_secs(secs)), ..Budgets::default() };
         let options = Options { budgets, ..lake.options_for(&["charges"]) };
-        let error = alone(lake.sync_with(options, Arc::new(Nowhere))).unwrap_err();
-        assert_eq!(error.kind(), Kind::Stripe, "{error}");
-        assert!(
-            error.to_string().contains("--max-duration") && error.to_string().contains("refused"),
-            "{error}"
-        );
+        let check = |error: &Error| {
+            assert_eq!(error.kind(), Kind::Stripe, "{error}");
+            let text = error.to_string();
+            assert!(text.contains("--max-duration") && text.contains("refused"), "{text}");
+        };
+        check(&alone(lake.sync_with(options, Arc::new(Nowhere { is_forbidden: false }))).unwrap_err());
+        let options = Options { budgets, ..lake.options_for(&["charges", "refunds"]) };
+        let report = alone(lake.sync_with(options, Arc::new(Nowhere { is_forbidden: true }))).unwrap();
+        assert_eq!(report.kind(), Some(Kind::Stripe));
+        report.failures.iter().for_each(|(_, error)| check(error));
     }
 }
 

@@ -34,6 +34,7 @@ impl Gatherer {
             read: Vec::new(),
             kept: Vec::new(),
             waiting: Vec::new(),
+            began_here: self.setup.started_at.as_microsecond(),
             run: self.setup.run_id.clone(),
             rejected: Vec::new(),
             from_nothing: table.state.n_rows() == 0,
@@ -77,9 +78,10 @@ impl Gatherer {
         }
         self.waiting.files = old.waiting.iter().filter_map(|file| of_these(file, &self.taken_up)).collect();
         self.covered = read.ranges().into_iter().chain(self.taken_up.ranges()).collect();
-        let Progress { began, rejected, from_nothing, .. } = old;
+        let Progress { began, began_here, rejected, from_nothing, .. } = old;
         self.progress = Some(Progress {
             began,
+            began_here,
             rejected,
             from_nothing: from_nothing && is_own,
             read: read.pairs(),
