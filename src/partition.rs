@@ -5,8 +5,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
@@ -175,6 +175,16 @@ pub fn split(batch: &RecordBatch, grain: Grain) -> Vec<(Partition, RecordBatch)>
 pub fn partition_at(batch: &RecordBatch) -> Arc<Int64Array> {
     let column = batch.column_by_name(PARTITION_AT).expect("decode adds the column");
     Arc::new(column.as_any().downcast_ref::<Int64Array>().expect("seconds").clone())
+}
+
+/// The rows whose second is wanted. Where all are, that is the batch itself.
+pub fn rows_at(batch: &RecordBatch, is_wanted: impl Fn(i64) -> bool) -> RecordBatch {
+    let wanted: BooleanArray =
+        partition_at(batch).values().iter().map(|second| Some(is_wanted(*second))).collect();
+    match wanted.true_count() == wanted.len() {
+        true => batch.clone(),
+        false => filter_record_batch(batch, &wanted).expect("rows of the batch itself"),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use crate::decode::schema::{DELETED, SYNCED_AT};
 use crate::encode::memory::bytes_of;
 use crate::encode::merge::input::Input;
-pub use crate::encode::merge::input::{Sorted, Source};
+pub use crate::encode::merge::input::Source;
 use crate::encode::picked::Picked;
 use crate::encode::same::rows_are_same;
 use crate::error::{Error, Result};

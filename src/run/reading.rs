@@ -10,6 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::catalog::Resource;
+use crate::commit::state::WAITING;
 use crate::decode;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::Fetcher;
@@ -23,7 +24,7 @@ use crate::run::sync::Options;
 use crate::spool::Budget;
 
 /// Messages that wait for a gatherer; a slow destination holds the readers back.
-const WAITING: usize = 4;
+const MESSAGES: usize = 4;
 /// How often progress is written: after this time, or so many rows, and for this share of the time at most.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 const NOTE_ROWS: u64 = 25_000;
@@ -59,16 +60,17 @@ pub async fn read_all(
 ) -> Result<Report> {
     let budget = Budget::new(setup.memory);
     let (stop, _) = watch::channel(false);
+    let found = setup.lake.list(WAITING).await?;
     let mut gatherers = Vec::new();
     for resource in &options.resources {
         let mut gatherer = Gatherer::open(setup, resource, Some(listing.clone()), &budget).await?;
-        gatherer.take_up().await?;
+        gatherer.take_up(&found).await?;
         gatherers.push(gatherer);
     }
     let mut lists = Vec::new();
     let mut gatherings: Vec<Gathering> = Vec::new();
     for (resource, gatherer) in options.resources.iter().zip(gatherers) {
-        let (rows, messages) = mpsc::channel(WAITING);
+        let (rows, messages) = mpsc::channel(MESSAGES);
         let slices = Mutex::new(gatherer.slices());
         gatherings.push(tokio::spawn(gather(gatherer, messages, stop.clone())));
         lists.push(Arc::new(List {

@@ -4,17 +4,15 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 
-use crate::decode::rows::PARTITION_AT;
 use crate::encode::created_of;
 use crate::error::{Error, Result};
 use crate::ipc;
-use crate::partition::Partition;
+use crate::partition::{Partition, rows_at};
 
 /// Where a decoded batch stands in a file, as soon as it does. The file stays until the rows are committed.
 #[derive(Clone, Default)]
@@ -80,26 +78,13 @@ impl Away {
             let mut stream = StreamReader::try_new(bytes.as_slice(), None)?;
             let missing = || ArrowError::IpcError("expected rows, got none".to_owned());
             let batch = stream.next().ok_or_else(missing)??;
-            ipc::widen(&self.own(&batch)?, schema)
+            let span = self.partition.span();
+            ipc::widen(&rows_at(&batch, |second| span.contains(&second)), schema)
         };
         read().map_err(|e| {
             Error::destination(format!("rows that wait for their partition: {e}"))
                 .hint("run the same command again: what has gone or is damaged is read anew")
         })
-    }
-
-    /// The rows of the batch that are of the partition.
-    fn own(&self, batch: &RecordBatch) -> std::result::Result<RecordBatch, ArrowError> {
-        let at = batch.column_by_name(PARTITION_AT).map(|at| at.as_primitive::<Int64Type>().values());
-        let missing = || ArrowError::IpcError("expected the time that decides the partition".to_owned());
-        let (at, span) = (at.ok_or_else(missing)?, self.partition.span());
-        match at.iter().all(|second| span.contains(second)) {
-            true => Ok(batch.clone()),
-            false => {
-                let own: BooleanArray = at.iter().map(|second| Some(span.contains(second))).collect();
-                filter_record_batch(batch, &own)
-            }
-        }
     }
 }
 

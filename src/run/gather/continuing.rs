@@ -93,8 +93,8 @@ impl Gatherer {
     }
 
     /// Takes up the rows that an earlier run has kept, and writes down that they are no other run's any longer. Call it
-    /// with the lock, before anything is listed.
-    pub async fn take_up(&mut self) -> Result<()> {
+    /// with the lock, before anything is listed. `found` are the files of waiting rows in the lake.
+    pub async fn take_up(&mut self, found: &[String]) -> Result<()> {
         if !self.place_kept().await? {
             self.let_kept_go()?;
             self.lost = Some("its files have gone or are damaged");
@@ -112,7 +112,7 @@ impl Gatherer {
         }
         self.disown_kept().await?;
         match self.progress.is_some() {
-            true => self.waiting.remove_unknown(&self.setup.lake).await,
+            true => self.waiting.remove_unknown(&self.setup.lake, found).await,
             // They may be those of a longer listing.
             false => Ok(()),
         }

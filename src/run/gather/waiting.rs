@@ -1,7 +1,7 @@
 //! Turns rows that wait for their partition into files of the lake, and such files of an earlier run into rows again.
 //!
 //! A partition's file is written when its span has been read, which may take minutes. What would be lost with the process
-//! until then stands in these files, which nobody reads unless that happens. A file is a row of Arrow streams, one for each
+//! until then stands in these files. They are read where that happens, and where memory is short. A file is a row of Arrow streams, one for each
 //! batch; it holds what came in about a second, in the order in which it came.
 
 use std::fs::File;
@@ -9,13 +9,12 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 
-use crate::commit::state::{WAITING, WaitingFile, is_waiting_path, waiting_path};
+use crate::commit::state::{WaitingFile, is_waiting_path, waiting_path};
 use crate::commit::{Lake, ReplaceError, Staged, Version};
 use crate::crc::{self, crc32_of};
 use crate::decode::Decoded;
@@ -23,7 +22,7 @@ use crate::decode::rows::{PARTITION_AT, ParentRow};
 use crate::encode::memory::slice_bytes_of;
 use crate::error::{Error, Result};
 use crate::ipc;
-use crate::partition::partition_at;
+use crate::partition::{partition_at, rows_at};
 use crate::plan::coverage::Coverage;
 use crate::spool::away::{FileCopy, Opener, Stretch};
 
@@ -183,11 +182,11 @@ impl WaitingRows {
         Ok(())
     }
 
-    /// Removes the files of the resource that no state names: a run was killed before it could.
-    pub async fn remove_unknown(&self, lake: &Lake) -> Result<()> {
-        for path in lake.list(WAITING).await? {
-            if is_waiting_path(&path, &self.resource) && !self.files.iter().any(|file| file.path == path) {
-                lake.remove(&path).await?;
+    /// Removes those of the files found that are the resource's and that no state names: a run was killed before it could.
+    pub async fn remove_unknown(&self, lake: &Lake, found: &[String]) -> Result<()> {
+        for path in found {
+            if is_waiting_path(path, &self.resource) && !self.files.iter().any(|file| file.path == *path) {
+                lake.remove(path).await?;
             }
         }
         Ok(())
@@ -232,9 +231,8 @@ fn read_one(
         let batch = batch?;
         let other = || ArrowError::IpcError("expected rows of another form".to_owned());
         let at = batch.column_by_name(PARTITION_AT).and_then(|at| at.as_primitive_opt::<Int64Type>());
-        let is_wanted = |second: &i64| Some(wanted.contains(&(*second..*second + 1)));
-        let wanted: BooleanArray = at.ok_or_else(other)?.values().iter().map(is_wanted).collect();
-        let batch = filter_record_batch(&batch, &wanted)?;
+        at.ok_or_else(other)?;
+        let batch = rows_at(&batch, |second| wanted.contains(&(second..second + 1)));
         match (number(TABLE), number(CLOSED)) {
             (Some(0), _) => decoded.parent = Some(ipc::widen(&batch, &schemas[0])?),
             (Some(table @ 1..), _) if table < schemas.len() => {

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use arrow::array::{Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{AsArray, Int64Array, StringArray, TimestampMicrosecondArray};
 use proptest::prelude::*;
 
 use super::*;
+use crate::decode::rows::PARTITION_AT;
 use crate::decode::schema::SYNCED_AT;
 use crate::encode::Options;
 use crate::encode::merge::{Absent, Merge, OldAge};
