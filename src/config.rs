@@ -10,7 +10,7 @@ use std::process::Command;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fetch::limit::Rate;
 use crate::partition::Grain;
 
@@ -61,7 +61,10 @@ impl Settings {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && file.is_none() => String::new(),
-            Err(e) => return Err(Error::usage(format!("config {}: {e}", path.display()))),
+            Err(e) => {
+                return Err(Error::usage(format!("config {}: {e}", path.display()))
+                    .hint("name a file that can be read with --config, or leave it out"));
+            }
         };
         let wrong =
             |e: toml::de::Error| Error::usage(format!("config {}: {}", path.display(), e.to_string().trim()));
@@ -71,7 +74,13 @@ impl Settings {
         match parsed.profile.get(name) {
             Some(profile) => Ok(profile.clone().over(base)),
             None => {
-                Err(Error::usage(format!("config {}: expected [profile.{name}], found none", path.display())))
+                let known: Vec<&str> = parsed.profile.keys().map(String::as_str).collect();
+                let hint = match known.is_empty() {
+                    true => format!("add [profile.{name}] to {}, or leave out --profile", path.display()),
+                    false => format!("profiles: {}", known.join(", ")),
+                };
+                let place = path.display();
+                Err(Error::usage(format!("config {place}: expected [profile.{name}], found none")).hint(hint))
             }
         }
     }
@@ -129,18 +138,22 @@ pub fn parse_rate(text: &str) -> Result<Rate> {
     }
 }
 
+/// A smaller number (1973) is rather a year, or a date with a digit too few, than unix seconds.
+const FIRST_UNIX_SECS: i64 = 100_000_000;
+
 /// A time on the command line: `2026-11-23`, `2026-11-23T02:00:00Z`, or unix seconds.
 pub fn parse_time(text: &str) -> Result<i64> {
-    if let Ok(secs) = text.parse::<i64>() {
-        return Ok(secs);
-    }
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time.as_second());
     }
     let date = text.parse::<jiff::civil::Date>().ok();
-    let midnight = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
-    midnight.map(|zoned| zoned.timestamp().as_second()).ok_or_else(|| {
-        Error::usage(format!("expected a time like 2026-11-23 or 2026-11-23T02:00:00Z, got \"{text}\""))
+    if let Some(midnight) = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok()) {
+        return Ok(midnight.timestamp().as_second());
+    }
+    let secs = text.parse::<i64>().ok().filter(|secs| *secs == 0 || *secs >= FIRST_UNIX_SECS);
+    secs.ok_or_else(|| {
+        let what = format!("expected a time like 2026-11-23 or 2026-11-23T02:00:00Z, got \"{text}\"");
+        Error::usage(what).hint("times are UTC; unix seconds are taken, too")
     })
 }
 
@@ -163,7 +176,7 @@ pub struct KeyEnvironment {
 /// Finds the key: `--api-key-file`, `STRIPE_API_KEY`, then the file's `api_key_file` and
 /// `key_command`, then a systemd credential.
 ///
-/// `flag` is the flag's file. Fails with [`Kind::Usage`] and never shows the key.
+/// `flag` is the flag's file. Fails with [`crate::error::Kind::Usage`] and never shows the key.
 pub fn find_key(flag: Option<&Path>, environment: &KeyEnvironment, settings: &Settings) -> Result<Key> {
     let credential = environment.credentials_directory.as_ref().map(|dir| dir.join("stripe_key"));
     let (text, source) = if let Some(path) = flag {
@@ -218,9 +231,12 @@ fn check_key(key: &str) -> Result<bool> {
     )
 }
 
+const KEY_FILE: &str =
+    "write the key alone into a file that only you can read (chmod 600), and name that file";
+
 fn read_key_file(path: &Path) -> Result<String> {
     let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::usage(format!("key file {}: {e}", path.display())))?;
+        .map_err(|e| Error::usage(format!("key file {}: {e}", path.display())).hint(KEY_FILE))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -236,16 +252,24 @@ fn read_key_file(path: &Path) -> Result<String> {
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
+const KEY_COMMAND: &str =
+    "run it by hand: it must print the key alone and end with 0; key_command = [\"program\", \"argument\"]";
+
 fn run_key_command(command: &[String]) -> Result<String> {
     let Some((program, arguments)) = command.split_first() else {
-        return Err(Error::usage("key_command: expected a program, got an empty list"));
+        return Err(Error::usage("key_command: expected a program, got an empty list").hint(KEY_COMMAND));
     };
-    let output = Command::new(program).args(arguments).env_remove("STRIPE_API_KEY").output();
-    let output = output.map_err(|e| Error::usage(format!("key_command {program}: {e}")))?;
+    let failed = |what: String| Error::usage(format!("key_command {program}: {what}")).hint(KEY_COMMAND);
+    let command = Command::new(program).args(arguments).env_remove("STRIPE_API_KEY").output();
+    let output = command.map_err(|e| failed(e.to_string()))?;
     if !output.status.success() {
-        return Err(Error::new(Kind::Usage, format!("key_command {program}: {}", output.status)));
+        let said = crate::redact::shown(String::from_utf8_lossy(&output.stderr).trim(), 200);
+        return Err(failed(match said.is_empty() {
+            true => output.status.to_string(),
+            false => format!("{}: {said}", output.status),
+        }));
     }
-    let text = String::from_utf8(output.stdout).map_err(|_| Error::usage("key_command: expected text"))?;
+    let text = String::from_utf8(output.stdout).map_err(|_| failed("expected text".to_owned()))?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
@@ -291,8 +315,12 @@ mod tests {
     fn times_are_dates_instants_or_seconds() {
         assert_eq!(parse_time("2026-11-23").unwrap(), 1_795_392_000);
         assert_eq!(parse_time("2026-11-23T01:00:00Z").unwrap(), 1_795_395_600);
-        assert_eq!(parse_time("12").unwrap(), 12);
-        assert!(parse_time("yesterday").is_err());
+        assert_eq!(parse_time("20261123").unwrap(), 1_795_392_000);
+        assert_eq!(parse_time("1795392000").unwrap(), 1_795_392_000);
+        assert_eq!(parse_time("0").unwrap(), 0);
+        for text in ["yesterday", "2026", "2026112", "20261323", "2026-13-01", "-5"] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -300,5 +328,28 @@ mod tests {
         let error = refuse_keys_in_arguments(["sync", "--x=sk_live_abcdefghijkl"].into_iter()).unwrap_err();
         assert!(!error.to_string().contains("abcdefgh"));
         assert!(refuse_keys_in_arguments(["sync", "task_list", "sk_live_"].into_iter()).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_what_would_help() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stripelake.toml");
+        std::fs::write(&path, "[profile.staging]\n[profile.live]\n").unwrap();
+        let hint = |file, profile| {
+            let error = Settings::read(Some(file), profile).unwrap_err();
+            error.hint_text().map(str::to_owned).unwrap_or_default()
+        };
+        assert_eq!(hint(&path, Some("prod")), "profiles: live, staging");
+        assert!(hint(&folder.path().join("none.toml"), None).contains("--config"));
+    }
+
+    #[test]
+    fn a_key_command_that_fails_is_quoted_without_the_key() {
+        let script = "echo 'no vault, last was rk_live_abcdefghijkl' >&2; exit 3";
+        let command = ["sh", "-c", script].map(str::to_owned);
+        let error = run_key_command(&command).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("no vault") && text.contains('3') && !text.contains("abcdefgh"), "{text}");
+        assert!(error.hint_text().is_some());
     }
 }

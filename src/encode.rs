@@ -10,6 +10,7 @@ pub mod memory;
 pub mod merge;
 pub mod old;
 pub mod picked;
+mod reorder;
 pub mod same;
 pub mod settings;
 

@@ -4,6 +4,8 @@
 //! an object with an expiry that its holder renews and that others may take over once it has passed.
 
 use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +15,7 @@ use tokio::task::AbortHandle;
 use crate::commit::remote::RemoteLake;
 use crate::commit::{Lake, META, Version};
 use crate::error::{Error, Kind, Result};
+use crate::redact::shown;
 
 /// A lease not renewed for this long may be taken over.
 const LEASE: Duration = Duration::from_secs(30);
@@ -24,6 +27,13 @@ const POLL: Duration = Duration::from_secs(1);
 pub enum Guard {
     Local { _file: File },
     Remote { lake: RemoteLake, run_id: String, renewal: AbortHandle },
+}
+
+/// What came of one try.
+enum Attempt {
+    Taken(Guard),
+    /// By whom, as an addition to a sentence.
+    HeldBy(String),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,17 +53,16 @@ pub async fn acquire(lake: &Lake, run_id: &str, wait: Duration) -> Result<Guard>
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let attempt = match lake {
-            Lake::Local(local) => {
-                let path = local.path(&format!("{META}/lock"));
-                try_file(&path)?.map(|file| Guard::Local { _file: file })
-            }
+            Lake::Local(local) => try_file(&local.path(&format!("{META}/lock")), run_id)?,
             Lake::Remote(remote) => try_lease(remote, run_id).await?,
         };
-        if let Some(guard) = attempt {
-            return Ok(guard);
-        }
+        let holder = match attempt {
+            Attempt::Taken(guard) => return Ok(guard),
+            Attempt::HeldBy(holder) => holder,
+        };
         if tokio::time::Instant::now() >= deadline {
-            return Err(Error::new(Kind::Locked, format!("another run holds the lake {}", lake.location()))
+            let what = format!("another run holds the lake {}{holder}", lake.location());
+            return Err(Error::new(Kind::Locked, what)
                 .lake("unchanged by this run")
                 .hint("wait for it to end, or pass --wait-lock 10m"));
         }
@@ -61,31 +70,48 @@ pub async fn acquire(lake: &Lake, run_id: &str, wait: Duration) -> Result<Guard>
     }
 }
 
-fn try_file(path: &std::path::Path) -> Result<Option<File>> {
+/// Takes the lock of a folder, and writes into it who has it: for people only, what counts is the lock.
+fn try_file(path: &Path, run_id: &str) -> Result<Attempt> {
     let failed = |e: std::io::Error| Error::destination(format!("lock {}: {e}", path.display()));
     std::fs::create_dir_all(path.parent().expect("the lock is in a folder")).map_err(failed)?;
-    let file = File::options().create(true).append(true).open(path).map_err(failed)?;
+    let mut file = File::options().create(true).append(true).open(path).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Ok(()) => {
+            let holder = format!("process {}, run {run_id}", std::process::id());
+            // A disk that is full fails where it matters.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{holder}"));
+            Ok(Attempt::Taken(Guard::Local { _file: file }))
+        }
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let holder = std::fs::read_to_string(path).unwrap_or_default();
+            Ok(Attempt::HeldBy(in_brackets(shown(holder.trim(), 100))))
+        }
         Err(std::fs::TryLockError::Error(e)) => Err(failed(e)),
     }
 }
 
-async fn try_lease(lake: &RemoteLake, run_id: &str) -> Result<Option<Guard>> {
+fn in_brackets(holder: String) -> String {
+    if holder.is_empty() { holder } else { format!(" ({holder})") }
+}
+
+async fn try_lease(lake: &RemoteLake, run_id: &str) -> Result<Attempt> {
     let (epoch, seen) = match lake.read_bytes(&lease_path()).await? {
         None => (0, Version::Absent),
         Some((bytes, version)) => match serde_json::from_slice::<Lease>(&bytes) {
-            Ok(lease) if lease.expires_at > Timestamp::now() => return Ok(None),
+            Ok(lease) if lease.expires_at > Timestamp::now() => {
+                let Lease { run_id, expires_at, .. } = lease;
+                let holder = format!("run {run_id}, its lease ends at {expires_at:.0} unless renewed");
+                return Ok(Attempt::HeldBy(in_brackets(shown(&holder, 200))));
+            }
             Ok(lease) => (lease.epoch, version),
             Err(_) => (0, version),
         },
     };
     let Some(version) = lake.put_if(&lease_path(), lease(run_id, epoch + 1), &seen).await? else {
-        return Ok(None);
+        return Ok(Attempt::HeldBy(String::new()));
     };
     let renewal = tokio::spawn(renew(lake.clone(), run_id.to_owned(), epoch + 1, version)).abort_handle();
-    Ok(Some(Guard::Remote { lake: lake.clone(), run_id: run_id.to_owned(), renewal }))
+    Ok(Attempt::Taken(Guard::Remote { lake: lake.clone(), run_id: run_id.to_owned(), renewal }))
 }
 
 fn lease(run_id: &str, epoch: u64) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
@@ -24,6 +24,8 @@ const WORTH_SHARING: usize = 20_000;
 /// One field of the schema, and the writers of its leaves.
 struct Column {
     field: Arc<Field>,
+    /// The same field where text comes as bytes.
+    as_bytes: Field,
     writers: Vec<ArrowColumnWriter>,
 }
 
@@ -71,6 +73,7 @@ impl<W: Write + Send> Groups<W> {
         let mut writers = self.factory.create_column_writers(self.n_groups)?.into_iter();
         let column = |field: &Arc<Field>| Column {
             field: field.clone(),
+            as_bytes: Field::new(field.name(), DataType::Binary, field.is_nullable()),
             writers: writers.by_ref().take(n_leaves(field.data_type())).collect(),
         };
         self.group = self.schema.fields().iter().map(column).collect();
@@ -128,8 +131,9 @@ impl<W: Write + Send> Groups<W> {
 
 impl Column {
     fn write(&mut self, picked: &Picked, at: usize, rows: Range<usize>) -> Result<()> {
-        let Column { field, writers } = self;
+        let Column { field, as_bytes, writers } = self;
         picked.each_piece(at, rows, |array| {
+            let field = if *array.data_type() == DataType::Binary { &*as_bytes } else { field.as_ref() };
             let leaves = compute_leaves(field, &array)?;
             leaves.iter().zip(writers.iter_mut()).try_for_each(|(leaf, writer)| writer.write(leaf))
         })

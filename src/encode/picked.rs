@@ -11,6 +11,7 @@ use arrow::error::ArrowError;
 
 use crate::encode::gather::gather;
 use crate::encode::memory::bytes_of;
+use crate::encode::reorder::{Stretches, reordered};
 use crate::error::Result;
 use crate::nulls;
 
@@ -22,7 +23,13 @@ const ROWS_PER_PIECE: usize = 4096;
 pub struct Picked {
     batches: Vec<RecordBatch>,
     /// `(batch, row)`; `None` for the rows of the only batch as they stand.
-    rows: Option<Vec<(usize, usize)>>,
+    rows: Option<Order>,
+}
+
+#[derive(Debug, Clone)]
+struct Order {
+    rows: Vec<(usize, usize)>,
+    stretches: Stretches,
 }
 
 impl From<RecordBatch> for Picked {
@@ -39,12 +46,12 @@ impl Picked {
         });
         match rows.first() {
             Some((batch, first)) if is_slice => Picked::from(batches[*batch].slice(*first, rows.len())),
-            _ => Picked { batches, rows: Some(rows) },
+            _ => Picked { batches, rows: Some(Order { stretches: Stretches::of(&rows), rows }) },
         }
     }
 
     pub fn len(&self) -> usize {
-        self.rows.as_ref().map_or_else(|| self.batches[0].num_rows(), Vec::len)
+        self.rows.as_ref().map_or_else(|| self.batches[0].num_rows(), |order| order.rows.len())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -55,7 +62,7 @@ impl Picked {
     pub fn at(&self, n: usize) -> (&RecordBatch, usize) {
         match &self.rows {
             None => (&self.batches[0], n),
-            Some(rows) => (&self.batches[rows[n].0], rows[n].1),
+            Some(Order { rows, .. }) => (&self.batches[rows[n].0], rows[n].1),
         }
     }
 
@@ -68,7 +75,7 @@ impl Picked {
     pub fn gathered(&self) -> Result<RecordBatch> {
         match &self.rows {
             None => Ok(self.batches[0].clone()),
-            Some(rows) => gather(&self.batches.iter().collect::<Vec<_>>(), rows),
+            Some(Order { rows, .. }) => gather(&self.batches.iter().collect::<Vec<_>>(), rows),
         }
     }
 
@@ -77,14 +84,14 @@ impl Picked {
         self.batches.iter().all(|batch| nulls::is_null(batch.column(column)))
     }
 
-    /// Hands a column's values in these rows to `take`, piece by piece.
+    /// Hands a column's values in these rows to `take`, piece by piece, and text as bytes where it is copied.
     pub fn each_piece<E: From<ArrowError>>(
         &self,
         column: usize,
         rows: Range<usize>,
         mut take: impl FnMut(ArrayRef) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let Some(picked) = &self.rows else {
+        let Some(order) = &self.rows else {
             return take(self.batches[0].column(column).slice(rows.start, rows.len()));
         };
         if self.is_null(column) {
@@ -92,6 +99,12 @@ impl Picked {
         }
         let arrays: Vec<&dyn Array> =
             self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
-        picked[rows].chunks(ROWS_PER_PIECE).try_for_each(|piece| take(interleave(&arrays, piece)?))
+        let pieces = rows.clone().step_by(ROWS_PER_PIECE);
+        pieces.map(|start| start..rows.end.min(start + ROWS_PER_PIECE)).try_for_each(|piece| {
+            take(match reordered(&arrays, &order.stretches.part(piece.clone())) {
+                Some(array) => array,
+                None => interleave(&arrays, &order.rows[piece])?,
+            })
+        })
     }
 }

@@ -1,9 +1,8 @@
 //! Turns a schema and the first rows of a file into the way its columns are written.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
@@ -47,9 +46,10 @@ pub fn properties(
     let n_rows = if sample.is_all { n_rows_of(sample.rows) } else { usize::MAX };
     let n_rows = n_rows.min(options.rows_per_group) as u64;
     let n_rows_at_most = sample.n_rows_at_most.min(options.rows_per_group as u64);
+    let places = places(sample.rows);
     for (column, field) in schema.fields().iter().enumerate() {
         builder = column_properties(builder, field, n_rows_at_most);
-        builder = for_values(builder, field, column, sample, n_rows);
+        builder = for_values(builder, field, column, sample, &places, n_rows);
     }
     Ok(builder.build())
 }
@@ -94,17 +94,21 @@ fn for_values(
     field: &Arc<Field>,
     column: usize,
     sample: &Sample,
+    places: &[(&RecordBatch, usize)],
     n_rows: u64,
 ) -> WriterPropertiesBuilder {
     let Sample { rows, is_all, .. } = *sample;
     let path = ColumnPath::from(field.name().as_str());
-    if is_all && rows.iter().all(|rows| rows.is_null(column)) && !field.data_type().is_nested() {
-        return builder
-            .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
-            .set_column_dictionary_enabled(path, false);
+    if rows.iter().all(|rows| rows.is_null(column)) {
+        return match is_all && !field.data_type().is_nested() {
+            true => builder
+                .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
+                .set_column_dictionary_enabled(path, false),
+            false => builder,
+        };
     }
     let (path, values) = match field.data_type() {
-        DataType::Utf8 | DataType::Int64 | DataType::Timestamp(_, _) => (path, sampled(rows, column)),
+        DataType::Utf8 | DataType::Int64 | DataType::Timestamp(_, _) => (path, sampled(places, column)),
         DataType::Map(entries, _) => match map_values(entries, field, rows, column) {
             Some(found) => found,
             None => return builder,
@@ -129,22 +133,26 @@ fn n_rows_of(rows: &[Picked]) -> usize {
     rows.iter().map(Picked::len).sum()
 }
 
-fn sampled(rows: &[Picked], column: usize) -> Values {
+/// Rows that are looked at, from all over the rows.
+fn places(rows: &[Picked]) -> Vec<(&RecordBatch, usize)> {
     let n_rows = n_rows_of(rows);
     let n_looked_at = n_rows.min(SAMPLE);
-    let mut hashes = Vec::with_capacity(n_looked_at);
     let (mut part, mut before) = (rows.iter(), 0);
     let mut present = part.next();
-    for n in 0..n_looked_at {
+    let place = |n: usize| {
         let at = n * n_rows / n_looked_at;
         while let Some(picked) = present.filter(|picked| at >= before + picked.len()) {
             before += picked.len();
             present = part.next();
         }
-        let (batch, row) = present.expect("fewer rows than there are").at(at - before);
-        hashes.extend(hash(batch.column(column), row));
-    }
-    Values { hashes, n_looked_at }
+        present.expect("fewer rows than there are").at(at - before)
+    };
+    (0..n_looked_at).map(place).collect()
+}
+
+fn sampled(places: &[(&RecordBatch, usize)], column: usize) -> Values {
+    let hashes = places.iter().filter_map(|(batch, row)| hash(batch.column(column), *row)).collect();
+    Values { hashes, n_looked_at: places.len() }
 }
 
 /// The values of a map, all keys together, are a column of their own in the file.
@@ -195,7 +203,10 @@ fn hash(array: &ArrayRef, row: usize) -> Option<u64> {
 /// about `s² / 2d` as long as that is a small part of `s` (the birthday problem).
 fn repetition(values: &Values, n_rows: u64) -> Option<f64> {
     let n_drawn = values.hashes.len();
-    let n_different = values.hashes.iter().collect::<HashSet<_>>().len();
+    let mut different = values.hashes.clone();
+    different.sort_unstable();
+    different.dedup();
+    let n_different = different.len();
     let n_repeated = n_drawn - n_different;
     let n_values = n_rows as f64 * n_drawn as f64 / values.n_looked_at.max(1) as f64;
     if n_drawn < 2 {

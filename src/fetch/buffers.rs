@@ -30,11 +30,7 @@ impl AsRef<[u8]> for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        let mut kept = self.buffers.0.lock().expect("no panic while keeping");
-        if bytes.len() <= MOST_BYTES && kept.len() < MOST {
-            kept.push(bytes);
-        }
+        self.buffers.keep(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -46,6 +42,14 @@ impl Buffers {
             bytes.resize(n_bytes, 0);
         }
         bytes
+    }
+
+    /// Gives memory back.
+    pub fn keep(&self, bytes: Vec<u8>) {
+        let mut kept = self.0.lock().expect("no panic while keeping");
+        if bytes.capacity() <= MOST_BYTES && kept.len() < MOST {
+            kept.push(bytes);
+        }
     }
 
     /// The first `len` bytes as a body.

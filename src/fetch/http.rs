@@ -40,6 +40,8 @@ pub struct Http {
     client: Client,
     base: Url,
     large: Semaphore,
+    /// For bodies as they are sent, and as they are inflated.
+    raw: Buffers,
     buffers: Buffers,
 }
 
@@ -103,7 +105,13 @@ impl Http {
             builder = builder.https_only(true);
         }
         let client = builder.build().map_err(|e| Error::bug(format!("http client: {e}")))?;
-        Ok(Http { client, base, large: Semaphore::new(LARGE_AT_ONCE), buffers: Buffers::default() })
+        Ok(Http {
+            client,
+            base,
+            large: Semaphore::new(LARGE_AT_ONCE),
+            raw: Buffers::default(),
+            buffers: Buffers::default(),
+        })
     }
 
     async fn exchange(&self, request: &Request) -> std::result::Result<Response, TransportError> {
@@ -121,7 +129,8 @@ impl Http {
             .get(CONTENT_ENCODING)
             .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
         let headers = headers(response.headers());
-        let mut raw = Vec::new();
+        let mut raw = self.raw.take(0);
+        raw.clear();
         let mut permit = None;
         let mut stream = response.bytes_stream();
         while let Some(chunk) = stream.next().await {
@@ -134,7 +143,11 @@ impl Http {
                 permit = Some(self.large.acquire().await.expect("it is never closed"));
             }
         }
-        let body = if is_gzip { inflate(&raw, &self.buffers)? } else { Bytes::from(raw) };
+        if !is_gzip {
+            return Ok(Response { status, headers, body: Bytes::from(raw) });
+        }
+        let body = inflate(&raw, &self.buffers)?;
+        self.raw.keep(raw);
         Ok(Response { status, headers, body })
     }
 

@@ -79,6 +79,7 @@ pub async fn read_all(
             slices,
             rows,
             failed: Mutex::new(None),
+            decoders: Mutex::default(),
             has_failed: AtomicBool::new(false),
         }));
     }

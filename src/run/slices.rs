@@ -31,6 +31,8 @@ pub struct List {
     pub resource: Arc<Resource>,
     pub children: Vec<Arc<Resource>>,
     pub slices: Mutex<Slices>,
+    /// Of slices that are done: they know the keys' order and have memory, for which a next slice would pay again.
+    pub decoders: Mutex<Vec<Decoder>>,
     pub rows: mpsc::Sender<Message>,
     /// The first failure; readers of other slices stop at their next page.
     pub failed: Mutex<Option<Error>>,
@@ -38,6 +40,11 @@ pub struct List {
 }
 
 impl List {
+    fn decoder(&self, options: Options) -> Decoder {
+        let free = self.decoders.lock().expect("no panic while taking").pop();
+        free.unwrap_or_else(|| Decoder::new(&self.resource, &self.children, options))
+    }
+
     fn fail(&self, error: Error) {
         self.has_failed.store(true, Ordering::SeqCst);
         if self.rows.is_closed() {
@@ -132,7 +139,7 @@ impl Shared {
         let window = list.resource.created_filter.then(|| slice.created.clone());
         let mut reading = Reading {
             reader: SliceReader::new(&list.resource, window),
-            taking: Taking::new(Decoder::new(&list.resource, &list.children, self.decode)),
+            taking: Taking::new(list.decoder(self.decode)),
             settled: slice.created.end..slice.created.end,
         };
         let read = self.read_pages(list, slice, &mut reading).await;
@@ -144,6 +151,7 @@ impl Shared {
         // A slice is done when its rows are on their way, not before.
         let lost = || Error::bug("decode: the decoder has failed before");
         self.send(list, Message::Rows(reading.taking.flush().ok_or_else(lost)?)).await?;
+        list.decoders.lock().expect("no panic while giving back").extend(reading.taking.into_decoder());
         let settled = list.slices.lock().expect("no panic while planning").finish(slice.number);
         self.send(list, Message::Settled(settled)).await
     }

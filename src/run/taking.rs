@@ -28,6 +28,11 @@ impl Taking {
         self.decoder.as_mut()
     }
 
+    /// `None` if it has failed.
+    pub fn into_decoder(self) -> Option<Decoder> {
+        self.decoder
+    }
+
     /// Takes a page in the place of the one before it. On an error nothing of it is there.
     pub fn take(&mut self, body: &[u8], observed_at: i64) -> Result<(Envelope, Pushed), Unfit> {
         self.take_back();

@@ -181,6 +181,7 @@ async fn c1_a_lake_in_use_is_left_alone() {
     let transport = Arc::new(InProcess::new(Arc::new(account(70, 50))));
     let error = lake.sync(transport.clone()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Locked);
+    assert!(error.to_string().contains("run other"), "who holds it is said: {error}");
     guard.release().await;
     lake.sync_completely(transport).await;
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use stripelake::catalog::Catalog;
 use stripelake::config::Settings;
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fake::{self, Faults, Spec};
@@ -54,13 +55,16 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
         spec.accepted_key = Some(secret);
     }
     for name in deny {
-        let resource =
-            name.parse().map_err(|_| Error::usage(format!("--deny: no resource \"{name}\" here")))?;
-        spec.denied.push(resource);
+        let resource = Catalog::embedded()?.resolve(&name).map_err(|e| e.context("--deny"))?.clone();
+        let denied =
+            resource.name.parse().map_err(|_| Error::usage(format!("--deny: {name} has no list")))?;
+        spec.denied.push(denied);
     }
     setup::block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", port)).await;
-        let listener = listener.map_err(|e| Error::usage(format!("--port {port}: {e}")))?;
+        let listener = listener.map_err(|e| {
+            Error::usage(format!("--port {port}: {e}")).hint("pass another --port; 0 takes a free one")
+        })?;
         let address = listener.local_addr().map_err(|e| Error::bug(e.to_string()))?;
         let account = Arc::new(fake::Account::new(spec));
         let url = format!("http://{address}");

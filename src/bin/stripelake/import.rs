@@ -11,6 +11,8 @@ use stripelake::run::import::{Content, Input, import};
 use crate::cli::{Global, Import};
 use crate::{output, setup};
 
+const INPUTS: &str = "name files of list pages or of objects in lines, plain or gzip, or - for stdin: stripelake import RESOURCE pages/*.json.gz";
+
 pub fn run(global: &Global, flags: Import) -> Result<Option<Kind>> {
     let Import { resource, files, observed_at, writing } = flags;
     let settings = global.settings(Settings { lake: writing.lake.lake.clone(), ..Settings::default() })?;
@@ -40,9 +42,10 @@ fn input(file: PathBuf, observed_at: Option<i64>) -> Result<Input> {
         let observed_at = observed_at.unwrap_or_else(|| Timestamp::now().as_microsecond());
         return Ok(Input { name: "stdin".to_owned(), content: Content::Stdin, observed_at });
     }
-    let metadata = std::fs::metadata(&file).map_err(|e| Error::usage(format!("{name}: {e}")))?;
+    let wrong = |what: String| Error::usage(format!("{name}: {what}")).hint(INPUTS).lake("unchanged");
+    let metadata = std::fs::metadata(&file).map_err(|e| wrong(e.to_string()))?;
     if metadata.is_dir() {
-        return Err(Error::usage(format!("{name}: expected a file, got a folder")));
+        return Err(wrong("expected a file, got a folder".to_owned()));
     }
     let changed = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     let changed = changed.map(|d| d.as_micros() as i64);
