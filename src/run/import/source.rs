@@ -69,9 +69,11 @@ impl Blocks {
     /// The next block, in `bytes`, whose content is lost. Fails with [`crate::error::Kind::Usage`] and
     /// the line for anything but objects.
     pub fn next(&mut self, mut bytes: Vec<u8>) -> Result<Option<Block>> {
-        bytes.clear();
-        bytes.append(&mut self.rest);
-        self.fill(&mut bytes, self.size)?;
+        let n_rest = self.rest.len();
+        bytes.resize(bytes.len().max(n_rest), 0);
+        bytes[..n_rest].copy_from_slice(&self.rest);
+        self.rest.clear();
+        self.fill(&mut bytes, n_rest, self.size)?;
         let mut block = Block { bytes, line: self.line, chunks: Vec::new() };
         let mut at = 0;
         self.skip_white_space(&mut block, &mut at)?;
@@ -132,7 +134,8 @@ impl Blocks {
                 return Ok(None);
             }
             let n_bytes = block.bytes.len() - start;
-            if n_bytes > MAX_VALUE || !self.fill(&mut block.bytes, start + 2 * n_bytes)? {
+            let before = block.bytes.len();
+            if n_bytes > MAX_VALUE || !self.fill(&mut block.bytes, before, start + 2 * n_bytes)? {
                 return Err(self.unfinished(block, start));
             }
         }
@@ -171,23 +174,29 @@ impl Blocks {
             }
             self.line += memchr_iter(b'\n', &block.bytes).count();
             (block.line, *at) = (self.line, 0);
-            block.bytes.clear();
-            if !self.fill(&mut block.bytes, self.size)? {
+            if !self.fill(&mut block.bytes, 0, self.size)? {
                 return Ok(());
             }
         }
     }
 
-    /// Reads on until there are `n_bytes`; false at the end of the file.
-    fn fill(&mut self, bytes: &mut Vec<u8>, n_bytes: usize) -> Result<bool> {
-        let before = bytes.len();
-        let missing = n_bytes.saturating_sub(before);
-        if !self.is_at_end && missing > 0 {
-            bytes.reserve(missing);
-            self.reader.by_ref().take(missing as u64).read_to_end(bytes).map_err(unreadable)?;
-            self.is_at_end = bytes.len() < n_bytes;
+    /// Reads on behind the first `before` bytes until there are `n_bytes`; false at the end of the file. What stood
+    /// behind `before` is lost; memory that a reader writes over has to hold something, and so need not be cleared.
+    fn fill(&mut self, bytes: &mut Vec<u8>, before: usize, n_bytes: usize) -> Result<bool> {
+        let mut n_read = before;
+        if !self.is_at_end {
+            bytes.resize(n_bytes.max(before), 0);
         }
-        Ok(bytes.len() > before)
+        while !self.is_at_end && n_read < bytes.len() {
+            match self.reader.read(&mut bytes[n_read..]) {
+                Ok(0) => self.is_at_end = true,
+                Ok(n) => n_read += n,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(unreadable(error)),
+            }
+        }
+        bytes.truncate(n_read);
+        Ok(n_read > before)
     }
 }
 
