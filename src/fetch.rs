@@ -78,6 +78,8 @@ pub enum TransportError {
     Network(String),
     /// A body that is not the gzip that it says it is.
     Garbled(String),
+    /// Answered by another version of the API than was asked for: what it means is not known here.
+    OtherVersion { asked: String, answered: String },
     /// The server's certificate is not trusted; repeating does not help.
     Certificate(String),
     /// The inflated body passed the limit, in bytes; with its first few.

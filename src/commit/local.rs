@@ -141,8 +141,8 @@ impl LocalLake {
     fn failed(&self, path: &str, error: io::Error) -> Error {
         let target = self.path(path);
         let hint = match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                "free space or choose another --lake, then run the same command again"
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                "free space, raise the limits on it (quota, ulimit -f) or choose another --lake, then run the same command again"
             }
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                 "make the folder writable for this user, or choose another --lake"

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
 use crate::catalog::Resource;
@@ -198,4 +198,11 @@ pub fn with_partition_at(schema: &SchemaRef) -> SchemaRef {
     let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(PARTITION_AT, DataType::Int64, false)));
     Arc::new(Schema::new(fields))
+}
+
+/// Whether rows say that they are of test mode, and whether rows say that they are of live mode.
+pub fn modes_of(batch: &RecordBatch) -> [bool; 2] {
+    let Some(livemode) = batch.column_by_name("livemode") else { return [false; 2] };
+    let livemode = livemode.as_boolean();
+    [livemode.false_count() > 0, livemode.true_count() > 0]
 }

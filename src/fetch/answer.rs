@@ -55,6 +55,11 @@ pub fn judge<T>(
             }
         };
     }
+    if let status @ 201..=299 = response.status {
+        let error = Error::stripe(format!("expected status 200, got {status}"))
+            .hint("a proxy between this machine and Stripe may change what passes through it");
+        return Answer::Retry(Reason::Broken, error.request_id(response.headers.request_id.as_deref()));
+    }
     let stripe = stripe_error(&response);
     let is_cursor = stripe.code.as_deref() == Some("resource_missing")
         && stripe.param.as_deref() == Some("starting_after");
@@ -88,6 +93,14 @@ pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
             Reason::Broken,
             Error::stripe(format!("expected a gzip body, got a damaged one: {}", shown(&what, 100)))
                 .hint("a proxy between this machine and Stripe may change what passes through it"),
+        ),
+        TransportError::OtherVersion { asked, answered } => Answer::Refused(
+            Error::usage(format!(
+                "expected answers of Stripe's API version {asked}, got {}",
+                shown(&answered, 60)
+            ))
+            .lake("as far as it was before")
+            .hint("set api_version to that version if this program knows it, or use a newer stripelake"),
         ),
         TransportError::Certificate(what) => Answer::Refused(
             Error::usage(format!("certificate: {}", shown(&what, 300)))
@@ -137,7 +150,7 @@ fn reason_to_retry(response: &Response) -> Option<Reason> {
 }
 
 fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error {
-    let said = shown(&stripe.message.unwrap_or_else(|| first_words(response)), 300);
+    let said = shown(&stripe.message.clone().unwrap_or_else(|| first_words(response)), 300);
     match response.status {
         401 => Error::new(Kind::Auth, format!("the key is not accepted: {said}"))
             .hint("make a new key at https://dashboard.stripe.com/apikeys"),
@@ -153,8 +166,18 @@ fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error
             Error::usage(format!("expected an answer, got a redirect to {}", shown(target, 200)))
                 .hint("redirects are not followed, since they would take the key along; correct --api-base")
         }
-        status => Error::new(Kind::Partial, format!("{}: status {status}: {said}", request.path))
-            .hint("this account may not have the resource; leave it out with --exclude"),
+        status => {
+            let hint = match (status, &stripe.param, stripe.code.as_deref()) {
+                (_, _, Some("resource_missing")) => {
+                    "what was asked for is gone; run the same command again".to_owned()
+                }
+                (400, Some(param), _) => {
+                    format!("Stripe does not take {} here; a newer stripelake may", shown(param, 60))
+                }
+                _ => "if this account does not have the resource, leave it out with --exclude".to_owned(),
+            };
+            Error::new(Kind::Partial, format!("{}: status {status}: {said}", request.path)).hint(hint)
+        }
     }
 }
 

@@ -59,8 +59,9 @@ impl<'de: 'a, 'a> Visitor<'de> for ItemVisitor<'a> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item<'a>, A::Error> {
         let mut item = Item::default();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match key.as_ref() {
+        // Raw, since a name that is no Unicode makes its object odd, and not the page.
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            match serde_json::from_str::<Cow<str>>(key.get()).unwrap_or_default().as_ref() {
                 // As in the decoder, null is no value that could take the place of another.
                 "id" => item.id = map.next_value::<Option<&RawValue>>()?.or(item.id),
                 "created" => item.created = map.next_value::<Option<&RawValue>>()?.or(item.created),
@@ -148,6 +149,13 @@ mod tests {
         assert!(envelope.is_newest_first);
         let body = br#"{"object":"list","data":[{"created":9},{"created":3},{"created":8}],"has_more":true}"#;
         assert!(!Envelope::parse(body).unwrap().is_newest_first);
+    }
+
+    #[test]
+    fn p5_a_name_that_is_no_unicode_is_no_fault_of_the_page() {
+        let body = br#"{"object":"list","data":[{"n\ud800":1,"\u0069d":"a","created":7}],"has_more":false}"#;
+        let envelope = Envelope::parse(body).unwrap();
+        assert_eq!((envelope.ids, envelope.newest), (vec!["a".to_owned()], Some(7)));
     }
 
     #[test]

@@ -39,6 +39,7 @@ const START: usize = 1024;
 pub struct Http {
     client: Client,
     base: Url,
+    stripe_version: String,
     large: Semaphore,
     /// For bodies as they are sent, and as they are inflated.
     raw: Buffers,
@@ -109,6 +110,7 @@ impl Http {
         Ok(Http {
             client,
             base,
+            stripe_version: stripe_version.to_owned(),
             large: Semaphore::new(LARGE_AT_ONCE),
             raw: Buffers::default(),
             buffers: Buffers::default(),
@@ -129,6 +131,12 @@ impl Http {
             .headers()
             .get(CONTENT_ENCODING)
             .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
+        let answered = response.headers().get("stripe-version").and_then(|v| v.to_str().ok());
+        if let Some(answered) = answered.filter(|answered| status == 200 && *answered != self.stripe_version)
+        {
+            let (asked, answered) = (self.stripe_version.clone(), answered.to_owned());
+            return Err(TransportError::OtherVersion { asked, answered });
+        }
         let headers = headers(response.headers());
         let mut raw = self.raw.take(0);
         raw.clear();

@@ -7,7 +7,7 @@ mod decoding;
 mod scan;
 mod source;
 
-use std::io::Read;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,14 +19,15 @@ use tokio::time::Instant;
 use crate::catalog::Resource;
 use crate::commit::state::{FORMAT, LAKE, LakeInfo};
 use crate::commit::{Version, lock};
-use crate::decode::{self, Decoder, PageError, Pushed};
+use crate::decode::rows::modes_of;
+use crate::decode::{self, Decoded, Decoder, PageError, Pushed};
 use crate::error::{Error, Kind, Result};
 use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Message, Outlook};
 use crate::run::import::decoding::{Part, RefusedChunk, decode_all};
 use crate::run::import::source::Blocks;
 use crate::run::report::Report;
-use crate::run::sync::{finish, read_lake};
+use crate::run::sync::{check_mode, finish, read_lake};
 use crate::run::{Setup, sql};
 use crate::spool::Budget;
 
@@ -65,17 +66,17 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
         let setup = setup.clone();
         let resource = resource.clone();
         let (n_read, of) = (Arc::default(), size(&inputs));
-        let reading = Reading { setup, resource, decoders, sender, cut_off: None, n_read, of };
+        let reading = Reading { setup, resource, decoders, sender, cut_off: None, livemode, n_read, of };
         spawn_blocking(move || reading.all(inputs))
     };
     while let Some(message) = messages.recv().await {
         gatherer.take(message).await?;
     }
     let read = reading.await.map_err(|e| Error::bug(format!("import: {e}")))?;
-    let cut_off = read.map_err(|error| error.lake("as it was"))?;
+    let Read { cut_off, livemode } = read.map_err(|error| error.lake("as it was"))?;
 
     let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock).await?;
-    let committed = commit(setup, &mut gatherer).await;
+    let committed = commit(setup, &mut gatherer, livemode).await;
     let mut report = Report { run_id: setup.run_id.clone(), ..Report::default() };
     match (committed, cut_off) {
         (Err(error), _) => report.failures.push((resource.name.clone(), error)),
@@ -87,18 +88,39 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
     finish(setup, guard, report, "import").await
 }
 
-async fn commit(setup: &Setup, gatherer: &mut Gatherer) -> Result<()> {
+async fn commit(setup: &Setup, gatherer: &mut Gatherer, livemode: Option<bool>) -> Result<()> {
+    claim(setup, livemode).await?;
     gatherer.reload_states().await?;
     setup.lake.remove_leftovers(setup.catalog.resources.iter().map(|resource| resource.name.as_str()))?;
-    let known = read_lake(&setup.lake).await?;
-    if known.is_none() {
-        let stripe_version = setup.catalog.stripe_version.clone();
-        let info = LakeInfo { format: FORMAT, account: None, livemode: None, stripe_version };
-        setup.lake.write_json(LAKE, &info, &Version::Absent).await?;
-    }
     gatherer.upgrade_files().await?;
     gatherer.take(Message::Complete(Outlook::Whole)).await?;
     sql::write_views(&setup.lake, &setup.catalog).await
+}
+
+/// Writes down the mode of the objects where the lake has none yet: a key of the other one is refused from then on.
+async fn claim(setup: &Setup, livemode: Option<bool>) -> Result<()> {
+    let known = read_lake(&setup.lake).await?;
+    if let Some(livemode) = livemode {
+        // Another run may have made the lake its own while this one read its files.
+        check_mode(known.as_ref(), livemode, "objects")?;
+    }
+    let (info, seen) = match known {
+        Some((info, _)) if info.livemode.is_some() || livemode.is_none() => return Ok(()),
+        Some((info, version)) => (LakeInfo { livemode, ..info }, version),
+        None => {
+            let stripe_version = setup.catalog.stripe_version.clone();
+            (LakeInfo { format: FORMAT, account: None, livemode, stripe_version }, Version::Absent)
+        }
+    };
+    setup.lake.write_json(LAKE, &info, &seen).await.map(drop)
+}
+
+/// What the files held.
+struct Read {
+    /// Where a list inside an object went on behind its file.
+    cut_off: Option<Error>,
+    /// The mode that objects stated.
+    livemode: Option<bool>,
 }
 
 /// The blocking half: reads, decodes and hands on.
@@ -108,9 +130,24 @@ struct Reading {
     decoders: Vec<Decoder>,
     sender: mpsc::Sender<Message>,
     cut_off: Option<Error>,
+    livemode: Option<bool>,
     /// Bytes of all inputs.
     n_read: Arc<AtomicU64>,
     of: Option<u64>,
+}
+
+/// The mode of the objects so far, these included; a lake holds one.
+fn one_mode(so_far: Option<bool>, decoded: &Decoded) -> Result<Option<bool>> {
+    let stated = decoded.parent.as_ref().map_or([false; 2], modes_of);
+    match (so_far, stated) {
+        (_, [true, true]) | (Some(true), [true, _]) | (Some(false), [_, true]) => {
+            Err(Error::new(Kind::Auth, "expected objects of live or of test mode, got both")
+                .hint("import each into a lake of its own; nothing was imported"))
+        }
+        (None, [_, true]) => Ok(Some(true)),
+        (None, [true, _]) => Ok(Some(false)),
+        (so_far, _) => Ok(so_far),
+    }
 }
 
 /// The bytes of all inputs; `None` where one comes through a pipe.
@@ -124,12 +161,12 @@ fn size(inputs: &[Input]) -> Option<u64> {
 
 /// Counts what is read through it.
 struct Counted {
-    reader: Box<dyn Read + Send>,
+    reader: Box<dyn io::Read + Send>,
     n_read: Arc<AtomicU64>,
 }
 
-impl Read for Counted {
-    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+impl io::Read for Counted {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let n = self.reader.read(bytes)?;
         self.n_read.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
@@ -137,18 +174,17 @@ impl Read for Counted {
 }
 
 impl Reading {
-    /// `Some` when a list inside an object went on behind its file.
-    fn all(mut self, inputs: Vec<Input>) -> Result<Option<Error>> {
+    fn all(mut self, inputs: Vec<Input>) -> Result<Read> {
         for input in inputs {
             let Input { name, content, observed_at } = input;
             self.one(content, observed_at).map_err(|error| error.context(name))?;
         }
-        Ok(self.cut_off)
+        Ok(Read { cut_off: self.cut_off, livemode: self.livemode })
     }
 
     /// A file without a single row is not what it was taken for; one with some odd objects is.
     fn one(&mut self, content: Content, observed_at: i64) -> Result<()> {
-        let reader: Box<dyn Read + Send> = match content {
+        let reader: Box<dyn io::Read + Send> = match content {
             Content::File(path) => {
                 Box::new(std::fs::File::open(path).map_err(|e| Error::usage(e.to_string()))?)
             }
@@ -160,13 +196,16 @@ impl Reading {
         let (mut n_rows, mut first_reject) = (0, None);
         let refused = |chunk: RefusedChunk| self.refused(chunk);
         let mut cut_off = None;
+        let mut livemode = self.livemode;
         let mut is_empty = true;
         let take = |part: Part| {
             is_empty = false;
+            livemode = one_mode(livemode, &part.decoded)?;
             self.take(part, &mut n_rows, &mut first_reject, &mut cut_off)
         };
         let decoders = decode_all(decoders, observed_at, |spare| blocks.next(spare), refused, take)?;
         self.decoders = decoders;
+        self.livemode = livemode;
         self.cut_off = self.cut_off.take().or(cut_off);
         match first_reject {
             None if is_empty => Err(Error::usage("expected list pages or objects, got an empty file")

@@ -62,7 +62,7 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     check_budgets(&options)?;
     setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
     let known = read_lake(&setup.lake).await?;
-    check_mode(known.as_ref(), options.livemode)?;
+    check_mode(known.as_ref(), options.livemode, "a key")?;
     let fetcher = Arc::new(fetcher(setup, &options, transport, started));
     let account = account(&fetcher, setup).await.map_err(|e| e.lake("unchanged"))?;
     check_account(known.as_ref(), account.id.as_deref())?;
@@ -133,7 +133,7 @@ fn check_budgets(options: &Options) -> Result<()> {
     let least = 1 + lists as u64;
     match options.budgets.requests {
         Some(requests) if requests < least => Err(Error::usage(format!(
-            "expected --max-requests of at least {least}, one for the account and one for each list, got {requests}"
+            "expected --max-requests of at least {least}, one for the account and for each pass over a list, got {requests}"
         ))
         .hint("allow more requests, or name fewer resources")),
         _ => Ok(()),
@@ -188,12 +188,13 @@ pub(super) async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account>
     Ok(Account { id, now, created })
 }
 
-pub(super) fn check_mode(known: Option<&(LakeInfo, Version)>, livemode: bool) -> Result<()> {
+/// `what` is of the mode `livemode`: a key, or objects.
+pub(super) fn check_mode(known: Option<&(LakeInfo, Version)>, livemode: bool, what: &str) -> Result<()> {
     let mode = |livemode: bool| if livemode { "live" } else { "test" };
     match known.and_then(|(info, _)| info.livemode) {
         Some(expected) if expected != livemode => Err(Error::new(
             Kind::Auth,
-            format!("the lake holds {} data, got a {} key", mode(expected), mode(livemode)),
+            format!("the lake holds {} data, got {what} of {} mode", mode(expected), mode(livemode)),
         )
         .lake("unchanged")
         .hint("use another --lake for each mode and account")),
@@ -223,7 +224,7 @@ pub(super) fn check_account(known: Option<&(LakeInfo, Version)>, account: Option
 async fn claim(setup: &Setup, account: Option<String>, livemode: bool) -> Result<()> {
     let known = read_lake(&setup.lake).await?;
     // Another run may have made the lake its own while this one waited for the lock.
-    check_mode(known.as_ref(), livemode)?;
+    check_mode(known.as_ref(), livemode, "a key")?;
     check_account(known.as_ref(), account.as_deref())?;
     let (before, seen) = known.map_or((None, Version::Absent), |(info, version)| (Some(info), version));
     let info = LakeInfo {

@@ -85,12 +85,17 @@ class Stub:
         try:
             if kind in ("401", "403", "429", "500", "html", "garbage"):
                 return fault(kind, path, key, number)
+            if kind in ("204", "206"):
+                return int(kind), {"Content-Type": "application/json"}, b""
+            if kind == "parameter":
+                raise Refusal(400, "Invalid integer: 100", param="limit")
             if not key.startswith(("rk_test_", "sk_test_")):
                 raise Refusal(401, f"Invalid API Key provided: {key}")
             body = self.body(path, query)
             if kind == "no_has_more":
                 del body["has_more"]
-            return 200, {"Content-Type": "application/json"}, objects.encode(body, indent=2).encode()
+            more = {"Stripe-Version": "2020-08-27"} if kind == "version" else {}
+            return 200, {"Content-Type": "application/json"} | more, objects.encode(body, indent=2).encode()
         except Refusal as refusal:
             if refusal.status == 400:
                 self.violations.append(f"{path}?{urllib.parse.urlencode(query)}: {refusal}")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import subprocess
 
 import pytest
 
@@ -9,6 +10,7 @@ import duck
 import harness
 import leaves
 import objects
+import stub as stubs
 
 COUNTS = {name: 500 for name in harness.LISTED} | {"charges": 2_000}
 
@@ -50,7 +52,8 @@ def held():
 def lake(held, home):
     """One lake, filled from one NDJSON file per resource."""
     path = home / "imported"
-    for resource, values in held.items():
+    # Balance transactions do not say of which mode they are: that of the lake, which the first charges tell.
+    for resource, values in sorted(held.items(), key=lambda item: item[0] != "charges"):
         file = home / f"{resource}.ndjson"
         file.write_text(ndjson(values))
         imported(resource, path, file).expect(0)
@@ -70,11 +73,12 @@ def test_the_same_file_again_changes_no_file(lake, home, resource):
     assert before and not harness.changes(before, harness.tree(lake, "**/*.parquet"))
 
 
-@pytest.mark.parametrize("form", ["ndjson", "ndjson.gz", "pages", "pages.gz", "stdin", "two files"])
+@pytest.mark.parametrize("form", ["ndjson", "ndjson.gz", "pages", "pages.gz", "stdin", "two files", "byte order mark"])
 def test_each_form_of_input_gives_the_same_rows(home, form):
     values = objects.generate("refunds", 230, seed=9)
     path, file = home / f"form-{form.replace(' ', '-')}", home / f"form.{form.replace(' ', '-')}"
     text = (pages(values) if form.startswith("pages") else ndjson(values)).encode()
+    text = b"\xef\xbb\xbf" * (form == "byte order mark") + text
     file.write_bytes(gzip.compress(text) if form.endswith(".gz") else text)
     if form == "stdin":
         imported("refunds", path, "-", stdin=text).expect(0)
@@ -196,3 +200,37 @@ def test_an_archive_with_the_first_part_of_a_list_is_not_complete(home):
     path.write_text(json.dumps(part))
     outcome = harness.run("import", "subscriptions", path, "--lake", home / "part").expect(3)
     outcome.expect_said("first part")
+
+
+def test_a_lake_takes_the_mode_of_its_first_objects(home):
+    lake, file = home / "live", home / "live.ndjson"
+    values = [o | {"livemode": True} for o in objects.generate("charges", 20, seed=3, hostile=False)]
+    file.write_text(ndjson(values))
+    imported("charges", lake, file).expect(0)
+    with stubs.Stub({"charges": objects.generate("charges", 20, seed=4, hostile=False)}) as stub:
+        harness.sync(stub, lake, "charges").expect(4).expect_said("live", "test", "--lake")
+    (home / "test.ndjson").write_text(ndjson([o | {"livemode": False} for o in values]))
+    imported("charges", lake, home / "test.ndjson").expect(4)
+    expect_equal(lake, "charges", values)
+
+
+def test_live_and_test_objects_in_one_import_are_refused(home):
+    lake, values = home / "both", objects.generate("charges", 20, seed=3, hostile=False)
+    files = []
+    for livemode in (True, False):
+        files.append(home / f"both-{livemode}.ndjson")
+        files[-1].write_text(ndjson([o | {"livemode": livemode} for o in values[livemode::2]]))
+    imported("charges", lake, *files).expect(4).expect_said("live", "test", "nothing was imported")
+    assert harness.tree(lake, "**/*.parquet") == {}
+
+
+def test_a_file_over_the_limit_on_files_exits_6(home):
+    """The signal that such a write raises would end the process without a word."""
+    lake, file = home / "limited", home / "large.ndjson"
+    file.write_text(ndjson(objects.generate("charges", 700, seed=3, hostile=False)))
+    script = 'ulimit -f 60 && exec "$0" "$@"'
+    command = ["sh", "-c", script, harness.binary(), "import", "charges", file, "--lake", lake]
+    outcome = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
+    assert outcome.returncode == 6, outcome
+    assert "too large" in outcome.stderr and harness.tree(lake, "**/*.parquet") == {}, outcome
+    imported("charges", lake, file).expect(0)

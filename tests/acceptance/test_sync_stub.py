@@ -105,7 +105,7 @@ def test_a_server_that_does_not_compress_gives_the_same_lake(home):
     expect_whole(home / "plain", harness.TABLES, held)
 
 
-@pytest.mark.parametrize("kind", ["429", "500"])
+@pytest.mark.parametrize("kind", ["429", "500", "204", "206"])
 def test_a_fault_that_passes_is_retried(home, kind):
     """[N1, N4]"""
     lake, held = home / f"retry-{kind}", small()
@@ -114,6 +114,21 @@ def test_a_fault_that_passes_is_retried(home, kind):
         harness.sync(stub, lake).expect(0)
         assert len(stub.asked("/v1/charges")) >= 3
     expect_whole(lake, harness.TABLES, held)
+
+
+def test_answers_of_another_api_version_are_not_taken(home):
+    """[D5]"""
+    with stubs.Stub(small()) as stub:
+        stub.fail("version")
+        harness.sync(stub, home / "version").expect(2).expect_said("2026-05-27.dahlia", "2020-08-27")
+    assert harness.tree(home / "version", "**/*.parquet") == {}
+
+
+def test_a_parameter_that_stripe_refuses_is_not_told_as_a_missing_resource(home):
+    with stubs.Stub(small()) as stub:
+        stub.fail("parameter", "/v1/refunds")
+        outcome = harness.sync(stub, home / "parameter").expect(3).expect_said("refunds", "limit")
+    assert "--exclude" not in outcome.err, outcome
 
 
 def test_a_bad_key_exits_4_at_once(home):

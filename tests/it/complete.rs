@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use proptest::prelude::*;
 use serde_json::json;
 use stripelake::commit::Lake;
 use stripelake::fake::InProcess;
 use stripelake::fake::script::{Action, Rule};
+use stripelake::fetch::{Request, Response, Transport, TransportError};
 use stripelake::partition::Grain;
 use stripelake::run::sync::{Options, sync};
 
@@ -239,4 +241,40 @@ proptest! {
             lake.check_equals(&table).await;
         });
     }
+}
+
+/// Activates a price as soon as a page of active ones has gone out.
+#[derive(Debug)]
+struct Activating {
+    table: Arc<Table>,
+    id: String,
+}
+
+impl Transport for Activating {
+    fn get<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>> {
+        let answer = self.table.get(request);
+        if request.query.iter().any(|(name, value)| name == "active" && value == "true") {
+            self.table.edit("prices", |prices| {
+                prices
+                    .iter_mut()
+                    .filter(|price| price["id"] == *self.id)
+                    .for_each(|price| price["active"] = true.into());
+            });
+        }
+        answer
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_price_that_is_activated_between_two_passes_is_not_lost() {
+    let table = Table::of(&account(31, 300));
+    let id = text(&table.list("prices")[0]["id"]).to_owned();
+    table.edit("prices", |prices| prices[0]["active"] = false.into());
+    let lake = TestLake::new();
+    lake.sync_completely(Arc::new(Activating { table: table.clone(), id: id.clone() })).await;
+    lake.check_equals(&table).await;
+    // Nor is it taken for deleted later.
+    table.edit("prices", |prices| prices[0]["active"] = false.into());
+    lake.sync_completely(Arc::new(Activating { table: table.clone(), id })).await;
+    lake.check_equals(&table).await;
 }

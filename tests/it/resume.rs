@@ -288,7 +288,7 @@ fn check_all_known_files_are_read(lake: &TestLake) {
 
 #[test]
 fn budgets_of_requests_come_to_the_end_in_several_runs() {
-    for requests in [8, 11, 30] {
+    for requests in [9, 11, 30] {
         let table = Table::of(&account(31, 1_500));
         let lake = TestLake::new();
         let budgets = Budgets { requests: Some(requests), ..Budgets::default() };

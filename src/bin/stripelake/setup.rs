@@ -70,9 +70,24 @@ pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         .enable_all()
         .build()
         .map_err(|e| Error::bug(format!("runtime: {e}")))?;
+    {
+        let _runtime = runtime.enter();
+        survive_file_limits();
+    }
     let outcome = runtime.block_on(work);
     runtime.shutdown_background();
     outcome
+}
+
+/// With a limit on the size of files, a write over it fails then, and is told, instead of ending the process.
+fn survive_file_limits() {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        /// SIGXFSZ where this program runs.
+        const FILE_SIZE_EXCEEDED: i32 = 25;
+        let _ = signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED));
+    }
 }
 
 /// Becomes the kind of the first SIGINT or SIGTERM; the second one ends the process at once.

@@ -15,6 +15,8 @@ const BLOCK: usize = 2 << 20;
 /// How a value of a usual file begins. Where a brace was closed before it, that is the end of a value: inside of one
 /// there is a comma between two objects, and no line break in a text.
 const BEGINNING: &[u8] = b"\n{";
+/// What some programs write before UTF-8; a reader may ignore it. <https://www.rfc-editor.org/rfc/rfc8259#section-8.1>
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// One value larger than this is not Stripe's.
 const MAX_VALUE: usize = 256 << 20;
 
@@ -56,6 +58,7 @@ pub struct Blocks {
     rest: Vec<u8>,
     /// The line in which `rest` begins.
     line: usize,
+    is_at_start: bool,
     is_at_end: bool,
     /// Bytes of a block.
     size: usize,
@@ -63,7 +66,7 @@ pub struct Blocks {
 
 impl Blocks {
     pub fn new(reader: Box<dyn Read + Send>) -> Blocks {
-        Blocks { reader, rest: Vec::new(), line: 1, is_at_end: false, size: BLOCK }
+        Blocks { reader, rest: Vec::new(), line: 1, is_at_start: true, is_at_end: false, size: BLOCK }
     }
 
     /// The next block, in `bytes`, whose content is lost. Fails with [`crate::error::Kind::Usage`] and
@@ -75,7 +78,9 @@ impl Blocks {
         self.rest.clear();
         self.fill(&mut bytes, n_rest, self.size)?;
         let mut block = Block { bytes, line: self.line, chunks: Vec::new() };
-        let mut at = 0;
+        let is_marked = self.is_at_start && block.bytes.starts_with(BYTE_ORDER_MARK);
+        self.is_at_start = false;
+        let mut at = if is_marked { BYTE_ORDER_MARK.len() } else { 0 };
         self.skip_white_space(&mut block, &mut at)?;
         if block.bytes.get(at) == Some(&b'{') {
             at = self.line_by_line(&mut block, at);
