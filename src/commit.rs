@@ -156,12 +156,8 @@ impl Lake {
     pub async fn read_json<T: DeserializeOwned>(&self, path: &str) -> Result<Option<(T, Version)>> {
         let Some((bytes, version)) = self.read_bytes(path).await? else { return Ok(None) };
         let value = serde_json::from_slice(&bytes).map_err(|e| {
-            // Of a table's state nothing is lost that a complete listing does not bring again.
-            let is_state = path.starts_with(&format!("{META}/state/"));
-            Error::integrity(format!("{path}: {e}")).hint(match is_state {
-                true => "move that file away and sync again: everything is listed, and the file is made anew",
-                false => "restore the file from a backup, or move the lake away and sync anew",
-            })
+            Error::integrity(format!("{path}: {e}"))
+                .hint("restore the file from a backup, or move the lake away and sync anew")
         })?;
         Ok(Some((value, version)))
     }

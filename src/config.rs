@@ -140,17 +140,21 @@ pub fn parse_rate(text: &str) -> Result<Rate> {
 
 /// A smaller number (1973) is rather a year, or a date with a digit too few, than unix seconds.
 const FIRST_UNIX_SECS: i64 = 100_000_000;
+/// A larger one (5138) is rather milliseconds.
+const END_OF_UNIX_SECS: i64 = 100_000_000_000;
 
 /// A time on the command line: `2026-11-23`, `2026-11-23T02:00:00Z`, or unix seconds.
 pub fn parse_time(text: &str) -> Result<i64> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time.as_second());
     }
-    let date = text.parse::<jiff::civil::Date>().ok();
-    if let Some(midnight) = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok()) {
-        return Ok(midnight.timestamp().as_second());
+    // A date is its midnight.
+    let time = text.parse::<jiff::civil::DateTime>().ok();
+    if let Some(time) = time.and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC).ok()) {
+        return Ok(time.timestamp().as_second());
     }
-    let secs = text.parse::<i64>().ok().filter(|secs| *secs == 0 || *secs >= FIRST_UNIX_SECS);
+    let secs = text.parse::<i64>().ok();
+    let secs = secs.filter(|secs| *secs == 0 || (FIRST_UNIX_SECS..END_OF_UNIX_SECS).contains(secs));
     secs.ok_or_else(|| {
         let what = format!("expected a time like 2026-11-23 or 2026-11-23T02:00:00Z, got \"{text}\"");
         Error::usage(what).hint("times are UTC; unix seconds are taken, too")
@@ -316,9 +320,11 @@ mod tests {
         assert_eq!(parse_time("2026-11-23").unwrap(), 1_795_392_000);
         assert_eq!(parse_time("2026-11-23T01:00:00Z").unwrap(), 1_795_395_600);
         assert_eq!(parse_time("20261123").unwrap(), 1_795_392_000);
+        assert_eq!(parse_time("2026-11-23T01:00:00").unwrap(), 1_795_395_600);
+        assert_eq!(parse_time("2026-11-23T02:00:00+01:00").unwrap(), 1_795_395_600);
         assert_eq!(parse_time("1795392000").unwrap(), 1_795_392_000);
         assert_eq!(parse_time("0").unwrap(), 0);
-        for text in ["yesterday", "2026", "2026112", "20261323", "2026-13-01", "-5"] {
+        for text in ["yesterday", "2026", "2026112", "20261323", "2026-13-01", "-5", "1795392000000"] {
             assert!(parse_time(text).is_err(), "{text}");
         }
     }

@@ -257,9 +257,11 @@ impl Slices {
     /// What is below becomes a slice of its own, and a run that ends early keeps what it has settled.
     fn leave_the_rest(&mut self, number: usize, page: &PageRead) {
         let part = &mut self.parts[number];
-        let Unsettled { n_pages, reached, is_ordered } = &mut part.unsettled;
+        if part.unsettled.is_over {
+            part.unsettled = Unsettled::below(part.created.end);
+        }
+        let Unsettled { n_pages, reached, is_ordered, .. } = &mut part.unsettled;
         *n_pages += 1;
-        // The first page of a third pass looks like another order, and is read like one.
         *is_ordered &= page.is_newest_first && page.newest.is_none_or(|newest| newest <= *reached);
         *reached = page.oldest.map_or(*reached, |oldest| oldest.min(*reached));
         let below = reached.saturating_add(1);
@@ -270,6 +272,8 @@ impl Slices {
             self.n_left += 1;
             self.parts.push(Part::new(rest));
         }
+        let has_passed = self.has_passed_its_start(number, false);
+        self.parts[number].unsettled.is_over = !page.has_more || has_passed;
     }
 
     /// Notes the end of a slice and returns the seconds that it has settled.

@@ -99,7 +99,6 @@ pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
                 "expected answers of Stripe's API version {asked}, got {}",
                 shown(&answered, 60)
             ))
-            .lake("as far as it was before")
             .hint("set api_version to that version if this program knows it, or use a newer stripelake"),
         ),
         TransportError::Certificate(what) => Answer::Refused(

@@ -39,6 +39,7 @@ impl Buffers {
     pub fn take(&self, n_bytes: usize) -> Vec<u8> {
         let mut bytes = self.0.lock().expect("no panic while keeping").pop().unwrap_or_default();
         if bytes.len() < n_bytes {
+            bytes.reserve_exact(n_bytes - bytes.len());
             bytes.resize(n_bytes, 0);
         }
         bytes

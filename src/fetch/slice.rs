@@ -131,7 +131,7 @@ impl SliceReader {
 
     /// The next page, or `None` after the last.
     ///
-    /// An object may come twice (after a cursor vanished, or in two passes); none is left out. `accept` is
+    /// An object may come twice (after a cursor vanished, or in several passes); none is left out. `accept` is
     /// that of [`Fetcher::page_as`]: what it made of any page but the one that is returned does not count.
     pub async fn next<T>(
         &mut self,

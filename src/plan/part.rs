@@ -35,7 +35,7 @@ pub struct Part {
     pub counted_from: i64,
     /// The newest second seen.
     pub newest: Option<i64>,
-    /// How far the pass before the last one got, which settles nothing.
+    /// How far a pass before the last one has got, which settles nothing.
     pub unsettled: Unsettled,
     pub is_ordered: bool,
     pub is_started: bool,
@@ -47,6 +47,14 @@ pub struct Unsettled {
     pub n_pages: u32,
     pub reached: i64,
     pub is_ordered: bool,
+    /// What comes next is another pass, from the newest object on.
+    pub is_over: bool,
+}
+
+impl Unsettled {
+    pub fn below(end: i64) -> Unsettled {
+        Unsettled { n_pages: 0, reached: end, is_ordered: true, is_over: false }
+    }
 }
 
 /// Dense pages one after the other.
@@ -73,7 +81,7 @@ impl Part {
             surge: Surge::default(),
             counted_from: created_end,
             newest: None,
-            unsettled: Unsettled { n_pages: 0, reached: created_end, is_ordered: true },
+            unsettled: Unsettled::below(created_end),
             is_ordered: true,
             is_started: false,
             is_done: false,

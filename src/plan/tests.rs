@@ -60,7 +60,7 @@ fn g10_a_slice_of_one_second_is_not_cut() {
 }
 
 proptest! {
-    /// Reads objects at random seconds with random interleaving, in one or two passes, after an earlier
+    /// Reads objects at random seconds with random interleaving, in one to three passes, after an earlier
     /// run that has read some of the span: whatever is cut, the slices that are read to their ends
     /// cover all seconds that were left, and none of the others is asked for.
     #[test]
@@ -70,7 +70,7 @@ proptest! {
         ),
         news_from in proptest::option::of(0i64..120_000),
         read_before in proptest::collection::vec((0i64..100_000, 0i64..30_000), 0..4),
-        has_two_passes in any::<bool>(),
+        n_passes in 1usize..4,
         choices in proptest::collection::vec(any::<u8>(), 400),
     ) {
         let span = 1_700_000_000..1_700_100_000;
@@ -85,36 +85,38 @@ proptest! {
         let news_from = news_from.map_or(i64::MAX, |second| span.start + second);
         slices = slices.with_news_from(news_from);
         // Slice, pass and the place of the next object.
-        let mut active: Vec<(Slice, bool, usize)> = Vec::new();
+        let mut active: Vec<(Slice, usize, usize)> = Vec::new();
         let mut read = vec![false; objects.len()];
         let mut coverage = Coverage::default();
         let mut choices = choices.into_iter().cycle();
         loop {
             if active.len() < 6 && let Some(slice) = slices.take() {
                 prop_assert!(before.within(&slice.created).is_empty(), "{:?} was read before", slice.created);
-                active.push((slice, !has_two_passes, 0));
+                active.push((slice, 1, 0));
             }
             if active.is_empty() {
                 break;
             }
             let chosen = usize::from(choices.next().unwrap()) % active.len();
-            let (slice, is_last_pass, at) = active[chosen].clone();
+            let (slice, pass, at) = active[chosen].clone();
+            let is_last_pass = pass == n_passes;
             let is_shown = |i: &usize| {
                 let (second, is_second_pass) = objects[*i];
-                slice.created.contains(&second) && (!has_two_passes || is_second_pass == is_last_pass)
+                slice.created.contains(&second) && (n_passes == 1 || is_second_pass == (pass == 2))
             };
             let page: Vec<usize> = (at..objects.len()).filter(is_shown).take(100).collect();
             for i in &page {
                 read[*i] = true;
             }
             let second = |i: &usize| objects[*i].0;
+            let next = page.last().map_or(objects.len(), |i| i + 1);
+            let has_more = (next..objects.len()).any(|i| is_shown(&i));
             let page_read = PageRead {
                 settles: is_last_pass,
+                has_more,
                 ..super::tests::page(page.len(), page.first().map(second), page.last().map(second))
             };
             let settled = slices.page_read(slice.number, &page_read);
-            let next = page.last().map_or(objects.len(), |i| i + 1);
-            let has_more = (next..objects.len()).any(|i| is_shown(&i));
             let is_over = !has_more || slices.has_passed_its_start(slice.number, is_last_pass);
             coverage.add(settled);
             match (is_over, is_last_pass) {
@@ -122,7 +124,7 @@ proptest! {
                     coverage.add(slices.finish(slice.number));
                     active.remove(chosen);
                 }
-                (true, false) => (active[chosen].1, active[chosen].2) = (true, 0),
+                (true, false) => (active[chosen].1, active[chosen].2) = (pass + 1, 0),
                 (false, _) => active[chosen].2 = next,
             }
             let settled = |i: usize| coverage.contains(&(objects[i].0..objects[i].0 + 1));
@@ -133,6 +135,30 @@ proptest! {
         prop_assert_eq!(coverage.ranges(), left);
         prop_assert!((0..objects.len()).all(|i| read[i] || before.contains(&(objects[i].0..objects[i].0 + 1))));
     }
+}
+
+#[test]
+fn a_slice_of_three_passes_is_short_whichever_of_them_has_the_objects() {
+    // Every second has an object of the second pass, every hundredth one of the others.
+    let mut slices = one(1_700_000_000..1_700_010_000);
+    let slice = slices.take().unwrap();
+    let mut n_pages = 0;
+    for pass in 1..=3 {
+        let step = if pass == 2 { 1 } else { 100 };
+        let mut below = 1_700_010_000;
+        loop {
+            let oldest = (below - 100 * step).max(1_700_000_000);
+            let has_more = oldest > 1_700_000_000;
+            let read =
+                PageRead { settles: pass == 3, has_more, ..page(100, Some(below - step), Some(oldest)) };
+            slices.page_read(slice.number, &read);
+            (n_pages, below) = (n_pages + 1, oldest);
+            if !has_more || slices.has_passed_its_start(slice.number, pass == 3) {
+                break;
+            }
+        }
+    }
+    assert!(n_pages <= 6, "{n_pages} pages before anything was settled");
 }
 
 const DAY: i64 = 86_400;

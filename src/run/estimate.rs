@@ -138,12 +138,12 @@ impl Surveying<'_> {
             parquet_bytes: 0,
         };
         // A list that is read twice has its objects once.
-        let first = |n: usize| resource.passes.iter().position(|pass| *pass == resource.passes[n]);
-        let n_different = (0..resource.passes.len()).filter(|n| first(*n) == Some(*n)).count();
+        let first_like = |n: usize| resource.passes.iter().position(|pass| *pass == resource.passes[n]);
+        let n_different = (0..resource.passes.len()).filter(|n| first_like(*n) == Some(*n)).count();
         let mut requests = Vec::new();
         for (n, pass) in resource.passes.iter().enumerate() {
             let before = sum.requests;
-            match first(n).and_then(|first| requests.get(first)) {
+            match first_like(n).and_then(|like| requests.get(like)) {
                 Some(again) => sum.requests += again,
                 None => self.pass(resource, pass, N_PROBES / n_different, &left, &mut sum).await?,
             }

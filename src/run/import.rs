@@ -7,7 +7,7 @@ mod decoding;
 mod scan;
 mod source;
 
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,7 +73,7 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
         gatherer.take(message).await?;
     }
     let read = reading.await.map_err(|e| Error::bug(format!("import: {e}")))?;
-    let Read { cut_off, livemode } = read.map_err(|error| error.lake("as it was"))?;
+    let Found { cut_off, livemode } = read.map_err(|error| error.lake("as it was"))?;
 
     let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock).await?;
     let committed = commit(setup, &mut gatherer, livemode).await;
@@ -89,9 +89,9 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
 }
 
 async fn commit(setup: &Setup, gatherer: &mut Gatherer, livemode: Option<bool>) -> Result<()> {
-    claim(setup, livemode).await?;
     gatherer.reload_states().await?;
     setup.lake.remove_leftovers(setup.catalog.resources.iter().map(|resource| resource.name.as_str()))?;
+    claim(setup, livemode).await?;
     gatherer.upgrade_files().await?;
     gatherer.take(Message::Complete(Outlook::Whole)).await?;
     sql::write_views(&setup.lake, &setup.catalog).await
@@ -116,7 +116,7 @@ async fn claim(setup: &Setup, livemode: Option<bool>) -> Result<()> {
 }
 
 /// What the files held.
-struct Read {
+struct Found {
     /// Where a list inside an object went on behind its file.
     cut_off: Option<Error>,
     /// The mode that objects stated.
@@ -161,11 +161,11 @@ fn size(inputs: &[Input]) -> Option<u64> {
 
 /// Counts what is read through it.
 struct Counted {
-    reader: Box<dyn io::Read + Send>,
+    reader: Box<dyn Read + Send>,
     n_read: Arc<AtomicU64>,
 }
 
-impl io::Read for Counted {
+impl Read for Counted {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let n = self.reader.read(bytes)?;
         self.n_read.fetch_add(n as u64, Ordering::Relaxed);
@@ -174,17 +174,17 @@ impl io::Read for Counted {
 }
 
 impl Reading {
-    fn all(mut self, inputs: Vec<Input>) -> Result<Read> {
+    fn all(mut self, inputs: Vec<Input>) -> Result<Found> {
         for input in inputs {
             let Input { name, content, observed_at } = input;
             self.one(content, observed_at).map_err(|error| error.context(name))?;
         }
-        Ok(Read { cut_off: self.cut_off, livemode: self.livemode })
+        Ok(Found { cut_off: self.cut_off, livemode: self.livemode })
     }
 
     /// A file without a single row is not what it was taken for; one with some odd objects is.
     fn one(&mut self, content: Content, observed_at: i64) -> Result<()> {
-        let reader: Box<dyn io::Read + Send> = match content {
+        let reader: Box<dyn Read + Send> = match content {
             Content::File(path) => {
                 Box::new(std::fs::File::open(path).map_err(|e| Error::usage(e.to_string()))?)
             }

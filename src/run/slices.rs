@@ -45,6 +45,18 @@ impl List {
         free.unwrap_or_else(|| Decoder::new(&self.resource, &self.children, options))
     }
 
+    /// Returns the seconds that are settled with the slice; its decoder serves another one, if there is one.
+    fn finish(&self, slice: &Slice, decoder: Option<Decoder>) -> Range<i64> {
+        let mut slices = self.slices.lock().expect("no panic while planning");
+        let settled = slices.finish(slice.number);
+        let mut decoders = self.decoders.lock().expect("no panic while giving back");
+        match slices.is_done() {
+            true => decoders.clear(),
+            false => decoders.extend(decoder),
+        }
+        settled
+    }
+
     fn fail(&self, error: Error) {
         self.has_failed.store(true, Ordering::SeqCst);
         if self.rows.is_closed() {
@@ -151,8 +163,7 @@ impl Shared {
         // A slice is done when its rows are on their way, not before.
         let lost = || Error::bug("decode: the decoder has failed before");
         self.send(list, Message::Rows(reading.taking.flush().ok_or_else(lost)?)).await?;
-        list.decoders.lock().expect("no panic while giving back").extend(reading.taking.into_decoder());
-        let settled = list.slices.lock().expect("no panic while planning").finish(slice.number);
+        let settled = list.finish(slice, reading.taking.into_decoder());
         self.send(list, Message::Settled(settled)).await
     }
 

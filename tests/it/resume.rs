@@ -13,6 +13,7 @@ use stripelake::commit::Lake;
 use stripelake::commit::state::{ResourceState, state_path};
 use stripelake::error::{Error, Kind};
 use stripelake::fake::script::refusal;
+use stripelake::fake::{Account, Spec};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::{Request, Response, Transport, TransportError};
 use stripelake::partition::Grain;
@@ -300,6 +301,21 @@ fn budgets_of_requests_come_to_the_end_in_several_runs() {
         repeat(&lake, &table, budgets, &[]);
         alone(lake.check_equals(&table));
     }
+}
+
+#[test]
+fn thousands_of_inactive_prices_come_to_the_end_with_few_requests_a_run() {
+    let account =
+        Account::new(Spec { prices: Some(3_000), ..Spec { seed: 32, charges: 10, ..Spec::default() } });
+    let table = Table::some_of(&account, |name| name == "prices");
+    table.edit("prices", |prices| {
+        prices.iter_mut().enumerate().for_each(|(n, price)| price["active"] = (n % 20 == 0).into());
+    });
+    let lake = TestLake::new();
+    let budgets = Budgets { requests: Some(12), ..Budgets::default() };
+    let n_runs = repeat(&lake, &table, budgets, &["prices"]);
+    alone(lake.check_table_equals(&table, "prices"));
+    assert!(n_runs < 30, "{n_runs} runs for 33 full pages");
 }
 
 #[test]

@@ -17,6 +17,8 @@ const BLOCK: usize = 2 << 20;
 const BEGINNING: &[u8] = b"\n{";
 /// What some programs write before UTF-8; a reader may ignore it. <https://www.rfc-editor.org/rfc/rfc8259#section-8.1>
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// A value that is larger than a block is read on by this much.
+const GROWTH: usize = 16 << 20;
 /// One value larger than this is not Stripe's.
 const MAX_VALUE: usize = 256 << 20;
 
@@ -140,7 +142,9 @@ impl Blocks {
             }
             let n_bytes = block.bytes.len() - start;
             let before = block.bytes.len();
-            if n_bytes > MAX_VALUE || !self.fill(&mut block.bytes, before, start + 2 * n_bytes)? {
+            if n_bytes > MAX_VALUE
+                || !self.fill(&mut block.bytes, before, start + n_bytes + n_bytes.min(GROWTH))?
+            {
                 return Err(self.unfinished(block, start));
             }
         }
@@ -275,7 +279,8 @@ mod tests {
     fn values(text: &str, size: usize) -> Vec<(Value, bool)> {
         let mut blocks = Blocks { size, ..Blocks::new(Box::new(std::io::Cursor::new(text.to_owned()))) };
         let mut values = Vec::new();
-        while let Some(block) = blocks.next(Vec::new()).unwrap() {
+        let mut spare = Vec::new();
+        while let Some(block) = blocks.next(std::mem::take(&mut spare)).unwrap() {
             for chunk in &block.chunks {
                 assert_eq!(
                     block.line_at(0),
@@ -287,6 +292,9 @@ mod tests {
                     values.extend(stream.into_iter().map(|value| (value.unwrap(), part.is_page)));
                 }
             }
+            // Its memory still holds what it held.
+            spare = block.bytes;
+            spare.resize(size + spare.len() % 7, b'}');
         }
         values
     }
