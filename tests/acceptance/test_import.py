@@ -1,5 +1,6 @@
 """Turns files of list pages and NDJSON into a lake without any network, leaf by leaf."""
 
+import fcntl
 import gzip
 import json
 import subprocess
@@ -234,3 +235,17 @@ def test_a_file_over_the_limit_on_files_exits_6(home):
     assert outcome.returncode == 6, outcome
     assert "too large" in outcome.stderr and harness.tree(lake, "**/*.parquet") == {}, outcome
     imported("charges", lake, file).expect(0)
+
+
+def test_a_lake_that_another_process_writes_exits_11_and_says_which(home):
+    """[C1]"""
+    lake, file = home / "locked", home / "locked.ndjson"
+    file.write_text(ndjson(objects.generate("customers", 3, seed=3, hostile=False)))
+    imported("customers", lake, file).expect(0)
+    lock = lake / "_stripelake" / "lock"
+    holder = lock.read_text().strip()
+    assert holder.startswith("process ") and ", run 20" in holder
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        imported("customers", lake, file).expect(11).expect_said(holder, "--wait-lock")
+    imported("customers", lake, file).expect(0)
