@@ -22,12 +22,13 @@ const ROWS_PER_PIECE: usize = 4096;
 #[derive(Debug, Clone)]
 pub struct Picked {
     batches: Vec<RecordBatch>,
-    /// `(batch, row)`; `None` for the rows of the only batch as they stand.
+    /// `None` for the rows of the only batch as they stand.
     rows: Option<Order>,
 }
 
 #[derive(Debug, Clone)]
 struct Order {
+    /// Each `(batch, row)`.
     rows: Vec<(usize, usize)>,
     stretches: Stretches,
 }

@@ -110,8 +110,7 @@ fn text(arrays: &[&dyn Array], stretches: &[Stretch]) -> Option<ArrayRef> {
     let sources: Vec<&StringArray> = arrays.iter().map(|array| array.as_string()).collect();
     let ends_of =
         |Stretch { batch, rows, .. }: &Stretch| &sources[*batch].value_offsets()[rows.start..=rows.end];
-    let n_bytes =
-        |stretch| ends_of(stretch).last().zip(ends_of(stretch).first()).map_or(0, |(end, start)| end - start);
+    let n_bytes = |stretch: &Stretch| ends_of(stretch)[stretch.rows.len()] - ends_of(stretch)[0];
     let n_bytes: usize = stretches.iter().map(|stretch| n_bytes(stretch) as usize).sum();
     i32::try_from(n_bytes).ok()?;
     // Made of zeros and filled: growing them value by value takes as long as copying.

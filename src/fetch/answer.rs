@@ -149,7 +149,8 @@ fn reason_to_retry(response: &Response) -> Option<Reason> {
 }
 
 fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error {
-    let said = shown(&stripe.message.clone().unwrap_or_else(|| first_words(response)), 300);
+    let StripeError { code, message, param } = stripe;
+    let said = shown(&message.unwrap_or_else(|| first_words(response)), 300);
     match response.status {
         401 => Error::new(Kind::Auth, format!("the key is not accepted: {said}"))
             .hint("make a new key at https://dashboard.stripe.com/apikeys"),
@@ -166,12 +167,12 @@ fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error
                 .hint("redirects are not followed, since they would take the key along; correct --api-base")
         }
         status => {
-            let hint = match (status, &stripe.param, stripe.code.as_deref()) {
+            let hint = match (status, param, code.as_deref()) {
                 (_, _, Some("resource_missing")) => {
                     "what was asked for is gone; run the same command again".to_owned()
                 }
                 (400, Some(param), _) => {
-                    format!("Stripe does not take {} here; a newer stripelake may", shown(param, 60))
+                    format!("Stripe does not take {} here; a newer stripelake may", shown(&param, 60))
                 }
                 _ => "if this account does not have the resource, leave it out with --exclude".to_owned(),
             };

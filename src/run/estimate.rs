@@ -138,16 +138,14 @@ impl Surveying<'_> {
             parquet_bytes: 0,
         };
         // A list that is read twice has its objects once.
-        let first_like = |n: usize| resource.passes.iter().position(|pass| *pass == resource.passes[n]);
-        let n_different = (0..resource.passes.len()).filter(|n| first_like(*n) == Some(*n)).count();
-        let mut requests = Vec::new();
-        for (n, pass) in resource.passes.iter().enumerate() {
+        let mut passes: Vec<_> = resource.passes.iter().collect();
+        passes.sort();
+        passes.dedup();
+        for pass in &passes {
             let before = sum.requests;
-            match first_like(n).and_then(|like| requests.get(like)) {
-                Some(again) => sum.requests += again,
-                None => self.pass(resource, pass, N_PROBES / n_different, &left, &mut sum).await?,
-            }
-            requests.push(sum.requests - before);
+            self.pass(resource, pass, N_PROBES / passes.len(), &left, &mut sum).await?;
+            let n_again = resource.passes.iter().filter(|other| other == pass).count() - 1;
+            sum.requests += n_again as u64 * (sum.requests - before);
         }
         sum.parquet_bytes = (sum.json_bytes as f64 * PARQUET_SHARE) as u64;
         Ok(sum)

@@ -17,8 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::catalog::Resource;
-use crate::commit::state::{FORMAT, LAKE, LakeInfo};
-use crate::commit::{Version, lock};
+use crate::commit::lock;
 use crate::decode::rows::modes_of;
 use crate::decode::{self, Decoded, Decoder, PageError, Pushed};
 use crate::error::{Error, Kind, Result};
@@ -27,7 +26,7 @@ use crate::run::gather::{Gatherer, Message, Outlook};
 use crate::run::import::decoding::{Part, RefusedChunk, decode_all};
 use crate::run::import::source::Blocks;
 use crate::run::report::Report;
-use crate::run::sync::{check_mode, finish, read_lake};
+use crate::run::sync::{check_mode, finish, read_lake, write_down};
 use crate::run::{Setup, sql};
 use crate::spool::Budget;
 
@@ -104,15 +103,10 @@ async fn claim(setup: &Setup, livemode: Option<bool>) -> Result<()> {
         // Another run may have made the lake its own while this one read its files.
         check_mode(known.as_ref(), livemode, "objects")?;
     }
-    let (info, seen) = match known {
-        Some((info, _)) if info.livemode.is_some() || livemode.is_none() => return Ok(()),
-        Some((info, version)) => (LakeInfo { livemode, ..info }, version),
-        None => {
-            let stripe_version = setup.catalog.stripe_version.clone();
-            (LakeInfo { format: FORMAT, account: None, livemode, stripe_version }, Version::Absent)
-        }
-    };
-    setup.lake.write_json(LAKE, &info, &seen).await.map(drop)
+    match &known {
+        Some((info, _)) if info.livemode.is_some() || livemode.is_none() => Ok(()),
+        _ => write_down(setup, known, None, livemode).await,
+    }
 }
 
 /// What the files held.

@@ -226,11 +226,21 @@ async fn claim(setup: &Setup, account: Option<String>, livemode: bool) -> Result
     // Another run may have made the lake its own while this one waited for the lock.
     check_mode(known.as_ref(), livemode, "a key")?;
     check_account(known.as_ref(), account.as_deref())?;
+    write_down(setup, known, account, Some(livemode)).await
+}
+
+/// Adds what is known now of the account and the mode to what the lake knows.
+pub(super) async fn write_down(
+    setup: &Setup,
+    known: Option<(LakeInfo, Version)>,
+    account: Option<String>,
+    livemode: Option<bool>,
+) -> Result<()> {
     let (before, seen) = known.map_or((None, Version::Absent), |(info, version)| (Some(info), version));
     let info = LakeInfo {
         format: FORMAT,
         account: account.or(before.as_ref().and_then(|info| info.account.clone())),
-        livemode: Some(livemode),
+        livemode: livemode.or(before.as_ref().and_then(|info| info.livemode)),
         stripe_version: setup.catalog.stripe_version.clone(),
     };
     if before.as_ref() != Some(&info) {

@@ -54,11 +54,8 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
         shown_key = "the key of --accept-key-file".to_owned();
         spec.accepted_key = Some(secret);
     }
-    for name in deny {
-        let resource = Catalog::embedded()?.resolve(&name).map_err(|e| e.context("--deny"))?.clone();
-        let denied =
-            resource.name.parse().map_err(|_| Error::usage(format!("--deny: {name} has no list")))?;
-        spec.denied.push(denied);
+    if !deny.is_empty() {
+        spec.denied = denied(&deny)?;
     }
     setup::block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", port)).await;
@@ -82,6 +79,16 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
         fake::serve_with(listener, account, faults, shutdown).await.map_err(|e| Error::bug(e.to_string()))
     })?;
     Ok(None)
+}
+
+/// The resources that are refused, by name.
+fn denied(names: &[String]) -> Result<Vec<fake::Resource>> {
+    let catalog = Catalog::embedded()?;
+    let denied = |name: &String| {
+        let resource = catalog.resolve(name).map_err(|e| e.context("--deny"))?;
+        resource.name.parse().map_err(|_| Error::usage(format!("--deny: {name} has no list")))
+    };
+    names.iter().map(denied).collect()
 }
 
 /// The faults of a file, and over them those of the flags.

@@ -70,11 +70,10 @@ pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         .enable_all()
         .build()
         .map_err(|e| Error::bug(format!("runtime: {e}")))?;
-    {
-        let _runtime = runtime.enter();
+    let outcome = runtime.block_on(async {
         survive_file_limits();
-    }
-    let outcome = runtime.block_on(work);
+        work.await
+    });
     runtime.shutdown_background();
     outcome
 }
