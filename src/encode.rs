@@ -35,6 +35,9 @@ const FIRST_ROWS: usize = 8_192;
 /// Less where they are large, in bytes.
 const FIRST_BYTES: usize = 16 << 20;
 
+/// Fewer values than this are not worth waking other cores for.
+const WORTH_SHARING: usize = 20_000;
+
 /// The key of the number of bytes before a file's footer and their CRC-32, in its metadata.
 pub const CONTENT: &str = "stripelake.content";
 

@@ -225,11 +225,13 @@ impl Spool {
         })
     }
 
-    /// Seals what is quiet. That costs nothing if no more rows come, since a file has to be made of these anyway.
+    /// Seals what is quiet. That costs nothing if no more rows come, since a file has to be made of these anyway. Rows that
+    /// stand in a file can be let go when room is needed, and are waited for: their partition is still being read.
     fn seal(&mut self) -> Result<()> {
         let n_in_memory = self.parts.values().filter(|part| !part.held.is_empty()).count() as u64;
         let quiet_since = self.n_pushes.saturating_sub(QUIET * n_in_memory);
-        for part in self.parts.values_mut().filter(|part| !part.is_busy(quiet_since)) {
+        let is_quiet = |part: &&mut Part| !part.is_busy(quiet_since) && !part.stands_in_files();
+        for part in self.parts.values_mut().filter(is_quiet) {
             part.seal(&self.schema, &mut self.files, &self.budget, self.options)?;
         }
         Ok(())
@@ -268,6 +270,11 @@ impl Part {
     fn is_busy(&self, quiet_since: u64) -> bool {
         let was_moved = self.sealed.is_some() || !self.spilled.is_empty() || !self.away.is_empty();
         was_moved || self.n_rows < WORTH_SEALING || self.last_push > quiet_since
+    }
+
+    /// Whether its rows in memory stand in files, too, or will when these are written.
+    fn stands_in_files(&self) -> bool {
+        self.held.iter().all(|held| held.copy.is_some())
     }
 
     /// Writes the rows in memory as a Parquet file.

@@ -15,11 +15,8 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
 
-use crate::encode::n_leaves;
 use crate::encode::picked::Picked;
-
-/// Fewer values than this are not worth waking other cores for.
-const WORTH_SHARING: usize = 20_000;
+use crate::encode::{WORTH_SHARING, n_leaves};
 
 /// One field of the schema, and the writers of its leaves.
 struct Column {

@@ -8,10 +8,11 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
+use rayon::prelude::*;
 
 use crate::decode::schema::EXTRA;
 use crate::encode::picked::Picked;
-use crate::encode::{Options, SCHEMA_VERSION, n_leaves};
+use crate::encode::{Options, SCHEMA_VERSION, WORTH_SHARING, n_leaves};
 use crate::error::{Error, Result};
 
 /// Values of a column that tell how many different ones there are.
@@ -46,10 +47,9 @@ pub fn properties(
     let n_rows = if sample.is_all { n_rows_of(sample.rows) } else { usize::MAX };
     let n_rows = n_rows.min(options.rows_per_group) as u64;
     let n_rows_at_most = sample.n_rows_at_most.min(options.rows_per_group as u64);
-    let places = places(sample.rows);
-    for (column, field) in schema.fields().iter().enumerate() {
+    for (field, found) in schema.fields().iter().zip(found_in_all(schema, sample, n_rows)) {
         builder = column_properties(builder, field, n_rows_at_most);
-        builder = for_values(builder, field, column, sample, &places, n_rows);
+        builder = for_values(builder, field, found, sample.is_all);
     }
     Ok(builder.build())
 }
@@ -87,39 +87,68 @@ fn column_properties(
     }
 }
 
+/// What the first rows hold of a column.
+enum Found {
+    Nothing,
+    /// Values that hardly repeat, in this leaf.
+    Different(ColumnPath),
+    Other,
+}
+
+/// What each column holds, several columns at once: everything else waits for it.
+fn found_in_all(schema: &Schema, sample: &Sample, n_rows: u64) -> Vec<Found> {
+    let places = places(sample.rows);
+    let find = |(column, field): (usize, &Arc<Field>)| find(field, column, sample.rows, &places, n_rows);
+    let fields = schema.fields();
+    match places.len() * fields.len() < WORTH_SHARING {
+        true => fields.iter().enumerate().map(find).collect(),
+        false => fields.par_iter().enumerate().map(find).collect(),
+    }
+}
+
+fn find(
+    field: &Field,
+    column: usize,
+    rows: &[Picked],
+    places: &[(&RecordBatch, usize)],
+    n_rows: u64,
+) -> Found {
+    if rows.iter().all(|rows| rows.is_null(column)) {
+        return Found::Nothing;
+    }
+    let (path, values) = match field.data_type() {
+        DataType::Utf8 | DataType::Int64 | DataType::Timestamp(_, _) => {
+            (ColumnPath::from(field.name().as_str()), sampled(places, column))
+        }
+        DataType::Map(entries, _) => match map_values(entries, field, rows, column) {
+            Some(found) => found,
+            None => return Found::Other,
+        },
+        _ => return Found::Other,
+    };
+    match repetition(values, n_rows) {
+        Some(repetition) if repetition < WORTH_A_DICTIONARY => Found::Different(path),
+        _ => Found::Other,
+    }
+}
+
 /// No dictionary where values hardly repeat: it would be made, outgrown and thrown away, or stand beside as many
 /// numbers as it has values. Neither that nor a compressor for a column without values.
 fn for_values(
     builder: WriterPropertiesBuilder,
-    field: &Arc<Field>,
-    column: usize,
-    sample: &Sample,
-    places: &[(&RecordBatch, usize)],
-    n_rows: u64,
+    field: &Field,
+    found: Found,
+    is_all: bool,
 ) -> WriterPropertiesBuilder {
-    let Sample { rows, is_all, .. } = *sample;
-    let path = ColumnPath::from(field.name().as_str());
-    if rows.iter().all(|rows| rows.is_null(column)) {
-        return match is_all && !field.data_type().is_nested() {
-            true => builder
+    match found {
+        Found::Nothing if is_all && !field.data_type().is_nested() => {
+            let path = ColumnPath::from(field.name().as_str());
+            builder
                 .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
-                .set_column_dictionary_enabled(path, false),
-            false => builder,
-        };
-    }
-    let (path, values) = match field.data_type() {
-        DataType::Utf8 | DataType::Int64 | DataType::Timestamp(_, _) => (path, sampled(places, column)),
-        DataType::Map(entries, _) => match map_values(entries, field, rows, column) {
-            Some(found) => found,
-            None => return builder,
-        },
-        _ => return builder,
-    };
-    match repetition(&values, n_rows) {
-        Some(repetition) if repetition < WORTH_A_DICTIONARY => {
-            builder.set_column_dictionary_enabled(path, false)
+                .set_column_dictionary_enabled(path, false)
         }
-        _ => builder,
+        Found::Different(path) => builder.set_column_dictionary_enabled(path, false),
+        Found::Nothing | Found::Other => builder,
     }
 }
 
@@ -201,9 +230,9 @@ fn hash(array: &ArrayRef, row: usize) -> Option<u64> {
 ///
 /// Of `s` values that were drawn, `r` were drawn before. Where `d` different ones are equally frequent, `r` is
 /// about `s² / 2d` as long as that is a small part of `s` (the birthday problem).
-fn repetition(values: &Values, n_rows: u64) -> Option<f64> {
+fn repetition(values: Values, n_rows: u64) -> Option<f64> {
     let n_drawn = values.hashes.len();
-    let mut different = values.hashes.clone();
+    let mut different = values.hashes;
     different.sort_unstable();
     different.dedup();
     let n_different = different.len();
@@ -232,7 +261,7 @@ mod tests {
     use super::*;
 
     fn repetition_of(values: impl Iterator<Item = u64>, n_looked_at: usize, n_rows: u64) -> f64 {
-        repetition(&Values { hashes: values.collect(), n_looked_at }, n_rows).unwrap()
+        repetition(Values { hashes: values.collect(), n_looked_at }, n_rows).unwrap()
     }
 
     #[test]

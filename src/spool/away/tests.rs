@@ -44,8 +44,8 @@ fn pushed(
     let schema = Arc::new(batches[0].schema().project(&columns).unwrap());
     let mut spool = Spool::new(schema, Budget::new(limit), folder.path().into(), Options::default());
     for (n, batch) in batches.iter().enumerate() {
-        let copy = FileCopy::default();
-        if stands(n) {
+        let copy = stands(n).then(FileCopy::default);
+        if let Some(copy) = &copy {
             let path = folder.path().join(n.to_string());
             let columns = ipc::with_values(std::slice::from_ref(batch));
             let mut bytes = b"before".to_vec();
@@ -58,7 +58,7 @@ fn pushed(
             copy.stands_at(Stretch { file: Arc::new(move || File::open(&path)), at: 6, n_bytes, crc32 });
         }
         for (partition, rows) in split(batch, Grain::Day) {
-            spool.push(partition, rows, Some(copy.clone())).unwrap();
+            spool.push(partition, rows, copy.clone()).unwrap();
         }
     }
     (spool, folder)
@@ -99,6 +99,25 @@ fn rows_that_stand_in_files_are_let_go_and_not_written_again() {
         (0..10).flat_map(|n| (n * DAY / 2..n * DAY / 2 + 500).map(|at| (at, 1))).collect();
     assert_eq!(merged(&mut spool), expected);
     drop(folder);
+}
+
+#[test]
+fn a_quiet_partition_that_stands_in_files_is_waited_for() {
+    // Half of one day, then another one; the other half of the first comes when the second is read.
+    let pages = |day: i64| {
+        (0..12).map(move |n| {
+            let rows: Vec<(i64, i64)> = (n * 100..n * 100 + 100).map(|at| (day * DAY + at, 1)).collect();
+            decoded(&rows, 1_000)
+        })
+    };
+    for stand in [true, false] {
+        let batches: Vec<RecordBatch> = pages(0).chain(pages(1)).collect();
+        let (mut spool, _folder) = pushed(&batches, |_| stand, 2 << 20);
+        let n_away: usize = spool.parts.values().map(|part| part.away.len()).sum();
+        let n_sealed = spool.parts.values().filter(|part| part.sealed.is_some()).count();
+        assert_eq!((n_away > 0, n_sealed > 0), (stand, !stand));
+        assert_eq!(merged(&mut spool).len(), 2_400);
+    }
 }
 
 #[test]
