@@ -58,6 +58,7 @@ def run(
     stdin=None,
     environment: dict | None = None,
     each_second: Callable[[int], None] | None = None,
+    one_core: bool = False,
 ) -> Cost:
     """Runs a fresh process to its end; `each_second` gets its id at once and then every second.
 
@@ -71,6 +72,7 @@ def run(
         stderr=subprocess.STDOUT,
         env={**os.environ, **(environment or {})},
         cwd=WORK,
+        preexec_fn=stay_on_one_core if one_core else None,
     )
     ended = threading.Event()
     watch = threading.Thread(target=watched, args=(child.pid, each_second, ended))
@@ -86,6 +88,11 @@ def run(
     if child.returncode != 0:
         sys.exit(f"expected exit 0, got {child.returncode}: {command}\n{output.decode(errors='replace')}")
     return Cost(wall, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def stay_on_one_core() -> None:
+    """Two threads on one core's two halves take more CPU for the same work."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def watched(pid: int, each_second: Callable[[int], None] | None, ended: threading.Event) -> None:

@@ -15,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
 
-use crate::encode::picked::Picked;
+use crate::encode::picked::{Part, Picked};
 use crate::encode::{WORTH_SHARING, n_leaves};
 
 /// One field of the schema, and the writers of its leaves.
@@ -78,23 +78,22 @@ impl<W: Write + Send> Groups<W> {
     }
 
     fn add(&mut self, picked: &Picked, rows: Range<usize>) -> Result<()> {
-        let columns = self.group.iter_mut().enumerate();
-        match rows.len() * columns.len() < WORTH_SHARING {
-            true => columns.into_iter().try_for_each(|(at, column)| column.write(picked, at, rows.clone())),
-            false => self
-                .group
-                .par_iter_mut()
-                .enumerate()
-                .try_for_each(|(at, column)| column.write(picked, at, rows.clone())),
+        let is_little = rows.len() * self.group.len() < WORTH_SHARING;
+        let part = picked.part(rows);
+        let write = |(at, column): (usize, &mut Column)| column.write(&part, at);
+        match is_little {
+            true => self.group.iter_mut().enumerate().try_for_each(write),
+            false => self.group.par_iter_mut().enumerate().try_for_each(write),
         }
     }
 
     /// Writes the last rows of each column and closes it before the next one is begun: what a compressor
     /// takes while it is at work is then there once for each core, and not once for each column.
     fn end_group(&mut self, last: Option<(&Picked, Range<usize>)>) -> Result<()> {
+        let last = last.map(|(picked, rows)| picked.part(rows));
         let end = |(at, mut column): (usize, Column)| {
-            if let Some((picked, rows)) = &last {
-                column.write(picked, at, rows.clone())?;
+            if let Some(part) = &last {
+                column.write(part, at)?;
             }
             column.writers.into_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<_>>>()
         };
@@ -127,9 +126,9 @@ impl<W: Write + Send> Groups<W> {
 }
 
 impl Column {
-    fn write(&mut self, picked: &Picked, at: usize, rows: Range<usize>) -> Result<()> {
+    fn write(&mut self, part: &Part, at: usize) -> Result<()> {
         let Column { field, as_bytes, writers } = self;
-        picked.each_piece(at, rows, |array| {
+        part.each_piece(at, |array| {
             let field = if *array.data_type() == DataType::Binary { &*as_bytes } else { field.as_ref() };
             let leaves = compute_leaves(field, &array)?;
             leaves.iter().zip(writers.iter_mut()).try_for_each(|(leaf, writer)| writer.write(leaf))

@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 
 use crate::encode::gather::gather;
 use crate::encode::memory::bytes_of;
-use crate::encode::reorder::{Stretches, reordered};
+use crate::encode::reorder::{Stretch, Stretches, reordered};
 use crate::error::Result;
 use crate::nulls;
 
@@ -85,26 +85,48 @@ impl Picked {
         self.batches.iter().all(|batch| nulls::is_null(batch.column(column)))
     }
 
+    /// The same for every column.
+    pub fn part(&self, rows: Range<usize>) -> Part<'_> {
+        let piece = |order: &Order, start: usize| {
+            let piece = start..rows.end.min(start + ROWS_PER_PIECE);
+            (order.stretches.part(piece.clone()), piece)
+        };
+        let starts = rows.clone().step_by(ROWS_PER_PIECE);
+        let pieces = match &self.rows {
+            Some(order) => starts.map(|start| piece(order, start)).collect(),
+            None => Vec::new(),
+        };
+        Part { picked: self, rows, pieces }
+    }
+}
+
+/// Some of the rows, as pieces that are copied at once.
+pub struct Part<'a> {
+    picked: &'a Picked,
+    rows: Range<usize>,
+    /// None where the rows are those of the only batch as they stand.
+    pieces: Vec<(Vec<Stretch>, Range<usize>)>,
+}
+
+impl Part<'_> {
     /// Hands a column's values in these rows to `take`, piece by piece, and text as bytes where it is copied.
     pub fn each_piece<E: From<ArrowError>>(
         &self,
         column: usize,
-        rows: Range<usize>,
         mut take: impl FnMut(ArrayRef) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let Some(order) = &self.rows else {
-            return take(self.batches[0].column(column).slice(rows.start, rows.len()));
+        let (batches, rows) = (&self.picked.batches, &self.rows);
+        let Some(order) = &self.picked.rows else {
+            return take(batches[0].column(column).slice(rows.start, rows.len()));
         };
-        if self.is_null(column) {
-            return take(new_null_array(self.batches[0].column(column).data_type(), rows.len()));
+        if self.picked.is_null(column) {
+            return take(new_null_array(batches[0].column(column).data_type(), rows.len()));
         }
-        let arrays: Vec<&dyn Array> =
-            self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
-        let pieces = rows.clone().step_by(ROWS_PER_PIECE);
-        pieces.map(|start| start..rows.end.min(start + ROWS_PER_PIECE)).try_for_each(|piece| {
-            take(match reordered(&arrays, &order.stretches.part(piece.clone())) {
+        let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+        self.pieces.iter().try_for_each(|(stretches, piece)| {
+            take(match reordered(&arrays, stretches) {
                 Some(array) => array,
-                None => interleave(&arrays, &order.rows[piece])?,
+                None => interleave(&arrays, &order.rows[piece.clone()])?,
             })
         })
     }
