@@ -3,6 +3,7 @@
 //! Everything is decoded before anything is committed: a file that is not what it should be leaves the
 //! lake as it was.
 
+mod between;
 mod decoding;
 mod scan;
 mod source;
@@ -250,7 +251,7 @@ impl Reading {
         match error {
             PageError::Malformed { what, line: within } => {
                 Error::usage(format!("line {}: {what}", line + within.saturating_sub(1)))
-                    .hint("expected list pages or objects as JSON, one after the other; nothing was imported")
+                    .hint("expected list pages or objects as JSON, one after the other or in an array; nothing was imported")
             }
             PageError::WrongObject { expected, got, .. } => {
                 let other = self.setup.catalog.resources.iter().find(|r| r.object == got);

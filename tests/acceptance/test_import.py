@@ -74,11 +74,16 @@ def test_the_same_file_again_changes_no_file(lake, home, resource):
     assert before and not harness.changes(before, harness.tree(lake, "**/*.parquet"))
 
 
-@pytest.mark.parametrize("form", ["ndjson", "ndjson.gz", "pages", "pages.gz", "stdin", "two files", "byte order mark"])
+@pytest.mark.parametrize("form", ["ndjson", "ndjson.gz", "pages", "pages.gz", "stdin", "two files", "byte order mark", "array", "pages in an array"])
 def test_each_form_of_input_gives_the_same_rows(home, form):
     values = objects.generate("refunds", 230, seed=9)
     path, file = home / f"form-{form.replace(' ', '-')}", home / f"form.{form.replace(' ', '-')}"
-    text = (pages(values) if form.startswith("pages") else ndjson(values)).encode()
+    text = pages(values) if form.startswith("pages") else ndjson(values)
+    if form == "array":
+        text = "[" + text.strip().replace("\n", ",\n") + "]\n"
+    elif form == "pages in an array":
+        text = "[" + text.replace("\n}\n{", "\n},\n{") + "]"
+    text = text.encode()
     text = b"\xef\xbb\xbf" * (form == "byte order mark") + text
     file.write_bytes(gzip.compress(text) if form.endswith(".gz") else text)
     if form == "stdin":
@@ -129,6 +134,7 @@ def broken_files(home):
     texts = {
         "comma-between": (f"{line}{line} , {line}\n{line}\n", "comma-between"),
         "cut-behind-others": (f"{line}{line}{line[:-300]}\n{line}\n", "cut-behind-others"),
+        "cut-array": (f"[{good.strip().replace(chr(10), ',' + chr(10))}", "array"),
         "array-among-objects": (f"{good}[{good.splitlines()[0]}]\n{good}", "61"),
         "not-json": ("this is a letter, not JSON\n", "not-json"),
         "html": ("<!DOCTYPE html><html></html>", "html"),
@@ -151,7 +157,7 @@ def broken_files(home):
 
 
 @pytest.mark.parametrize("name", [*"not-json html another-resource truncated truncated-page".split()]
-    + ["comma-between", "cut-behind-others", "array-among-objects"]
+    + ["comma-between", "cut-behind-others", "array-among-objects", "cut-array"]
     + ["broken-line", "scalar", "empty", "error-answer", "cut-gzip", "missing"])  # fmt: skip
 def test_a_file_that_cannot_be_read_whole_changes_nothing(home, name):
     file, word = dict(broken_files(home))[name]

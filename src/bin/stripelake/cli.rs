@@ -50,7 +50,7 @@ pub enum Command {
     Demo(Demo),
     /// Bring the lake up to date with the account
     Sync(Sync),
-    /// Read list pages or NDJSON from disk into the lake
+    /// Read list pages or objects from disk into the lake
     Import(Import),
     /// List the resources, their tables and the permissions they need
     Resources(Resources),
@@ -150,7 +150,7 @@ pub struct Sync {
 pub struct Import {
     /// The resource that the files hold
     pub resource: String,
-    /// Files of list pages or NDJSON, plain or gzip; - is stdin
+    /// Files of list pages or objects: NDJSON or a JSON array, plain or gzip; - is stdin
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// When the objects were read from Stripe [default: when each file was last changed]

@@ -1,5 +1,8 @@
 //! Turns a file, plain or gzip, into blocks of whole JSON values.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::{BufReader, Chain, Cursor, Read};
 use std::ops::Range;
 
@@ -8,6 +11,7 @@ use memchr::{memchr_iter, memmem};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use crate::error::{Error, Result};
+use crate::run::import::between::Between;
 use crate::run::import::scan::Scan;
 
 /// Bytes of JSON that are decoded together.
@@ -62,13 +66,28 @@ pub struct Blocks {
     line: usize,
     is_at_start: bool,
     is_at_end: bool,
+    between: Between,
+    /// The line in which the last array begins.
+    array_line: usize,
+    /// An array without values was passed, and nobody has been told: it says that there are no objects.
+    passed_empty: bool,
     /// Bytes of a block.
     size: usize,
 }
 
 impl Blocks {
     pub fn new(reader: Box<dyn Read + Send>) -> Blocks {
-        Blocks { reader, rest: Vec::new(), line: 1, is_at_start: true, is_at_end: false, size: BLOCK }
+        Blocks {
+            reader,
+            rest: Vec::new(),
+            line: 1,
+            is_at_start: true,
+            is_at_end: false,
+            between: Between::Outside,
+            array_line: 1,
+            passed_empty: false,
+            size: BLOCK,
+        }
     }
 
     /// The next block, in `bytes`, whose content is lost. Fails with [`crate::error::Kind::Usage`] and
@@ -83,8 +102,8 @@ impl Blocks {
         let is_marked = self.is_at_start && block.bytes.starts_with(BYTE_ORDER_MARK);
         self.is_at_start = false;
         let mut at = if is_marked { BYTE_ORDER_MARK.len() } else { 0 };
-        self.skip_white_space(&mut block, &mut at)?;
-        if block.bytes.get(at) == Some(&b'{') {
+        self.skip(&mut block, &mut at)?;
+        if block.bytes.get(at) == Some(&b'{') && self.between == Between::Outside {
             at = self.line_by_line(&mut block, at);
         }
         let is_rest_small = 2 * (block.bytes.len() - at) < self.size;
@@ -93,7 +112,11 @@ impl Blocks {
         }
         self.line += memchr_iter(b'\n', &block.bytes[..at]).count();
         self.rest.extend_from_slice(&block.bytes[at..]);
-        Ok((!block.chunks.is_empty()).then_some(block))
+        if block.chunks.is_empty() && !matches!(self.between, Between::Outside | Between::NoArray) {
+            return Err(self.cut_off(format!("the array that begins in line {}", self.array_line)));
+        }
+        let is_answer = !block.chunks.is_empty() || std::mem::take(&mut self.passed_empty);
+        Ok(is_answer.then_some(block))
     }
 
     /// Adds values that begin in a line of their own, but for the last one; returns where that begins.
@@ -113,9 +136,9 @@ impl Blocks {
     /// Adds the values from `at` on, whatever stands between them; returns where the last one ends.
     fn one_by_one(&mut self, block: &mut Block, mut at: usize) -> Result<usize> {
         loop {
-            self.skip_white_space(block, &mut at)?;
+            self.skip(block, &mut at)?;
             let Some(first) = block.bytes.get(at) else { break };
-            if *first != b'{' {
+            if *first != b'{' || self.between == Between::BehindValue {
                 if block.chunks.is_empty() {
                     return Err(self.no_object(block, at));
                 }
@@ -124,6 +147,7 @@ impl Blocks {
             }
             let Some(end) = self.value_end(block, at)? else { break };
             block.add(at..end);
+            self.between = self.between.behind_value();
             at = end;
         }
         Ok(at)
@@ -153,29 +177,38 @@ impl Blocks {
     fn no_object(&self, block: &Block, at: usize) -> Error {
         let got: String = String::from_utf8_lossy(&block.bytes[at..]).chars().take(40).collect();
         let got = crate::redact::shown(&got, 20);
-        Error::usage(format!("line {}: expected a JSON object, got \"{got}\"", block.line_at(at)))
-            .hint("expected list pages or objects as JSON, one after the other; nothing was imported")
+        Error::usage(format!("line {}: expected {}, got \"{got}\"", block.line_at(at), self.between.expected()))
+            .hint("expected list pages or objects as JSON, one after the other or in an array; nothing was imported")
     }
 
     /// A value that does not end is broken inside, or the file is cut off.
     fn unfinished(&self, block: &Block, at: usize) -> Error {
         let line = block.line_at(at);
-        let error = match serde_json::from_slice::<IgnoredAny>(&block.bytes[at..]) {
+        match serde_json::from_slice::<IgnoredAny>(&block.bytes[at..]) {
             Err(error) if !error.is_eof() => {
                 let what = crate::tokens::without_position(&error);
                 Error::usage(format!("line {}: {what}", line + error.line().saturating_sub(1)))
+                    .hint("correct the file and import it again; nothing was imported")
             }
-            _ => Error::usage(format!("truncated: the value that begins in line {line} does not end")),
-        };
-        error.hint("correct the file and import it again; nothing was imported")
+            _ => self.cut_off(format!("the value that begins in line {line}")),
+        }
     }
 
-    fn skip_white_space(&mut self, block: &mut Block, at: &mut usize) -> Result<()> {
+    fn cut_off(&self, what: String) -> Error {
+        Error::usage(format!("truncated: {what} does not end"))
+            .hint("correct the file and import it again; nothing was imported")
+    }
+
+    /// Goes over what stands between two values, and reads on where that fills a block.
+    fn skip(&mut self, block: &mut Block, at: &mut usize) -> Result<()> {
         loop {
             while let Some(byte) = block.bytes.get(*at) {
-                if !matches!(byte, b'\n' | b' ' | b'\r' | b'\t') {
-                    return Ok(());
+                let Some(next) = self.between.over(*byte) else { return Ok(()) };
+                if next == Between::Opened && self.between == Between::Outside {
+                    self.array_line = block.line_at(*at);
                 }
+                self.passed_empty |= next == Between::Outside && self.between == Between::Opened;
+                self.between = next;
                 *at += 1;
             }
             if !block.chunks.is_empty() {
@@ -210,11 +243,12 @@ impl Blocks {
 }
 
 impl Block {
-    /// Objects that follow each other are one chunk.
+    /// Objects with nothing but white space between them are one chunk.
     fn add(&mut self, span: Range<usize>) {
         let is_page = is_list(&self.bytes[span.clone()]);
+        let follows = |last: &Chunk| self.bytes[last.span.end..span.start].trim_ascii().is_empty();
         match self.chunks.last_mut() {
-            Some(last) if !is_page && !last.is_page => last.span.end = span.end,
+            Some(last) if !is_page && !last.is_page && follows(last) => last.span.end = span.end,
             _ => self.chunks.push(Chunk { span, is_page }),
         }
     }
@@ -229,7 +263,8 @@ impl Block {
     pub fn split(&self, chunk: &Chunk) -> Vec<Chunk> {
         let bytes = self.bytes[chunk.span.clone()].to_vec();
         let mut inner = Block { bytes, line: 1, chunks: Vec::new() };
-        let mut blocks = Blocks { is_at_end: true, ..Blocks::new(Box::new(std::io::empty())) };
+        let mut blocks = Blocks::new(Box::new(std::io::empty()));
+        (blocks.is_at_end, blocks.between) = (true, Between::NoArray);
         let Ok(end) = blocks.one_by_one(&mut inner, 0) else { return Vec::new() };
         // What is no whole object behind the others: as a page it is refused for sure, and named.
         let rest = end..inner.bytes.len();
@@ -266,90 +301,4 @@ fn is_list(body: &[u8]) -> bool {
     // Members behind `object` are left unread, which serde reports as an error that does not matter.
     let _ = serde::Deserializer::deserialize_map(&mut deserializer, FindObject(&mut object));
     object.as_deref() == Some("list")
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// Every value of the blocks, with whether it was taken for a page.
-    fn values(text: &str, size: usize) -> Vec<(Value, bool)> {
-        let mut blocks = Blocks { size, ..Blocks::new(Box::new(std::io::Cursor::new(text.to_owned()))) };
-        let mut values = Vec::new();
-        let mut spare = Vec::new();
-        while let Some(block) = blocks.next(std::mem::take(&mut spare)).unwrap() {
-            for chunk in &block.chunks {
-                assert_eq!(
-                    block.line_at(0),
-                    1 + text[..text.find(line_of(&block)).unwrap()].matches('\n').count()
-                );
-                let parts = block.split(chunk);
-                for part in if parts.len() > 1 { parts } else { vec![chunk.clone()] } {
-                    let stream = serde_json::Deserializer::from_slice(&block.bytes[part.span]);
-                    values.extend(stream.into_iter().map(|value| (value.unwrap(), part.is_page)));
-                }
-            }
-            // Its memory still holds what it held.
-            spare = block.bytes;
-            spare.resize(size + spare.len() % 7, b'}');
-        }
-        values
-    }
-
-    fn line_of(block: &Block) -> &str {
-        std::str::from_utf8(&block.bytes).unwrap()
-    }
-
-    fn lines_without_indent(value: &Value) -> serde_json::Result<String> {
-        Ok(serde_json::to_string(value)?.replace("[{", "[\n{").replace("},{", "},\n{"))
-    }
-
-    #[test]
-    fn what_is_no_value_behind_others_is_handed_on_and_not_dropped() {
-        for rest in [", {\"id\": 3}", "{\"id\": {\"a\": 1}", "null", "[{\"id\": 3}]"] {
-            let text = format!("{{\"id\": 1}} {{\"id\": 2}} {rest}");
-            let block = Block { bytes: text.clone().into_bytes(), line: 1, chunks: Vec::new() };
-            let parts = block.split(&Chunk { span: 0..text.len(), is_page: false });
-            let last = parts.last().unwrap();
-            assert!(last.is_page, "{rest}: it is refused as a page");
-            assert_eq!(text[last.span.clone()].trim(), rest);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_value_is_found_whatever_stands_between_them(
-            values_and_gaps in proptest::collection::vec(
-                (
-                    prop_oneof![
-                        (0..99u32).prop_map(|n| json!({ "id": n, "x": "}\n{", "y": [{ "a": {} }, { "b": 1 }] })),
-                        (0..99u32).prop_map(|n| json!({ "object": "list", "data": [{ "id": n }, { "id": 0 }] })),
-                    ],
-                    0usize..3,
-                    prop_oneof![Just("\n"), Just("\n\n"), Just("\r\n"), Just(" \n \t"), Just(""), Just(" ")],
-                ),
-                1..12,
-            ),
-            size in 1usize..300,
-        ) {
-            let mut text = String::new();
-            for (n, (value, style, gap)) in values_and_gaps.iter().enumerate() {
-                let mut value = value.clone();
-                value["n"] = json!(n);
-                let text_of = [serde_json::to_string_pretty, serde_json::to_string, lines_without_indent][*style];
-                text += &text_of(&value).unwrap();
-                text += gap;
-            }
-            let found = values(&text, size);
-            prop_assert_eq!(found.len(), values_and_gaps.len());
-            for (n, ((value, is_page), (expected, _, _))) in found.iter().zip(&values_and_gaps).enumerate() {
-                prop_assert_eq!(&value["n"], &json!(n));
-                prop_assert_eq!(&value["id"], &expected["id"]);
-                prop_assert_eq!(*is_page, expected["object"] == "list");
-            }
-        }
-    }
 }
