@@ -91,7 +91,7 @@ def run(
 
 
 def stay_on_one_core() -> None:
-    """Two threads on one core's two halves take more CPU for the same work."""
+    """What runs on two takes more CPU for the same work: they share caches, and often the hardware of one core."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
