@@ -1,6 +1,6 @@
 //! What the lake remembers between runs, as JSON under `_stripelake`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,10 @@ pub struct ResourceState {
     /// The folder of an empty file that is being made or taken away, or is all there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placeholder: Option<String>,
+    /// Folders whose file may be there already, though `partitions` does not name it: a run may be killed between a file and
+    /// the state.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub begun: BTreeSet<String>,
     /// By folder name; `""` is the only file of a resource without partitions.
     pub partitions: BTreeMap<String, FileState>,
 }
@@ -99,6 +103,7 @@ impl ResourceState {
             written_by: None,
             progress: None,
             placeholder: None,
+            begun: BTreeSet::new(),
             partitions: BTreeMap::new(),
         }
     }

@@ -296,6 +296,30 @@ impl Gatherer {
         Ok(())
     }
 
+    /// Names a file that is about to be made, and those that will come soon: one that nobody knows of would never be
+    /// looked at again.
+    async fn begin_files(&mut self, table: usize, partition: &Partition) -> Result<()> {
+        let table = &mut self.tables[table];
+        let state = &mut table.state;
+        let folder = partition.to_string();
+        if state.partitions.contains_key(&folder) || state.begun.contains(&folder) {
+            return Ok(());
+        }
+        let gathered = table.spool.partitions().into_iter().map(|partition| partition.to_string());
+        let new = gathered.filter(|folder| !state.partitions.contains_key(folder));
+        state.begun.extend(new.chain([folder]).collect::<Vec<_>>());
+        table.write_state(&self.setup).await
+    }
+
+    /// Whether a killed run has left a file that the state does not know.
+    async fn is_there(&self, table: usize, partition: &Partition) -> Result<bool> {
+        let Table { state, resource, .. } = &self.tables[table];
+        match state.begun.contains(&partition.to_string()) {
+            true => self.setup.lake.exists(&partition.path(&resource.name)).await,
+            false => Ok(false),
+        }
+    }
+
     fn listed_part(&self, partition: &Partition) -> Range<i64> {
         let span = partition.span();
         span.start.max(self.listing.start)..span.end.min(self.listing.end)
@@ -305,6 +329,9 @@ impl Gatherer {
     /// row away but those that are known to be gone.
     async fn commit_partition(&mut self, partition: Partition) -> Result<()> {
         self.record_grain().await?;
+        if !self.is_listing {
+            self.read_again(&partition).await?;
+        }
         let mut outdated = Arc::new(HashSet::new());
         let is_first = self.committed.insert(partition);
         let vanished = if is_first { self.listed_anew(&partition) } else { Vec::new() };
@@ -316,9 +343,11 @@ impl Gatherer {
             let folder = partition.to_string();
             let known = table.state.partitions.get(&folder).cloned();
             let is_child = index > 0;
-            if gathered.n_rows == 0 && known.is_none() {
+            if gathered.n_rows == 0 && known.is_none() && !self.is_there(index, &partition).await? {
                 continue;
             }
+            self.begin_files(index, &partition).await?;
+            let table = &mut self.tables[index];
             let job = Job {
                 vanished: (!vanished.is_empty() && !is_child)
                     .then(|| (vanished.clone(), self.setup.started_at.as_microsecond())),
@@ -341,6 +370,7 @@ impl Gatherer {
                     bytes: file.bytes,
                 });
                 table.report.files_written += 1;
+                table.state.begun.remove(&folder);
                 table.state.partitions.insert(folder, file);
                 table.write_state(&self.setup).await?;
                 self.remove_placeholder(index).await?;

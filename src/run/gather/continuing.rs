@@ -194,6 +194,20 @@ impl Gatherer {
         }
         Ok(false)
     }
+
+    /// An import may know older forms of what an unfinished listing has read, and objects that were gone by then: the listing
+    /// must not end without having read these seconds again.
+    pub(super) async fn read_again(&mut self, partition: &Partition) -> Result<()> {
+        let table = &mut self.tables[0];
+        let Some(progress) = &mut table.state.progress else { return Ok(()) };
+        let mut read = Coverage::from_pairs(&progress.read);
+        if read.within(&partition.span()).is_empty() {
+            return Ok(());
+        }
+        read.remove(&partition.span());
+        progress.read = read.pairs();
+        table.write_state(&self.setup).await
+    }
 }
 
 /// The file as far as these seconds go.

@@ -43,7 +43,8 @@ impl Gatherer {
         let before = table.state.clone();
         table.state.schema_version = schema_version(&arrow_schema(&table.resource));
         if is_whole_list {
-            table.state.complete_until = Some(seen_until);
+            // A listing of what is older takes nothing back.
+            table.state.complete_until = table.state.complete_until.max(Some(seen_until));
         }
         // Only the resource itself has progress; a listing for a window leaves that of a longer one alone.
         let is_own_progress = self.progress.is_some();
@@ -80,12 +81,13 @@ impl Gatherer {
     fn partitions_to_touch(&self) -> Vec<Partition> {
         let mut touch = Vec::new();
         for table in &self.tables {
-            for (folder, file) in &table.state.partitions {
+            let state = &table.state;
+            let with_rows =
+                state.partitions.iter().filter(|(_, file)| file.rows > 0).map(|(folder, _)| folder);
+            for folder in with_rows.chain(&state.begun) {
                 let Some(partition) = Partition::parse(folder) else { continue };
                 let may_have_vanished = !self.listed_anew(&partition).is_empty();
-                let is_done = file.rows == 0
-                    || Some(partition.grain) != self.grain
-                    || self.committed.contains(&partition);
+                let is_done = Some(partition.grain) != self.grain || self.committed.contains(&partition);
                 if !is_done && may_have_vanished {
                     touch.push(partition);
                 }
