@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use object_store::ObjectStoreExt;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use stripelake::commit::Lake;
 use stripelake::fake::InProcess;
 use stripelake::fake::script::{Action, Rule};
@@ -277,4 +278,24 @@ async fn a_price_that_is_activated_between_two_passes_is_not_lost() {
     table.edit("prices", |prices| prices[0]["active"] = false.into());
     lake.sync_completely(Arc::new(Activating { table: table.clone(), id })).await;
     lake.check_equals(&table).await;
+}
+
+/// A run may be killed between a file and the state: what the file holds must not stay for ever.
+#[tokio::test(start_paused = true)]
+async fn s6_a_file_that_only_a_killed_run_knew_of_is_looked_at_again() {
+    let table = Table::of(&account(23, 60));
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    let path = "_stripelake/state/customers.json";
+    let bytes = lake.store.get(&path.into()).await.unwrap().bytes().await.unwrap();
+    let mut state: Value = serde_json::from_slice(&bytes).unwrap();
+    let partitions = state["partitions"].as_object_mut().unwrap();
+    let (folder, _) = partitions.remove_entry(&partitions.keys().next().unwrap().clone()).unwrap();
+    state["begun"] = json!([folder]);
+    lake.store.put(&path.into(), state.to_string().into()).await.unwrap();
+    table.edit("customers", Vec::clear);
+    lake.sync_completely(table.clone()).await;
+    assert!(lake.ids("customers").await.is_empty());
+    assert!(lake.state("customers").await.unwrap().begun.is_empty());
+    lake.check_intact().await;
 }
