@@ -112,7 +112,7 @@ impl Blocks {
         }
         self.line += memchr_iter(b'\n', &block.bytes[..at]).count();
         self.rest.extend_from_slice(&block.bytes[at..]);
-        if block.chunks.is_empty() && !matches!(self.between, Between::Outside | Between::NoArray) {
+        if block.chunks.is_empty() && self.between != Between::Outside {
             return Err(self.cut_off(format!("the array that begins in line {}", self.array_line)));
         }
         let is_answer = !block.chunks.is_empty() || std::mem::take(&mut self.passed_empty);
