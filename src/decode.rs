@@ -6,9 +6,11 @@
 //! [`Rejected`] bytes, and the rest of its page is kept.
 
 pub mod builders;
+pub mod closed;
 pub mod columns;
 mod copy;
 mod fast;
+mod fast_list;
 mod fast_page;
 pub mod findings;
 pub mod frame;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use crate::catalog::Resource;
+use crate::decode::closed::ClosedList;
 use crate::decode::fast_page::Fast;
 use crate::decode::findings::Findings;
 use crate::decode::frame::Frame;
@@ -135,9 +138,8 @@ pub struct Decoded {
     pub parent: Option<RecordBatch>,
     /// One entry per child table, in the order given to [`Decoder::new`].
     pub children: Vec<Option<RecordBatch>>,
-    /// For each child table, the parents whose embedded list was there and read to its end: the rows
-    /// are all that these parents have.
-    pub closed: Vec<Vec<ParentRow>>,
+    /// For each child table, the embedded lists that were there and read to their end.
+    pub closed: Vec<Vec<ClosedList>>,
     pub findings: Findings,
 }
 
@@ -183,8 +185,8 @@ impl Decoder {
     }
 
     /// Notes that an embedded list that went on has been read to its end.
-    pub fn close_list(&mut self, child: usize, parent: ParentRow) {
-        self.tables.closed[child].push(parent);
+    pub fn close_list(&mut self, child: usize, parent: ParentRow, observed_at: i64) {
+        self.tables.closed[child].push(ClosedList { parent, observed_at, rows: None });
     }
 
     fn push(&mut self, body: &[u8], observed_at: i64, source: &Source) -> Result<Pushed, PageError> {

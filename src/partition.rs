@@ -179,11 +179,15 @@ pub fn partition_at(batch: &RecordBatch) -> Arc<Int64Array> {
 
 /// The rows whose second is wanted. Where all are, that is the batch itself.
 pub fn rows_at(batch: &RecordBatch, is_wanted: impl Fn(i64) -> bool) -> RecordBatch {
-    let wanted: BooleanArray =
-        partition_at(batch).values().iter().map(|second| Some(is_wanted(*second))).collect();
+    rows_where(batch, partition_at(batch).values().iter().map(|second| is_wanted(*second)))
+}
+
+/// The rows of which this is true. Where all are, that is the batch itself.
+pub fn rows_where(batch: &RecordBatch, is_wanted: impl Iterator<Item = bool>) -> RecordBatch {
+    let wanted: BooleanArray = is_wanted.map(Some).collect();
     match wanted.true_count() == wanted.len() {
         true => batch.clone(),
-        false => filter_record_batch(batch, &wanted).expect("rows of the batch itself"),
+        false => filter_record_batch(batch, &wanted).expect("as many as there are rows"),
     }
 }
 

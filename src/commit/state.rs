@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::commit::listed::Listed;
 use crate::encode::Written;
 use crate::error::{Error, Result};
 use crate::partition::Grain;
@@ -74,6 +75,9 @@ pub struct ResourceState {
     pub grain: Option<Grain>,
     /// Everything that was created before this second (Stripe's clock) has been listed.
     pub complete_until: Option<i64>,
+    /// When complete listings, also of a window, have read which objects.
+    #[serde(default, skip_serializing_if = "Listed::is_empty")]
+    pub listed: Listed,
     pub schema_version: String,
     /// The run that wrote this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,6 +103,7 @@ impl ResourceState {
             resource: resource.to_owned(),
             grain: None,
             complete_until: None,
+            listed: Listed::default(),
             schema_version: schema_version.to_owned(),
             written_by: None,
             progress: None,

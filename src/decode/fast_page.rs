@@ -1,6 +1,8 @@
 //! Turns a page into rows in one pass; objects that are unusual take the plain way.
 
+use crate::decode::closed::ClosedList;
 use crate::decode::fast::{ChildAt, Reader};
+use crate::decode::fast_list::{Embedded, end_row};
 use crate::decode::frame::{Frame, Seen};
 use crate::decode::plain_object::{Object, Refused};
 use crate::decode::plain_page::{self, Source};
@@ -9,7 +11,7 @@ use crate::decode::step::Stop;
 use crate::decode::tables::Tables;
 use crate::decode::template::Template;
 use crate::decode::unnamed::{Tally, Unnamed};
-use crate::decode::{OpenList, Options, PageError, Pushed, Rejected};
+use crate::decode::{PageError, Pushed, Rejected};
 use crate::tokens::{Broken, expect, next_in, raw_value, skip_space, string_end};
 
 /// What has been learnt about the text of one resource and its children.
@@ -255,9 +257,14 @@ impl Run<'_> {
                     options: *options,
                     observed_at: self.observed_at,
                 };
+                let begin = embedded.rows.table.n_rows;
                 match embedded.list(list, &parent) {
                     Ok(Some(open)) => self.pushed.open_lists.push(open),
-                    Ok(None) => closed[child].push(parent.clone()),
+                    Ok(None) => {
+                        let rows = Some(begin..embedded.rows.table.n_rows);
+                        let (parent, observed_at) = (parent.clone(), self.observed_at);
+                        closed[child].push(ClosedList { parent, observed_at, rows });
+                    }
                     Err(stop) => {
                         self.pushed.open_lists.truncate(n_open);
                         return Err(stop);
@@ -300,116 +307,5 @@ impl Run<'_> {
             Err(Refused::Page(_)) => return Err(PageStop::Refused),
         }
         Ok(end)
-    }
-}
-
-/// Completes a row that was read the fast way; anything odd about it is for the plain decoder.
-fn end_row(
-    rows: &mut Rows,
-    unnamed: &mut Unnamed,
-    options: Options,
-    observed_at: i64,
-    parent: Option<&ParentRow>,
-) -> Result<i64, Stop> {
-    let row = rows.table.n_rows;
-    if let Some(extra) = unnamed.take_extra() {
-        rows.extra.put(row, extra);
-    }
-    let is_other_object =
-        rows.stated_object().is_some_and(|object| object != rows.resource.object.as_bytes());
-    let stated = rows.stated_livemode();
-    let is_other_mode = options.refuse_other_mode && stated.is_some() && stated != options.livemode;
-    if is_other_object || (is_other_mode && options.livemode.is_some()) {
-        return Err(Stop::Unusual);
-    }
-    rows.end_row(options.livemode, observed_at, false, parent).map_err(|_| Stop::Unusual)
-}
-
-/// An embedded list on its way into the rows of a child table.
-struct Embedded<'a> {
-    page: &'a str,
-    rows: &'a mut Rows,
-    template: &'a mut Template,
-    unnamed: &'a mut Unnamed,
-    options: Options,
-    observed_at: i64,
-}
-
-impl Embedded<'_> {
-    fn list(&mut self, list: &ChildAt, parent: &ParentRow) -> Result<Option<OpenList>, Stop> {
-        let bytes = self.page.as_bytes();
-        let mut at = skip_space(bytes, list.at + 1);
-        let (mut has_more, mut url, mut after, mut has_data) = (None, String::new(), None, false);
-        let mut has_member = bytes.get(at) != Some(&b'}');
-        while has_member {
-            let key_at = expect(bytes, at, b'"', "expected a key")?;
-            let (key_end, _) = string_end(bytes, key_at)?;
-            at = skip_space(bytes, key_end + 1);
-            at = skip_space(bytes, expect(bytes, at, b':', "expected :")?);
-            at = match &self.page[key_at..key_end] {
-                "data" if !has_data => {
-                    has_data = true;
-                    let (last, end) = self.items(at, parent)?;
-                    after = last;
-                    end
-                }
-                "has_more" if has_more.is_none() => {
-                    let (raw, end) = raw_value(self.page, at)?;
-                    has_more = Some(match raw {
-                        "true" => true,
-                        "false" => false,
-                        _ => return Err(Stop::Unusual),
-                    });
-                    end
-                }
-                "url" if url.is_empty() => {
-                    let (raw, end) = raw_value(self.page, at)?;
-                    url = serde_json::from_str(raw).map_err(|_| Stop::Unusual)?;
-                    end
-                }
-                "object" | "total_count" => raw_value(self.page, at)?.1,
-                _ => return Err(Stop::Unusual),
-            };
-            (at, has_member) = next_in(bytes, at, b'}')?;
-        }
-        match (has_more, has_data) {
-            (Some(true), true) => {
-                Ok(Some(OpenList { child: list.child, parent: parent.clone(), url, after }))
-            }
-            (Some(false), true) => Ok(None),
-            _ => Err(Stop::Unusual),
-        }
-    }
-
-    /// The id of the last item, and the index behind the array.
-    fn items(&mut self, at: usize, parent: &ParentRow) -> Result<(Option<String>, usize), Stop> {
-        let bytes = self.page.as_bytes();
-        if bytes.get(at) != Some(&b'[') {
-            return Err(Stop::Unusual);
-        }
-        let mut at = skip_space(bytes, at + 1);
-        if bytes.get(at) == Some(&b']') {
-            return Ok((None, at + 1));
-        }
-        loop {
-            if bytes.get(at) != Some(&b'{') {
-                return Err(Stop::Unusual);
-            }
-            self.unnamed.clear_row();
-            let mut reader = Reader {
-                page: self.page,
-                template: self.template,
-                table: &mut self.rows.table,
-                unnamed: self.unnamed,
-                children: &mut Vec::new(),
-            };
-            at = reader.row(at + 1)?;
-            end_row(self.rows, self.unnamed, self.options, self.observed_at, Some(parent))?;
-            let has_more;
-            (at, has_more) = next_in(bytes, at, b']')?;
-            if !has_more {
-                return Ok((Some(self.rows.last_id().to_owned()), at + 1));
-            }
-        }
     }
 }

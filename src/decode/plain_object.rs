@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::decode::closed::ClosedList;
 use crate::decode::findings::Findings;
 use crate::decode::json_text::{ObjectText, Reject, depth};
 use crate::decode::plain::{Embedded, Walk, members};
@@ -90,14 +91,16 @@ impl Tables {
         let (rows, shape) = &mut self.children[child];
         let list: List =
             serde_json::from_str(raw).map_err(|e| Reject::new(format!("{}: {e}", rows.resource.name)))?;
-        let mut after = None;
+        let (mut after, begin) = (None, rows.table.n_rows);
         for item in &list.data {
             let item = Object { text: item.get(), original: item.get().as_bytes(), ..*object };
             let at = item.decode(rows, shape, findings, &mut Vec::new(), self.options, Some(parent))?;
             after = Some(at.id);
         }
         if !list.has_more {
-            self.closed[child].push(parent.clone());
+            let rows = Some(begin..rows.table.n_rows);
+            let observed_at = object.observed_at;
+            self.closed[child].push(ClosedList { parent: parent.clone(), observed_at, rows });
             return Ok(None);
         }
         Ok(Some(OpenList { child, parent: parent.clone(), url: list.url, after }))

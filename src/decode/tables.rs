@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::catalog::Resource;
+use crate::decode::closed::ClosedList;
 use crate::decode::findings::Findings;
-use crate::decode::rows::{ParentRow, Rows};
+use crate::decode::rows::Rows;
 use crate::decode::shape::Shape;
 use crate::decode::{Decoded, Options};
 
@@ -16,8 +17,8 @@ pub struct Tables {
     /// In the order of [`crate::decode::Decoder::new`].
     pub children: Vec<(Rows, Shape)>,
     pub findings: Findings,
-    /// For each child, the parents whose embedded list has been read to its end.
-    pub closed: Vec<Vec<ParentRow>>,
+    /// For each child, the embedded lists that have been read to their end.
+    pub closed: Vec<Vec<ClosedList>>,
 }
 
 /// How many rows there were, to return to when an object or a page is refused.

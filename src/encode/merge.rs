@@ -1,10 +1,11 @@
 //! Turns sorted runs and the old file into one sorted sequence with the newest observation of each id.
 
+pub mod absent;
+pub mod age;
 mod input;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
@@ -12,6 +13,8 @@ use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::decode::schema::{DELETED, SYNCED_AT};
 use crate::encode::memory::bytes_of;
+use crate::encode::merge::absent::Absent;
+use crate::encode::merge::age::OldAge;
 use crate::encode::merge::input::Input;
 pub use crate::encode::merge::input::Source;
 use crate::encode::picked::Picked;
@@ -25,48 +28,6 @@ pub type Run = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 const ROWS_AT_ONCE: usize = 16_384;
 /// Memory of the batches that one output batch may refer to, about.
 const BYTES_HELD: usize = 8 << 20;
-
-/// What happens to rows of the old file that the runs do not mention.
-#[derive(Debug, Clone, Default)]
-pub struct Absent {
-    /// Objects created in these seconds were all listed: an absent one has vanished and is marked
-    /// deleted, observed at this time (microseconds).
-    pub vanished: Option<(Vec<Range<i64>>, i64)>,
-    /// For a child table, what became of the parents.
-    pub parents: Option<Parents>,
-}
-
-/// The parents of a child table's rows, which are replaced together with them.
-#[derive(Debug, Clone)]
-pub struct Parents {
-    /// The column of the parent's id.
-    pub key: String,
-    /// All rows of these are in the runs; an old one that is not is gone.
-    pub replaced: Arc<HashSet<String>>,
-    /// The old file has a newer observation of these: their rows in the runs are out of date.
-    pub outdated: Arc<HashSet<String>>,
-}
-
-impl Parents {
-    fn of<'a>(&self, batch: &'a RecordBatch, row: usize) -> &'a str {
-        let parent = batch.column_by_name(&self.key).expect("the catalog checks the parent's key");
-        parent.as_string::<i32>().value(row)
-    }
-}
-
-/// How old the rows of the old file count as, against observations in the runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OldAge {
-    /// The runs were listed just now, under the lake's lock: they are newer, whatever a clock said when
-    /// the old rows were written.
-    Superseded,
-    /// The same, but rows observed between these times (microseconds) were listed by this run, too, and
-    /// maybe after those in the runs.
-    SupersededBut(i64, i64),
-    /// As old as `_synced_at` says, but no older than this time (microseconds): a row that was found
-    /// unchanged keeps its time, and yet was seen again by the last complete listing.
-    AtLeast(i64),
-}
 
 /// What the merge changed, in rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -263,13 +224,10 @@ impl Merge {
         let observed = |index: &usize| {
             let (keyed, row) = self.input(*index).row();
             let synced_at = keyed.synced_at.value(row);
-            let synced_at = match (index, self.old_age) {
-                (0, OldAge::Superseded) => i64::MIN,
-                (0, OldAge::SupersededBut(from, to)) if !(from..=to).contains(&synced_at) => i64::MIN,
-                (0, OldAge::AtLeast(time)) => synced_at.max(time),
-                _ => synced_at,
-            };
-            (synced_at, *index)
+            match index {
+                0 => (self.old_age.observed_at(synced_at, self.input(0).key().0), 0),
+                index => (synced_at, *index),
+            }
         };
         candidates.iter().copied().max_by_key(observed).expect("at least one candidate")
     }
@@ -293,7 +251,10 @@ impl Merge {
     fn keep_absent(&mut self, created: i64) {
         let (old, row) = self.input(0).row();
         let parents = self.absent.parents.as_ref();
-        if parents.is_some_and(|parents| parents.replaced.contains(parents.of(&old.batch, row))) {
+        let replaced = parents.and_then(|parents| parents.replaced.get(parents.of(&old.batch, row)));
+        let is_newer = matches!(self.old_age, OldAge::AtLeast(_))
+            && replaced.is_some_and(|replaced| old.synced_at.value(row) > replaced.observed_at);
+        if replaced.is_some() && !is_newer {
             self.changes.deleted += 1;
             return;
         }

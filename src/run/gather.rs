@@ -4,6 +4,7 @@ mod continuing;
 mod ending;
 mod grain;
 mod placeholder;
+mod placing;
 mod progress;
 mod rejected;
 mod upgrade;
@@ -13,18 +14,16 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use jiff::Timestamp;
 
 use crate::catalog::Resource;
 use crate::commit::state::{FileState, Progress};
 use crate::decode::findings::Findings;
-use crate::decode::rows::ParentRow;
 use crate::decode::{Decoded, Rejected};
-use crate::encode::memory::slice_bytes_of;
-use crate::encode::merge::OldAge;
+use crate::encode::merge::absent::Replaced;
+use crate::encode::merge::age::OldAge;
 use crate::error::{Error, Kind, Result};
-use crate::partition::{Grain, Partition, split};
+use crate::partition::{Grain, Partition};
 use crate::plan::coverage::Coverage;
 use crate::run::Setup;
 use crate::run::event::Event;
@@ -104,8 +103,8 @@ pub struct Gatherer {
     undecided_bytes: usize,
     /// Partitions that this run has committed. Absence from a second commit of one means nothing.
     committed: HashSet<Partition>,
-    /// Parents observed, for replacing their children.
-    parents: HashMap<(Partition, usize), HashSet<String>>,
+    /// Parents whose lists were read, for replacing their children.
+    parents: HashMap<(Partition, usize), HashMap<String, Replaced>>,
     findings: Findings,
     rejected: RejectedObjects,
     /// What this listing has read and not committed, kept for the case that the run is killed.
@@ -212,29 +211,6 @@ impl Gatherer {
         self.disown_kept().await
     }
 
-    fn rows(&mut self, decoded: Decoded) -> Result<()> {
-        let n_rows = decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
-        self.tables[0].report.rows += n_rows;
-        self.n_unsaved += n_rows;
-        let copies = match self.keeps_waiting() {
-            true => self.waiting.add(&self.setup.lake, &decoded)?,
-            false => Vec::new(),
-        };
-        self.place(decoded, copies)
-    }
-
-    /// Puts rows where they wait for their partition. Those of each table may stand in a file, too.
-    fn place(&mut self, decoded: Decoded, copies: Vec<FileCopy>) -> Result<()> {
-        self.n_undecided += decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
-        if self.grain.is_none() {
-            let batches = decoded.parent.iter().chain(decoded.children.iter().flatten());
-            self.undecided_bytes += batches.map(slice_bytes_of).sum::<usize>();
-        }
-        self.undecided.push((decoded, copies));
-        self.choose_grain(false);
-        self.place_undecided()
-    }
-
     fn reject(&mut self, rejected: Vec<Rejected>) -> Result<()> {
         for object in rejected {
             let resource = object.resource.clone();
@@ -248,35 +224,9 @@ impl Gatherer {
         self.rejected.check_size()
     }
 
-    /// Moves batches into the spools once the grain is known.
-    fn place_undecided(&mut self) -> Result<()> {
-        let Some(grain) = self.grain else { return Ok(()) };
-        (self.n_undecided, self.undecided_bytes) = (0, 0);
-        for (decoded, copies) in std::mem::take(&mut self.undecided) {
-            self.findings.merge(decoded.findings);
-            if let Some(batch) = decoded.parent {
-                for (partition, rows) in split(&batch, grain) {
-                    self.tables[0].spool.push(partition, rows, copies.first().cloned())?;
-                }
-            }
-            for (child, closed) in decoded.closed.into_iter().enumerate() {
-                for ParentRow { id, created } in closed {
-                    let key = (grain.partition_of(created), child + 1);
-                    self.parents.entry(key).or_default().insert(id);
-                }
-            }
-            for (child, batch) in decoded.children.into_iter().enumerate() {
-                for (partition, rows) in batch.iter().flat_map(|batch| split(batch, grain)) {
-                    self.tables[child + 1].spool.push(partition, rows, copies.get(child + 1).cloned())?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Commits every partition in memory whose listed part has been read.
     async fn commit_settled(&mut self) -> Result<()> {
-        for partition in self.tables[0].spool.partitions() {
+        for partition in self.tables[0].partitions() {
             if self.covered.contains(&self.listed_part(&partition)) {
                 self.commit_partition(partition).await?;
             }
@@ -300,12 +250,12 @@ impl Gatherer {
     /// looked at again.
     async fn begin_files(&mut self, table: usize, partition: &Partition) -> Result<()> {
         let table = &mut self.tables[table];
+        let gathered = table.partitions().into_iter().map(|partition| partition.to_string());
         let state = &mut table.state;
         let folder = partition.to_string();
         if state.partitions.contains_key(&folder) || state.begun.contains(&folder) {
             return Ok(());
         }
-        let gathered = table.spool.partitions().into_iter().map(|partition| partition.to_string());
         let new = gathered.filter(|folder| !state.partitions.contains_key(folder));
         state.begun.extend(new.chain([folder]).collect::<Vec<_>>());
         table.write_state(&self.setup).await
@@ -339,18 +289,19 @@ impl Gatherer {
             let replaced = self.parents.remove(&(partition, index)).unwrap_or_default();
             let old_age = self.old_age(index, &partition, is_first);
             let table = &mut self.tables[index];
-            let gathered = table.spool.take(&partition)?;
+            let gathered = table.take(&partition)?;
             let folder = partition.to_string();
             let known = table.state.partitions.get(&folder).cloned();
             let is_child = index > 0;
-            if gathered.n_rows == 0 && known.is_none() && !self.is_there(index, &partition).await? {
+            let has_rows = gathered.iter().any(|rows| rows.n_rows > 0);
+            if !has_rows && known.is_none() && !self.is_there(index, &partition).await? {
                 continue;
             }
             self.begin_files(index, &partition).await?;
             let table = &mut self.tables[index];
             let job = Job {
                 vanished: (!vanished.is_empty() && !is_child)
-                    .then(|| (vanished.clone(), self.setup.started_at.as_microsecond())),
+                    .then(|| (vanished.clone(), Timestamp::now().as_microsecond())),
                 parents: table.parents(replaced, &outdated),
                 old_age,
                 known,
@@ -393,7 +344,6 @@ impl Gatherer {
     /// What comes after a first commit of the partition may have been observed before it, and so may what an earlier run
     /// has kept: it may have been killed right after such a commit.
     fn old_age(&self, table: usize, partition: &Partition, is_first: bool) -> OldAge {
-        let complete_until = self.tables[table].state.complete_until;
         let now = || Timestamp::now().as_microsecond();
         let began_here = self.progress.as_ref().map(|progress| progress.began_here);
         match self.is_listing {
@@ -402,7 +352,9 @@ impl Gatherer {
             }
             true if is_first => OldAge::Superseded,
             true => OldAge::SupersededBut(self.setup.started_at.as_microsecond(), now()),
-            false => OldAge::AtLeast(complete_until.map_or(i64::MIN, |secs| secs * 1_000_000)),
+            // Rows of a child were read with their parent, which has told already whether it was read again.
+            false if table > 0 => OldAge::AtLeast(Vec::new()),
+            false => OldAge::AtLeast(self.tables[0].state.listed.within(&partition.span())),
         }
     }
 }

@@ -169,7 +169,9 @@ impl Read for Counted {
 }
 
 impl Reading {
-    fn all(mut self, inputs: Vec<Input>) -> Result<Found> {
+    fn all(mut self, mut inputs: Vec<Input>) -> Result<Found> {
+        // What was read later supersedes what is older, as it does among the objects of one file.
+        inputs.sort_by_key(|input| input.observed_at);
         for input in inputs {
             let Input { name, content, observed_at } = input;
             self.one(content, observed_at).map_err(|error| error.context(name))?;

@@ -14,7 +14,9 @@ use crate::commit::{Lake, ReplaceError, Staged, Version};
 use crate::crc::crc32_of;
 use crate::decode::older::Older;
 use crate::decode::schema::arrow_schema;
-use crate::encode::merge::{Absent, Changes, Merge, OldAge, Parents, Run};
+use crate::encode::merge::absent::{Absent, Parents};
+use crate::encode::merge::age::OldAge;
+use crate::encode::merge::{Changes, Merge, Run, Source};
 use crate::encode::old::{self, OldFile};
 use crate::encode::{self, Written};
 use crate::error::{Error, Kind, Result};
@@ -52,7 +54,7 @@ impl Job {
             options: setup.encode,
             vanished: None,
             parents: None,
-            old_age: OldAge::AtLeast(i64::MIN),
+            old_age: OldAge::AtLeast(Vec::new()),
             known: None,
         }
     }
@@ -76,8 +78,9 @@ struct Merged {
     staged: Staged,
 }
 
-/// Merges, encodes and replaces. Nothing is written where nothing has changed.
-pub async fn commit(job: Arc<Job>, gathered: Gathered) -> Result<Outcome> {
+/// Merges, encodes and replaces. Nothing is written where nothing has changed. `gathered` are the rows of a resource; those of a
+/// child by how often their parent's list had been read before them.
+pub async fn commit(job: Arc<Job>, gathered: Vec<Gathered>) -> Result<Outcome> {
     let path = job.partition.path(&job.resource.name);
     let gathered = Arc::new(gathered);
     for _ in 0..CONFLICTS {
@@ -106,14 +109,15 @@ pub async fn commit(job: Arc<Job>, gathered: Gathered) -> Result<Outcome> {
         .hint("run one stripelake per lake at a time"))
 }
 
-fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) -> Result<Merged> {
+fn merge(job: &Job, gathered: &[Gathered], old: Option<File>, mut staged: Staged) -> Result<Merged> {
     let Job { resource, options, vanished, parents, old_age, known, .. } = job;
     let is_known = match (&old, known) {
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
     };
     let is_judged = parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty());
-    if let (None, Some(sealed), false) = (&old, gathered.finished(), is_judged) {
+    let finished = if let [gathered] = gathered { gathered.finished() } else { None };
+    if let (None, Some(sealed), false) = (&old, finished, is_judged) {
         let mut sealed_bytes = BufReader::with_capacity(COPIED_AT_ONCE, sealed.reader());
         let copied = io::copy(&mut sealed_bytes, &mut staged.writer());
         copied.map_err(|e| Error::destination(format!("copying a temporary file: {e}")))?;
@@ -122,14 +126,31 @@ fn merge(job: &Job, gathered: &Gathered, old: Option<File>, mut staged: Staged) 
         return Ok(Merged { changes, outdated: HashSet::new(), is_known, written, staged });
     }
     let old = old.map(|file| old::open(file, is_known)).transpose()?;
-    let n_rows = gathered.n_rows + old.as_ref().map_or(0, |old| old.n_rows);
+    let n_rows =
+        gathered.iter().map(|rows| rows.n_rows).sum::<u64>() + old.as_ref().map_or(0, |old| old.n_rows);
     let absent = Absent { vanished: vanished.clone(), parents: parents.clone() };
     let old = old.map(|old| present(old, resource));
-    let mut merge = Merge::new(old, gathered.sources()?, absent, *old_age)?;
+    let mut merge = Merge::new(old, sources(gathered, parents.as_ref())?, absent, old_age.clone())?;
     let sink = BufWriter::new(staged.writer());
     let written = encode::write(sink, &arrow_schema(resource), &mut merge, n_rows, *options)?;
     let (changes, outdated) = (merge.changes(), merge.take_outdated());
     Ok(Merged { changes, outdated, is_known, written, staged })
+}
+
+/// What is not out of date among the rows themselves.
+fn sources(gathered: &[Gathered], parents: Option<&Parents>) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for (times, rows) in gathered.iter().enumerate() {
+        let is_last = times + 1 == gathered.len();
+        let earlier = parents.filter(|_| !is_last).cloned();
+        for source in rows.sources()? {
+            sources.push(match earlier.clone() {
+                Some(p) => source.without(move |batch, row| p.is_superseded(batch, row, times)),
+                None => source,
+            });
+        }
+    }
+    Ok(sources)
 }
 
 /// The rows of a file in the present schema, whatever catalog it was written with.

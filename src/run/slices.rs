@@ -170,7 +170,8 @@ impl Shared {
     /// Reads a slice to its end, or until another one of the list has failed.
     async fn read_pages(&self, list: &Arc<List>, slice: &Slice, reading: &mut Reading) -> Result<()> {
         let mut handed_on = Instant::now();
-        while let Some(Page { envelope, content: pushed, is_last_pass, .. }) = self.page(reading).await? {
+        while let Some(page) = self.page(reading).await? {
+            let Page { envelope, content: pushed, observed_at, is_last_pass, .. } = page;
             if list.has_failed.load(Ordering::SeqCst) {
                 return Ok(());
             }
@@ -180,7 +181,7 @@ impl Shared {
                 reading.reader.stop();
             }
             if let Some(decoder) = reading.taking.decoder() {
-                self.rest(list, decoder, pushed).await?;
+                self.rest(list, decoder, pushed, observed_at).await?;
             }
             self.leave_out(list, &mut reading.reader).await?;
             reading.settled = settled;
@@ -231,11 +232,11 @@ impl Shared {
     }
 
     /// Follows the embedded lists that go on, and hands on what could not be a row.
-    async fn rest(&self, list: &List, decoder: &mut Decoder, pushed: Pushed) -> Result<()> {
+    async fn rest(&self, list: &List, decoder: &mut Decoder, pushed: Pushed, observed_at: i64) -> Result<()> {
         let mut rejected = pushed.rejected;
         for open in &pushed.open_lists {
             rejected.extend(follow(&self.fetcher, &list.children[open.child], open, decoder).await?);
-            decoder.close_list(open.child, open.parent.clone());
+            decoder.close_list(open.child, open.parent.clone(), observed_at);
         }
         if rejected.is_empty() {
             return Ok(());

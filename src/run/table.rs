@@ -1,22 +1,28 @@
 //! One table of the lake while a run works on it: its state, the rows that wait, and what became of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+
+use arrow::array::RecordBatch;
 
 use crate::catalog::Resource;
 use crate::commit::Version;
 use crate::commit::state::{ResourceState, state_path};
 use crate::decode::schema::{arrow_schema, schema_version};
-use crate::encode::merge::Parents;
+use crate::encode::merge::absent::{Parents, Replaced};
 use crate::error::Result;
+use crate::partition::Partition;
 use crate::run::Setup;
 use crate::run::report::TableReport;
-use crate::spool::{Budget, Spool};
+use crate::spool::away::FileCopy;
+use crate::spool::{Budget, Gathered, Spool};
 
 /// One table: the resource's own, or a child's.
 pub struct Table {
     pub resource: Arc<Resource>,
-    pub spool: Spool,
+    /// Rows that wait for their partition. For a child, by how often their parent's list had been read before them.
+    spools: Vec<Spool>,
+    budget: Budget,
     pub state: ResourceState,
     state_version: Version,
     pub report: TableReport,
@@ -25,21 +31,55 @@ pub struct Table {
 impl Table {
     /// Reads the state that the lake holds.
     pub async fn open(setup: &Setup, resource: Arc<Resource>, budget: &Budget) -> Result<Table> {
-        let schema = arrow_schema(&resource);
-        let state = ResourceState::new(&resource.name, &schema_version(&schema));
-        let spool = Spool::new(schema, budget.clone(), setup.temporary.clone(), setup.encode);
-        let state_version = Version::Absent;
-        let mut table = Table { resource, spool, state, state_version, report: TableReport::default() };
+        let state = ResourceState::new(&resource.name, &schema_version(&arrow_schema(&resource)));
+        let (state_version, report) = (Version::Absent, TableReport::default());
+        let (spools, budget) = (Vec::new(), budget.clone());
+        let mut table = Table { resource, spools, budget, state, state_version, report };
         table.reload(setup).await?;
         Ok(table)
     }
 
+    /// The column of the parent's id; empty for a resource.
+    pub fn parent_key(&self) -> &str {
+        self.resource.parent.as_ref().map_or("", |parent| &parent.key)
+    }
+
+    /// Adds rows that wait for their partition, and that may stand in a file as well.
+    pub fn push(
+        &mut self,
+        setup: &Setup,
+        partition: Partition,
+        rows: RecordBatch,
+        times: usize,
+        copy: Option<FileCopy>,
+    ) -> Result<()> {
+        while self.spools.len() <= times {
+            let schema = arrow_schema(&self.resource);
+            self.spools.push(Spool::new(schema, self.budget.clone(), setup.temporary.clone(), setup.encode));
+        }
+        self.spools[times].push(partition, rows, copy)
+    }
+
+    /// The partitions for which rows wait.
+    pub fn partitions(&self) -> BTreeSet<Partition> {
+        self.spools.iter().flat_map(Spool::partitions).collect()
+    }
+
+    /// Hands over the rows that wait for a partition.
+    pub fn take(&mut self, partition: &Partition) -> Result<Vec<Gathered>> {
+        self.spools.iter_mut().map(|spool| spool.take(partition)).collect()
+    }
+
     /// For a child: what became of its parents. A row that was refused is absent and yet not gone, so
     /// nothing is taken away then.
-    pub fn parents(&self, replaced: HashSet<String>, outdated: &Arc<HashSet<String>>) -> Option<Parents> {
+    pub fn parents(
+        &self,
+        replaced: HashMap<String, Replaced>,
+        outdated: &Arc<HashSet<String>>,
+    ) -> Option<Parents> {
         let parent = self.resource.parent.as_ref()?;
-        let mut replaced = if self.report.rejected == 0 { replaced } else { HashSet::new() };
-        replaced.retain(|id| !outdated.contains(id));
+        let mut replaced = if self.report.rejected == 0 { replaced } else { HashMap::new() };
+        replaced.retain(|id, _| !outdated.contains(id));
         Some(Parents { key: parent.key.clone(), replaced: Arc::new(replaced), outdated: outdated.clone() })
     }
 

@@ -16,7 +16,9 @@ use arrow::ipc::reader::StreamReader;
 use bytes::Bytes;
 use parquet::file::reader::{ChunkReader, Length};
 
-use crate::encode::merge::{Absent, Merge, OldAge, Run};
+use crate::encode::merge::absent::Absent;
+use crate::encode::merge::age::OldAge;
+use crate::encode::merge::{Merge, Run};
 use crate::encode::picked::Picked;
 use crate::encode::{self, Options, Written, old};
 use crate::error::{Error, Result};
@@ -201,7 +203,8 @@ impl Spilled {
             let columns: BTreeSet<usize> = full.iter().flat_map(|run| &run.columns).copied().collect();
             let columns = Vec::from_iter(columns);
             // Neighbours only, so that of two equal times the later run still wins.
-            let merged = Merge::new(None, runs(full, schema)?, Absent::default(), OldAge::AtLeast(i64::MIN))?;
+            let merged =
+                Merge::new(None, runs(full, schema)?, Absent::default(), OldAge::AtLeast(Vec::new()))?;
             let merged = merged.map(|rows| rows?.gathered());
             let segment = write(schema, files, rows_per_batch, &columns, merged)?;
             self.stored.truncate(first);

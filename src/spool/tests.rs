@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
 
 use super::*;
-use crate::encode::merge::{Absent, Merge, OldAge};
+use crate::encode::merge::Merge;
+use crate::encode::merge::absent::Absent;
+use crate::encode::merge::age::OldAge;
 use crate::partition::Grain;
 
 const DAY: i64 = 86_400;
@@ -73,7 +75,7 @@ fn with_a_quiet_day() -> (Spool, Budget) {
 
 fn merged(gathered: &Gathered) -> RecordBatch {
     let sources = gathered.sources().unwrap();
-    let merge = Merge::new(None, sources, Absent::default(), OldAge::AtLeast(0)).unwrap();
+    let merge = Merge::new(None, sources, Absent::default(), OldAge::AtLeast(Vec::new())).unwrap();
     let batches: Vec<RecordBatch> = merge.map(|rows| rows.unwrap().gathered().unwrap()).collect();
     arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap()
 }

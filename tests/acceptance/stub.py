@@ -52,7 +52,7 @@ class Stub:
     def __init__(self, tables, gzipped=True):
         self.tables = {name: list(tables.get(name, [])) for name in FILTERS}
         self.tables["subscription_items"] = objects.items_of(self.tables["subscriptions"])
-        self.gzipped, self.account_id = gzipped, ACCOUNT
+        self.gzipped, self.account_id, self.clock_ahead = gzipped, ACCOUNT, 0
         self.log, self.violations, self.faults = [], [], []
         self.lock = threading.Lock()
 
@@ -274,7 +274,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             body, more = gzip.compress(body, 1), more | {"Content-Encoding": "gzip"}
         self.send_response_only(status)
         version = headers.get("stripe-version", "2026-05-27.dahlia")
-        fixed = {"Date": self.date_time_string(time.time()), "Request-Id": f"req_stub{len(stub.log):06d}"}
+        fixed = {"Date": self.date_time_string(time.time() + stub.clock_ahead), "Request-Id": f"req_stub{len(stub.log):06d}"}
         for name, value in (fixed | {"Stripe-Version": version} | more).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))

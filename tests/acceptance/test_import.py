@@ -3,6 +3,8 @@
 import fcntl
 import gzip
 import json
+import os
+import random
 import subprocess
 
 import pytest
@@ -198,6 +200,54 @@ def test_an_old_archive_takes_no_item_of_a_subscription_back_in_time(home):
         harness.run("import", "subscriptions", path, "--lake", lake, "--observed-at", observed_at).expect(0)
         with duck.connect() as con:
             assert con.execute(held).fetchall() == [("si_1",), ("si_2",)], path.name
+
+
+def held_items(lake):
+    """The parent of each item in the lake."""
+    with duck.connect() as con:
+        rows = con.execute(f"select id, subscription from read_parquet({duck.quoted(duck.glob(lake, 'subscription_items'))})")
+        return dict(rows.fetchall())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_of_a_subscription_that_comes_often_the_items_of_the_last_form_stay(home, seed):
+    """In files of any order, one after the other in one file, and in one block with itself."""
+    chance = random.Random(seed)
+    subscriptions = [f"sub_{n}" for n in range(chance.randint(1, 6))]
+    last, files = {}, []
+    for day in range(1, chance.randint(2, 4)):
+        forms = []
+        for _ in range(chance.randint(1, 30)):
+            name = chance.choice(subscriptions)
+            items = {f"si_{name}_{n}" for n in range(5) if chance.random() < 0.5}
+            status = chance.choice(["active", "past_due"])
+            held = [i | {"subscription": name, "livemode": False} for i in subscription(sorted(items))["items"]["data"]]
+            form = subscription([], id=name, status=status, livemode=False)
+            forms.append(form | {"items": form["items"] | {"data": held}})
+            last[name] = (items, status)
+        path = home / f"often-{seed}-{day}.ndjson"
+        path.write_text("".join(json.dumps(form) + "\n" for form in forms))
+        os.utime(path, (1_790_000_000 + day * 86_400,) * 2)
+        files.append(path)
+    lake = home / f"often-{seed}"
+    chance.shuffle(files)
+    imported("subscriptions", lake, *files).expect(0)
+    expected = {item: name for name, (items, _) in last.items() for item in items}
+    assert held_items(lake) == expected if expected else True, f"seed {seed}"
+    rows, _ = table_rows(lake, "subscriptions")
+    assert {row["id"]: row["status"] for row in rows} == {name: status for name, (_, status) in last.items()}
+    before = harness.tree(lake, "**/*.parquet")
+    imported("subscriptions", lake, *reversed(files)).expect(0)
+    assert not harness.changes(before, harness.tree(lake, "**/*.parquet"))
+
+
+def test_an_item_that_was_seen_later_stays_though_its_subscription_did_not_change(home):
+    lake = home / "later-item"
+    for items, day, expected in [("a", 1, "a"), ("ab", 3, "ab"), ("a", 2, "ab"), ("b", 4, "b")]:
+        path = home / "later-item.json"
+        path.write_text(json.dumps(subscription([f"si_{item}" for item in items])))
+        harness.run("import", "subscriptions", path, "--lake", lake, "--observed-at", f"2026-09-0{day}").expect(0)
+        assert sorted(held_items(lake)) == [f"si_{item}" for item in expected], day
 
 
 def test_an_archive_with_the_first_part_of_a_list_is_not_complete(home):

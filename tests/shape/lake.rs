@@ -11,7 +11,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use stripelake::catalog::Resource;
 use stripelake::decode::older::Older;
 use stripelake::decode::schema::arrow_schema;
-use stripelake::encode::merge::{Absent, Changes, Merge, OldAge, Run};
+use stripelake::encode::merge::absent::Absent;
+use stripelake::encode::merge::age::OldAge;
+use stripelake::encode::merge::{Changes, Merge, Run};
 use stripelake::encode::{self, old};
 use stripelake::partition::{Grain, Partition, split};
 use stripelake::spool::{Budget, Spool};
@@ -36,7 +38,7 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
         let gathered = spool.take(&partition).unwrap();
         let old = files.get(&partition).map(|bytes| present(bytes, resource));
         let mut merge =
-            Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(i64::MIN))
+            Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(Vec::new()))
                 .unwrap();
         let mut bytes = Vec::new();
         encode::write(&mut bytes, &schema, &mut merge, gathered.n_rows, encode::Options::default()).unwrap();
@@ -61,7 +63,7 @@ pub fn upgraded(files: &Files, resource: &Resource) -> Files {
             Some(present(bytes, resource)),
             Vec::<Run>::new(),
             Absent::default(),
-            OldAge::AtLeast(i64::MIN),
+            OldAge::AtLeast(Vec::new()),
         );
         let mut upgraded = Vec::new();
         encode::write(&mut upgraded, &schema, merge.unwrap(), 1, encode::Options::default()).unwrap();

@@ -7,7 +7,9 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
 use stripelake::catalog::Resource;
 use stripelake::decode::{Decoder, Options};
-use stripelake::encode::merge::{Absent, Changes, Merge, OldAge, Run};
+use stripelake::encode::merge::absent::Absent;
+use stripelake::encode::merge::age::OldAge;
+use stripelake::encode::merge::{Changes, Merge, Run};
 use stripelake::partition::{Grain, partition_at, split};
 
 use crate::lake::{self, Files};
@@ -236,9 +238,13 @@ fn large_rows_are_merged_many_at_a_time() {
     };
     let run = |batch: RecordBatch| -> Run { Box::new(std::iter::once(Ok(batch))) };
     let absent = Absent::default();
-    let merge =
-        Merge::new(Some(run(rows(0..1_000))), vec![run(rows(500..1_500))], absent, OldAge::AtLeast(0))
-            .unwrap();
+    let merge = Merge::new(
+        Some(run(rows(0..1_000))),
+        vec![run(rows(500..1_500))],
+        absent,
+        OldAge::AtLeast(Vec::new()),
+    )
+    .unwrap();
     let batches: Vec<usize> = merge.map(|rows| rows.unwrap().len()).collect();
     assert_eq!(batches.iter().sum::<usize>(), 1_500);
     assert!(batches.len() <= 3, "{} batches", batches.len());

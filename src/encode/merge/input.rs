@@ -1,13 +1,14 @@
 //! Turns a run, or rows in memory, into rows that a merge takes one after the other.
 
-use arrow::array::{AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::decode::schema::SYNCED_AT;
 use crate::encode::created_of;
 use crate::encode::merge::Run;
 use crate::encode::picked::Picked;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Rows of one table, oldest observation of an id first.
 pub enum Source {
@@ -25,6 +26,28 @@ pub type Steps = Box<dyn Iterator<Item = Result<Sorted>> + Send>;
 impl From<Run> for Source {
     fn from(run: Run) -> Source {
         Source::Run(run)
+    }
+}
+
+impl Source {
+    /// The rows of which this is not true.
+    pub fn without(self, is_out: impl Fn(&RecordBatch, usize) -> bool + Clone + Send + 'static) -> Source {
+        let sorted_without = {
+            let is_out = is_out.clone();
+            move |(batches, mut order): Sorted| {
+                order.retain(|(batch, row)| !is_out(&batches[*batch], *row));
+                (batches, order)
+            }
+        };
+        let batch_without = move |batch: RecordBatch| {
+            let mask: BooleanArray = (0..batch.num_rows()).map(|row| Some(!is_out(&batch, row))).collect();
+            filter_record_batch(&batch, &mask).map_err(|e| Error::bug(format!("merge: {e}")))
+        };
+        match self {
+            Source::Run(run) => Source::Run(Box::new(run.map(move |batch| batch_without(batch?)))),
+            Source::Sorted(sorted) => Source::Sorted(sorted_without(sorted)),
+            Source::Steps(steps) => Source::Steps(Box::new(steps.map(move |step| step.map(&sorted_without)))),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Turns a resource that was read to its end into closed states, and what could not be rows into a file.
 
+use std::collections::BTreeSet;
+
 use super::{Gatherer, Outlook};
 use crate::decode::findings::Findings;
 use crate::decode::schema::{arrow_schema, schema_version};
@@ -27,13 +29,20 @@ impl Gatherer {
         // What an earlier run has read of this listing is as old as its beginning.
         let began = self.progress.as_ref().filter(|_| self.is_continued).map(|progress| progress.began);
         let seen_until = began.map_or(self.listing.end, |began| began.min(self.listing.end));
+        let listed_since = self.listed_since();
         for index in 0..self.tables.len() {
-            self.close(index, outlook, seen_until).await?;
+            self.close(index, outlook, seen_until, listed_since).await?;
         }
         Ok(())
     }
 
-    async fn close(&mut self, index: usize, outlook: Outlook, seen_until: i64) -> Result<()> {
+    async fn close(
+        &mut self,
+        index: usize,
+        outlook: Outlook,
+        seen_until: i64,
+        listed_since: Option<i64>,
+    ) -> Result<()> {
         if self.tables[index].state.partitions.is_empty() {
             self.write_placeholder(index).await?;
         }
@@ -45,6 +54,10 @@ impl Gatherer {
         if is_whole_list {
             // A listing of what is older takes nothing back.
             table.state.complete_until = table.state.complete_until.max(Some(seen_until));
+        }
+        // What belongs to the objects is judged by them.
+        if let Some(since) = listed_since.filter(|_| index == 0) {
+            table.state.listed.add(self.listing.clone(), since);
         }
         // Only the resource itself has progress; a listing for a window leaves that of a longer one alone.
         let is_own_progress = self.progress.is_some();
@@ -64,17 +77,21 @@ impl Gatherer {
         Ok(())
     }
 
+    /// Since when all objects of the listing have been read, in microseconds by the clock of the machine.
+    fn listed_since(&self) -> Option<i64> {
+        let began = self.progress.as_ref().filter(|_| self.is_continued).map(|progress| progress.began_here);
+        let is_whole = self.is_listing && self.rejected.is_empty();
+        is_whole.then(|| began.unwrap_or(self.setup.started_at.as_microsecond()))
+    }
+
     fn marks_everything(&self) -> bool {
         self.listing.start == 0 && self.listing.end < i64::MAX && self.rejected.is_empty()
     }
 
     /// The partitions that hold rows, oldest first.
     pub(super) fn gathered(&self) -> Vec<Partition> {
-        let mut partitions: Vec<Partition> =
-            self.tables.iter().flat_map(|table| table.spool.partitions()).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
-        partitions
+        let partitions: BTreeSet<Partition> = self.tables.iter().flat_map(Table::partitions).collect();
+        partitions.into_iter().collect()
     }
 
     /// Files without new rows of which rows may have vanished.

@@ -26,8 +26,7 @@ impl Gatherer {
             table.write_state(&self.setup).await?;
         }
         let job = Job::new(&self.setup, &table.resource, partition);
-        let nothing = table.spool.take(&partition)?;
-        let outcome = commit(Arc::new(job), nothing).await?;
+        let outcome = commit(Arc::new(job), Vec::new()).await?;
         if let Some((written, version)) = outcome.written {
             table.state.partitions.insert(folder, FileState::new(&written, version.etag()));
             table.write_state(&self.setup).await?;

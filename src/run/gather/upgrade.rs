@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::partition::Partition;
 use crate::run::event::Event;
 use crate::run::partition_commit::{Job, commit};
-use crate::spool::{Budget, Spool};
 
 impl Gatherer {
     /// Files of one table have one schema: a reader that takes the columns from the first file would not
@@ -40,11 +39,8 @@ impl Gatherer {
         }
         let known = table.state.partitions.get(&partition.to_string()).cloned();
         let job = Job { known, ..Job::new(&self.setup, &table.resource, partition) };
-        let schema = arrow_schema(&table.resource);
         // Rows may wait already for their own commit; they are not for this one.
-        let (dir, options) = (self.setup.temporary.clone(), self.setup.encode);
-        let nothing = Spool::new(schema, Budget::new(0), dir, options).take(&partition)?;
-        let outcome = commit(Arc::new(job), nothing).await?;
+        let outcome = commit(Arc::new(job), Vec::new()).await?;
         if let Some((written, version)) = outcome.written {
             let file = FileState::new(&written, version.etag());
             let (rows, bytes) = (file.rows, file.bytes);

@@ -18,6 +18,7 @@ use crate::commit::state::{WaitingFile, is_waiting_path, waiting_path};
 use crate::commit::{Lake, ReplaceError, Staged, Version};
 use crate::crc::{self, crc32_of};
 use crate::decode::Decoded;
+use crate::decode::closed::ClosedList;
 use crate::decode::rows::{PARTITION_AT, ParentRow};
 use crate::encode::memory::slice_bytes_of;
 use crate::error::{Error, Result};
@@ -28,9 +29,10 @@ use crate::spool::away::{FileCopy, Opener, Stretch};
 
 /// Rows that are held until they are worth a file, in bytes: most runs are over before there are so many.
 const HELD: usize = 2 << 20;
-/// What a stream holds, in its schema: rows of the table of this number, or the parents of its rows whose lists are closed.
+/// What a stream holds, in its schema: rows of the table of this number, or its lists that are closed.
 const TABLE: &str = "stripelake.table";
 const CLOSED: &str = "stripelake.closed";
+const OBSERVED_AT: &str = "observed_at";
 
 /// The rows of one resource and its children that stand in no partition's file.
 pub struct WaitingRows {
@@ -239,7 +241,7 @@ fn read_one(
                 decoded.children[table - 1] = Some(ipc::widen(&batch, &schemas[table])?);
             }
             (_, Some(table @ 1..)) if table < schemas.len() => {
-                decoded.closed[table - 1] = parents_of(&batch).ok_or_else(other)?;
+                decoded.closed[table - 1] = closed_of(&batch).ok_or_else(other)?;
             }
             _ => return Err(other()),
         }
@@ -256,17 +258,27 @@ fn write_stream(mut out: impl Write, batch: &RecordBatch) -> std::result::Result
     Ok(())
 }
 
-fn batch_of(parents: &[ParentRow]) -> std::result::Result<RecordBatch, ArrowError> {
-    let ids = StringArray::from_iter_values(parents.iter().map(|parent| &parent.id));
-    let created = Int64Array::from_iter_values(parents.iter().map(|parent| parent.created));
-    RecordBatch::try_from_iter([("id", Arc::new(ids) as ArrayRef), (PARTITION_AT, Arc::new(created))])
+fn batch_of(closed: &[ClosedList]) -> std::result::Result<RecordBatch, ArrowError> {
+    let ids = StringArray::from_iter_values(closed.iter().map(|list| &list.parent.id));
+    let created = Int64Array::from_iter_values(closed.iter().map(|list| list.parent.created));
+    let observed_at = Int64Array::from_iter_values(closed.iter().map(|list| list.observed_at));
+    RecordBatch::try_from_iter([
+        ("id", Arc::new(ids) as ArrayRef),
+        (OBSERVED_AT, Arc::new(observed_at)),
+        (PARTITION_AT, Arc::new(created)),
+    ])
 }
 
-fn parents_of(batch: &RecordBatch) -> Option<Vec<ParentRow>> {
+fn closed_of(batch: &RecordBatch) -> Option<Vec<ClosedList>> {
     let ids = batch.column_by_name("id")?.as_string_opt::<i32>()?;
+    let observed_at = batch.column_by_name(OBSERVED_AT)?.as_primitive_opt::<Int64Type>()?;
     let created = partition_at(batch);
-    let parents = ids.iter().zip(created.values());
-    parents.map(|(id, created)| Some(ParentRow { id: id?.to_owned(), created: *created })).collect()
+    let lists = ids.iter().zip(created.values()).zip(observed_at.values());
+    let list = |((id, created), observed_at): ((Option<&str>, &i64), &i64)| {
+        let parent = ParentRow { id: id?.to_owned(), created: *created };
+        Some(ClosedList { parent, observed_at: *observed_at, rows: None })
+    };
+    lists.map(list).collect()
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

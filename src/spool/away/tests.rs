@@ -9,7 +9,9 @@ use super::*;
 use crate::decode::rows::PARTITION_AT;
 use crate::decode::schema::SYNCED_AT;
 use crate::encode::Options;
-use crate::encode::merge::{Absent, Merge, OldAge};
+use crate::encode::merge::Merge;
+use crate::encode::merge::absent::Absent;
+use crate::encode::merge::age::OldAge;
 use crate::partition::{Grain, split};
 use crate::spool::{Budget, Spool};
 
@@ -70,7 +72,8 @@ fn merged(spool: &mut Spool) -> Vec<(i64, i64)> {
     for partition in spool.partitions() {
         let gathered = spool.take(&partition).unwrap();
         let merge =
-            Merge::new(None, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(0)).unwrap();
+            Merge::new(None, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(Vec::new()))
+                .unwrap();
         for batch in merge.map(|picked| picked.unwrap().gathered().unwrap()) {
             let secs = |name: &str| -> Vec<i64> {
                 let column = batch.column_by_name(name).unwrap();
@@ -136,7 +139,8 @@ fn s7_a_file_that_has_gone_or_is_damaged_is_an_error() {
             fs::write(&path, bytes).unwrap();
         }
         let merged = spool.take(&Grain::Day.partition_of(0)).and_then(|gathered| {
-            let merge = Merge::new(None, gathered.sources()?, Absent::default(), OldAge::AtLeast(0))?;
+            let merge =
+                Merge::new(None, gathered.sources()?, Absent::default(), OldAge::AtLeast(Vec::new()))?;
             merge.collect::<Result<Vec<_>>>()
         });
         assert_eq!(merged.unwrap_err().kind(), crate::error::Kind::Destination);

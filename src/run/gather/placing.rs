@@ -1,0 +1,99 @@
+//! Puts decoded rows where they wait for their partition, and tells the lists of a parent apart that was read more than once.
+
+use arrow::array::{AsArray, RecordBatch};
+
+use super::Gatherer;
+use crate::decode::Decoded;
+use crate::decode::closed::ClosedList;
+use crate::encode::memory::slice_bytes_of;
+use crate::encode::merge::absent::Replaced;
+use crate::error::Result;
+use crate::partition::{Partition, rows_where, split};
+use crate::run::table::Table;
+use crate::spool::away::FileCopy;
+
+impl Gatherer {
+    pub(super) fn rows(&mut self, decoded: Decoded) -> Result<()> {
+        let n_rows = decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
+        self.tables[0].report.rows += n_rows;
+        self.n_unsaved += n_rows;
+        let keys: Vec<&str> = self.tables[1..].iter().map(Table::parent_key).collect();
+        for decoded in decoded.once_each(&keys) {
+            let copies = match self.keeps_waiting() {
+                true => self.waiting.add(&self.setup.lake, &decoded)?,
+                false => Vec::new(),
+            };
+            self.place(decoded, copies)?;
+        }
+        Ok(())
+    }
+
+    /// Puts rows where they wait for their partition. Those of each table may stand in a file, too.
+    pub(super) fn place(&mut self, decoded: Decoded, copies: Vec<FileCopy>) -> Result<()> {
+        self.n_undecided += decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
+        if self.grain.is_none() {
+            let batches = decoded.parent.iter().chain(decoded.children.iter().flatten());
+            self.undecided_bytes += batches.map(slice_bytes_of).sum::<usize>();
+        }
+        self.undecided.push((decoded, copies));
+        self.choose_grain(false);
+        self.place_undecided()
+    }
+
+    /// Moves batches into the spools once the grain is known.
+    pub(super) fn place_undecided(&mut self) -> Result<()> {
+        let Some(grain) = self.grain else { return Ok(()) };
+        (self.n_undecided, self.undecided_bytes) = (0, 0);
+        for (decoded, copies) in std::mem::take(&mut self.undecided) {
+            self.findings.merge(decoded.findings);
+            if let Some(batch) = decoded.parent {
+                for (partition, rows) in split(&batch, grain) {
+                    self.tables[0].push(&self.setup, partition, rows, 0, copies.first().cloned())?;
+                }
+            }
+            for (child, batch) in decoded.children.into_iter().enumerate() {
+                for (partition, rows) in batch.iter().flat_map(|batch| split(batch, grain)) {
+                    self.place_child(child + 1, partition, rows, copies.get(child + 1))?;
+                }
+            }
+            for (child, closed) in decoded.closed.into_iter().enumerate() {
+                for ClosedList { parent, observed_at, .. } in closed {
+                    let key = (grain.partition_of(parent.created), child + 1);
+                    let lists = self.parents.entry(key).or_default().entry(parent.id);
+                    let list = lists.or_insert(Replaced { times: 0, observed_at });
+                    list.times += 1;
+                    list.observed_at = list.observed_at.max(observed_at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of parents whose lists were read before are told apart from theirs, and supersede them.
+    fn place_child(
+        &mut self,
+        table: usize,
+        partition: Partition,
+        rows: RecordBatch,
+        copy: Option<&FileCopy>,
+    ) -> Result<()> {
+        let key = self.tables[table].parent_key();
+        let parents = rows.column_by_name(key).expect("the catalog checks the parent's key");
+        let known = self.parents.get(&(partition, table));
+        let times = |parent: Option<&str>| known?.get(parent?).map(|list| list.times);
+        let times: Vec<usize> =
+            parents.as_string::<i32>().iter().map(|parent| times(parent).unwrap_or(0)).collect();
+        let mut each = times.clone();
+        each.sort_unstable();
+        each.dedup();
+        for n in &each {
+            let (rows, copy) = match each.len() {
+                1 => (rows.clone(), copy.cloned()),
+                // In the file are the others, too.
+                _ => (rows_where(&rows, times.iter().map(|times| times == n)), None),
+            };
+            self.tables[table].push(&self.setup, partition, rows, *n, copy)?;
+        }
+        Ok(())
+    }
+}
