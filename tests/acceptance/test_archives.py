@@ -88,5 +88,7 @@ def test_an_archive_in_an_unfinished_listing_is_looked_at_again(home):
         between = [customer | {"name": "for a while"} for customer in customers]
         archive(home, "unfinished", "customers", between, lake, taken_at)
         assert "for a while" in held(lake, "customers", "name").values()
-        harness.sync(stub, lake, "customers").expect(0)
+        began = time.strftime("as of %Y-%m-%d", time.gmtime())
+        assert began in harness.sync(stub, lake, "customers").expect(0).out
         assert held(lake, "customers", "name") == {c["id"]: c["id"] for c in customers}
+        assert "as of" not in harness.sync(stub, lake, "customers").expect(0).out

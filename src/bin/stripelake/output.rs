@@ -5,7 +5,7 @@ use std::io::Write;
 use indicatif::{HumanBytes, HumanCount};
 use stripelake::error::{Error, Kind};
 use stripelake::redact::shown;
-use stripelake::run::report::{Report, TableReport};
+use stripelake::run::report::{Continued, Report, TableReport};
 
 /// Prints to stdout. A reader that has gone away is no failure of ours.
 pub fn out(text: &str) {
@@ -41,6 +41,10 @@ pub fn tables(tables: &[TableReport]) -> String {
             if *n > 0 {
                 line.push_str(&format!("  {} {what}", HumanCount(*n)));
             }
+        }
+        // What was read when the listing began is as it was then.
+        if let Some(Continued { began, .. }) = table.continued.as_ref().filter(|_| table.kept.is_none()) {
+            line.push_str(&format!("  as of {}", began.strftime("%Y-%m-%d %H:%M UTC")));
         }
         text.push_str(line.trim_end());
         text.push('\n');
