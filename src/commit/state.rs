@@ -85,6 +85,9 @@ pub struct ResourceState {
     /// What a listing that has not come to its end has read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// The same of a listing for less, while a longer one waits to be continued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Progress>,
     /// The folder of an empty file that is being made or taken away, or is all there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placeholder: Option<String>,
@@ -107,9 +110,18 @@ impl ResourceState {
             schema_version: schema_version.to_owned(),
             written_by: None,
             progress: None,
+            window: None,
             placeholder: None,
             begun: BTreeSet::new(),
             partitions: BTreeMap::new(),
+        }
+    }
+
+    /// What an unfinished listing has read.
+    pub fn progress_of(&mut self, extent: Extent) -> &mut Option<Progress> {
+        match extent {
+            Extent::Longest => &mut self.progress,
+            Extent::Window => &mut self.window,
         }
     }
 
@@ -120,6 +132,15 @@ impl ResourceState {
     pub fn n_bytes(&self) -> u64 {
         self.partitions.values().map(|file| file.bytes).sum()
     }
+}
+
+/// Which of two unfinished listings of one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// The one that lists most.
+    Longest,
+    /// One for a part of that.
+    Window,
 }
 
 /// How far a listing got that ended early. Spans are half open, in unix seconds of Stripe's clock.

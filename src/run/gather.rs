@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::catalog::Resource;
-use crate::commit::state::{FileState, Progress};
+use crate::commit::state::{Extent, FileState, Progress};
 use crate::decode::findings::Findings;
 use crate::decode::{Decoded, Rejected};
 use crate::encode::merge::absent::Replaced;
@@ -87,6 +87,8 @@ pub struct Gatherer {
     covered: Coverage,
     /// What the state will say of the listing when it ends early; `None` where it cannot be continued.
     progress: Option<Progress>,
+    /// Where the state keeps that.
+    extent: Extent,
     /// Whether an earlier run has begun the listing.
     is_continued: bool,
     /// Where begins what it could not have seen.
@@ -150,6 +152,7 @@ impl Gatherer {
             fresh: Coverage::default(),
             covered: Coverage::default(),
             progress: None,
+            extent: Extent::Longest,
             is_continued: false,
             news_from: None,
             has_unsaved: false,

@@ -559,6 +559,47 @@ fn a_window_leaves_the_progress_of_the_whole_alone() {
 }
 
 #[test]
+fn a_window_is_continued_too_while_the_whole_waits() {
+    for name in ["charges", "customers"] {
+        let table = Table::of(&account(36, 6_000));
+        let lake = TestLake::new();
+        let (_, total) = run(&TestLake::new(), &table, lake.options_for(&[name]));
+        let budget = |requests| Budgets { requests: Some(requests), ..Budgets::default() };
+        run(&lake, &table, Options { budgets: budget(total / 4), ..lake.options_for(&[name]) });
+        let whole = |lake: &TestLake| alone(lake.state(name)).unwrap().progress;
+        let before = whole(&lake).expect("progress was written");
+        let objects = table.list(name);
+        let window = || Options {
+            since: Some(created(&objects[objects.len() * 2 / 3])),
+            concurrency: 1,
+            ..lake.options_for(&[name])
+        };
+        let (_, at_once) = run(&TestLake::new(), &table, window());
+        let (mut n_runs, mut asked) = (0, 0);
+        loop {
+            let in_part = Options { budgets: budget((at_once / 3).max(6)), ..window() };
+            let (report, requests) = run(&lake, &table, in_part);
+            (n_runs, asked) = (n_runs + 1, asked + requests);
+            assert_eq!(whole(&lake).map(|whole| whole.read), Some(before.read.clone()), "{name}");
+            if report.failures.is_empty() {
+                break;
+            }
+            assert!(n_runs < 12, "{name}: {asked} requests, {at_once} at once, {total} in all");
+        }
+        assert!(
+            n_runs > 1 && asked < 2 * at_once,
+            "{name}: {asked} requests in {n_runs} runs, {at_once} at once"
+        );
+        assert_eq!(alone(lake.state(name)).unwrap().window, None, "{name}");
+        let (report, requests) = run(&lake, &table, lake.options_for(&[name]));
+        check_kind(&report, None);
+        assert!(requests <= total, "{name}: {requests} of {total}");
+        assert_eq!(whole(&lake), None);
+        alone(lake.check_table_equals(&table, name));
+    }
+}
+
+#[test]
 fn progress_that_does_not_fit_is_not_continued() {
     let table = Table::charges(35, 2_000);
     let started = || {

@@ -3,7 +3,7 @@
 use arrow::datatypes::SchemaRef;
 
 use super::{Gatherer, Listing, waiting};
-use crate::commit::state::{Progress, WaitingFile};
+use crate::commit::state::{Extent, Progress, WaitingFile};
 use crate::decode::rows::with_partition_at;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::error::Result;
@@ -39,17 +39,16 @@ impl Gatherer {
             rejected: Vec::new(),
             from_nothing: table.state.n_rows() == 0,
         };
-        let Some(old) = table.state.progress.clone().filter(|old| !listing.starts_over && is_fit(old, &new))
-        else {
+        // Where a longer listing waits to be continued, this one leaves it alone.
+        if table.state.progress.as_ref().is_some_and(|old| is_fit(old, &new) && is_more(old, &new)) {
+            self.extent = Extent::Window;
+        }
+        let old = self.tables[0].state.progress_of(self.extent).clone();
+        let is_same = |old: &Progress| old.span.0 == new.span.0 && old.span.1 <= new.span.1;
+        let Some(old) = old.filter(|old| !listing.starts_over && is_fit(old, &new) && is_same(old)) else {
             self.progress = Some(new);
             return Ok(());
         };
-        if old.span.0 != new.span.0 || old.span.1 > new.span.1 {
-            // A longer listing waits to be continued; this one is for its window alone.
-            let is_other = old.span.0 <= new.span.0;
-            self.progress = (!is_other).then_some(new);
-            return Ok(());
-        }
         let lacks_a_file = self.lacks_a_file().await?;
         let rejected = RejectedObjects::read(&self.setup.lake, &old.rejected).await?;
         let Some(rejected) = rejected.filter(|_| !lacks_a_file) else {
@@ -107,13 +106,13 @@ impl Gatherer {
         if let Some(progress) = self.progress.as_ref().filter(|_| !self.covered.is_empty()) {
             let began = progress.began;
             // Every state that this run writes says from now on that the rows that wait are its own.
-            self.tables[0].state.progress = Some(progress.clone());
+            *self.tables[0].state.progress_of(self.extent) = Some(progress.clone());
             self.tell_continued(began);
         }
         self.disown_kept().await?;
         match self.progress.is_some() {
             true => self.waiting.remove_unknown(&self.setup.lake, found).await,
-            // They may be those of a longer listing.
+            // They may be those of another listing.
             false => Ok(()),
         }
     }
@@ -123,10 +122,9 @@ impl Gatherer {
     pub(super) async fn disown_kept(&mut self) -> Result<()> {
         let table = &mut self.tables[0];
         let writer = table.state.written_by.as_ref();
-        let progress = table.state.progress.as_ref().filter(|progress| !progress.kept.is_empty());
-        match progress
-            .is_some_and(|progress| progress.run != self.setup.run_id && writer == Some(&progress.run))
-        {
+        let is_kept = |progress: &Progress| !progress.kept.is_empty() && writer == Some(&progress.run);
+        let mut kept = table.state.progress.iter().chain(&table.state.window).filter(|old| is_kept(old));
+        match kept.any(|progress| progress.run != self.setup.run_id) {
             true => table.write_state(&self.setup).await,
             false => Ok(()),
         }
@@ -199,14 +197,16 @@ impl Gatherer {
     /// must not end without having read these seconds again.
     pub(super) async fn read_again(&mut self, partition: &Partition) -> Result<()> {
         let table = &mut self.tables[0];
-        let Some(progress) = &mut table.state.progress else { return Ok(()) };
-        let mut read = Coverage::from_pairs(&progress.read);
-        if read.within(&partition.span()).is_empty() {
-            return Ok(());
+        let before = table.state.clone();
+        for progress in table.state.progress.iter_mut().chain(&mut table.state.window) {
+            let mut read = Coverage::from_pairs(&progress.read);
+            read.remove(&partition.span());
+            progress.read = read.pairs();
         }
-        read.remove(&partition.span());
-        progress.read = read.pairs();
-        table.write_state(&self.setup).await
+        match table.state == before {
+            true => Ok(()),
+            false => table.write_state(&self.setup).await,
+        }
     }
 }
 
@@ -214,6 +214,11 @@ impl Gatherer {
 fn of_these(file: &WaitingFile, kept: &Coverage) -> Option<WaitingFile> {
     let seconds = Coverage::from_pairs(&file.seconds).common(kept).pairs();
     (!seconds.is_empty()).then(|| WaitingFile { seconds, ..file.clone() })
+}
+
+/// Whether one lists what the other one does, and more.
+fn is_more(old: &Progress, new: &Progress) -> bool {
+    old.span.0 <= new.span.0 && (old.span.0 < new.span.0 || old.span.1 > new.span.1)
 }
 
 /// Whether progress can be continued by a listing that begins as `new`, if it lists the same.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Gatherer, Outlook};
+use crate::commit::state::Extent;
 use crate::decode::findings::Findings;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::error::Result;
@@ -65,7 +66,10 @@ impl Gatherer {
             progress.read = vec![(self.listing.start, self.listing.end)];
             progress.rejected = self.rejected.files();
             (progress.kept, progress.waiting) = (Vec::new(), Vec::new());
-            table.state.progress = (outlook == Outlook::EndedEarly).then_some(progress);
+            *table.state.progress_of(self.extent) = (outlook == Outlook::EndedEarly).then_some(progress);
+            if self.extent == Extent::Longest {
+                table.state.window = None;
+            }
         }
         if table.state != before {
             table.write_state(&self.setup).await?;

@@ -114,10 +114,11 @@ impl Gatherer {
         self.progress = Some(progress.clone());
         (self.has_unsaved, self.n_unsaved) = (false, 0);
         let is_nothing = progress.read.is_empty() && progress.kept.is_empty();
-        if is_nothing || self.tables[0].state.progress.as_ref() == Some(&progress) {
+        let stored = self.tables[0].state.progress_of(self.extent);
+        if is_nothing || stored.as_ref() == Some(&progress) {
             return Ok(());
         }
-        self.tables[0].state.progress = Some(progress);
+        *stored = Some(progress);
         // Where another run has written one of the states since, rows that wait may be out of date.
         for index in (0..self.tables.len()).rev() {
             if index == 0 || self.tables[index].state.written_by.as_ref() != Some(&self.setup.run_id) {
