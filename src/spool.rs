@@ -105,7 +105,8 @@ struct Part {
 /// The rows of one table that wait for their partition to be complete.
 pub struct Spool {
     schema: SchemaRef,
-    parts: BTreeMap<Partition, Part>,
+    /// With rows of a child, by how often their parent's list had been read before them.
+    parts: BTreeMap<(Partition, usize), Part>,
     budget: Budget,
     /// Where spilled runs go.
     files: Files,
@@ -170,11 +171,18 @@ impl Spool {
         Spool { schema, parts: BTreeMap::new(), budget, files: Files::new(dir), options, n_pushes: 0 }
     }
 
-    /// Adds rows to a partition, which may stand in a file as well. Fails with [`crate::error::Kind::Destination`] when spilling does.
-    pub fn push(&mut self, partition: Partition, rows: RecordBatch, copy: Option<FileCopy>) -> Result<()> {
+    /// Adds rows to a partition, which may stand in a file as well. `times` is 0, or for rows of a child how often their
+    /// parent's list had been read before. Fails with [`crate::error::Kind::Destination`] when spilling does.
+    pub fn push(
+        &mut self,
+        partition: Partition,
+        times: usize,
+        rows: RecordBatch,
+        copy: Option<FileCopy>,
+    ) -> Result<()> {
         let n_bytes = slice_bytes_of(&rows);
         self.n_pushes += 1;
-        let part = self.parts.entry(partition).or_default();
+        let part = self.parts.entry((partition, times)).or_default();
         part.last_push = self.n_pushes;
         part.n_bytes += n_bytes;
         part.n_rows += rows.num_rows() as u64;
@@ -191,15 +199,23 @@ impl Spool {
 
     /// The partitions that hold rows, oldest first.
     pub fn partitions(&self) -> Vec<Partition> {
-        self.parts.keys().copied().collect()
+        let mut partitions: Vec<Partition> = self.parts.keys().map(|(partition, _)| *partition).collect();
+        partitions.dedup();
+        partitions
     }
 
-    /// Hands over what was gathered for `partition`. A partition that has outgrown memory is spilled to
-    /// its last row, since merging it takes memory, too.
-    pub fn take(&mut self, partition: &Partition) -> Result<Gathered> {
-        let mut part = self.parts.remove(partition).unwrap_or_default();
+    /// Hands over what was gathered for `partition`, with rows of a child by how often their parent's list had been read
+    /// before. A partition that has outgrown memory is spilled to its last row, since merging it takes memory, too.
+    pub fn take(&mut self, partition: &Partition) -> Result<Vec<Gathered>> {
+        let last = self.parts.range((*partition, 0)..=(*partition, usize::MAX)).next_back();
+        let n = last.map_or(0, |((_, times), _)| times + 1);
+        (0..n).map(|times| self.take_part(*partition, times)).collect()
+    }
+
+    fn take_part(&mut self, partition: Partition, times: usize) -> Result<Gathered> {
+        let mut part = self.parts.remove(&(partition, times)).unwrap_or_default();
         if !part.away.is_empty() || !part.spilled.is_empty() {
-            part.let_go(*partition, &self.budget);
+            part.let_go(partition, &self.budget);
         }
         let clusters = away::clusters(std::mem::take(&mut part.away));
         let n_bytes = |cluster: &[Away]| cluster.iter().map(|away| away.n_bytes).sum::<usize>();
@@ -244,7 +260,8 @@ impl Spool {
         if self.parts.values().map(|part| part.n_bytes).sum::<usize>() < worthwhile {
             return Ok(());
         }
-        let mut by_size: Vec<(&Partition, &mut Part)> = self.parts.iter_mut().collect();
+        let parts = self.parts.iter_mut().map(|((partition, _), part)| (partition, part));
+        let mut by_size: Vec<(&Partition, &mut Part)> = parts.collect();
         by_size.sort_unstable_by_key(|(_, part)| Reverse(part.n_bytes));
         let mut n_freed = 0;
         for (partition, part) in by_size {

@@ -229,7 +229,7 @@ impl Gatherer {
 
     /// Commits every partition in memory whose listed part has been read.
     async fn commit_settled(&mut self) -> Result<()> {
-        for partition in self.tables[0].partitions() {
+        for partition in self.tables[0].spool.partitions() {
             if self.covered.contains(&self.listed_part(&partition)) {
                 self.commit_partition(partition).await?;
             }
@@ -253,7 +253,7 @@ impl Gatherer {
     /// looked at again.
     async fn begin_files(&mut self, table: usize, partition: &Partition) -> Result<()> {
         let table = &mut self.tables[table];
-        let gathered = table.partitions().into_iter().map(|partition| partition.to_string());
+        let gathered = table.spool.partitions().into_iter().map(|partition| partition.to_string());
         let state = &mut table.state;
         let folder = partition.to_string();
         if state.partitions.contains_key(&folder) || state.begun.contains(&folder) {
@@ -292,7 +292,7 @@ impl Gatherer {
             let replaced = self.parents.remove(&(partition, index)).unwrap_or_default();
             let old_age = self.old_age(index, &partition, is_first);
             let table = &mut self.tables[index];
-            let gathered = table.take(&partition)?;
+            let gathered = table.spool.take(&partition)?;
             let folder = partition.to_string();
             let known = table.state.partitions.get(&folder).cloned();
             let is_child = index > 0;

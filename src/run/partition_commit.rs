@@ -137,8 +137,8 @@ fn merge(job: &Job, gathered: &[Gathered], old: Option<File>, mut staged: Staged
     Ok(Merged { changes, outdated, is_known, written, staged })
 }
 
-/// What is not out of date among the rows themselves.
-fn sources(gathered: &[Gathered], parents: Option<&Parents>) -> Result<Vec<Source>> {
+/// The rows, without those of lists that were read again later.
+pub fn sources(gathered: &[Gathered], parents: Option<&Parents>) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for (times, rows) in gathered.iter().enumerate() {
         let is_last = times + 1 == gathered.len();

@@ -1,9 +1,7 @@
 //! One table of the lake while a run works on it: its state, the rows that wait, and what became of it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-use arrow::array::RecordBatch;
 
 use crate::catalog::Resource;
 use crate::commit::Version;
@@ -11,18 +9,14 @@ use crate::commit::state::{ResourceState, state_path};
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::encode::merge::absent::{Parents, Replaced};
 use crate::error::Result;
-use crate::partition::Partition;
 use crate::run::Setup;
 use crate::run::report::TableReport;
-use crate::spool::away::FileCopy;
-use crate::spool::{Budget, Gathered, Spool};
+use crate::spool::{Budget, Spool};
 
 /// One table: the resource's own, or a child's.
 pub struct Table {
     pub resource: Arc<Resource>,
-    /// Rows that wait for their partition. For a child, by how often their parent's list had been read before them.
-    spools: Vec<Spool>,
-    budget: Budget,
+    pub spool: Spool,
     pub state: ResourceState,
     state_version: Version,
     pub report: TableReport,
@@ -31,10 +25,11 @@ pub struct Table {
 impl Table {
     /// Reads the state that the lake holds.
     pub async fn open(setup: &Setup, resource: Arc<Resource>, budget: &Budget) -> Result<Table> {
-        let state = ResourceState::new(&resource.name, &schema_version(&arrow_schema(&resource)));
-        let (state_version, report) = (Version::Absent, TableReport::default());
-        let (spools, budget) = (Vec::new(), budget.clone());
-        let mut table = Table { resource, spools, budget, state, state_version, report };
+        let schema = arrow_schema(&resource);
+        let state = ResourceState::new(&resource.name, &schema_version(&schema));
+        let spool = Spool::new(schema, budget.clone(), setup.temporary.clone(), setup.encode);
+        let state_version = Version::Absent;
+        let mut table = Table { resource, spool, state, state_version, report: TableReport::default() };
         table.reload(setup).await?;
         Ok(table)
     }
@@ -42,32 +37,6 @@ impl Table {
     /// The column of the parent's id; empty for a resource.
     pub fn parent_key(&self) -> &str {
         self.resource.parent.as_ref().map_or("", |parent| &parent.key)
-    }
-
-    /// Adds rows that wait for their partition, and that may stand in a file as well.
-    pub fn push(
-        &mut self,
-        setup: &Setup,
-        partition: Partition,
-        rows: RecordBatch,
-        times: usize,
-        copy: Option<FileCopy>,
-    ) -> Result<()> {
-        while self.spools.len() <= times {
-            let schema = arrow_schema(&self.resource);
-            self.spools.push(Spool::new(schema, self.budget.clone(), setup.temporary.clone(), setup.encode));
-        }
-        self.spools[times].push(partition, rows, copy)
-    }
-
-    /// The partitions for which rows wait.
-    pub fn partitions(&self) -> BTreeSet<Partition> {
-        self.spools.iter().flat_map(Spool::partitions).collect()
-    }
-
-    /// Hands over the rows that wait for a partition.
-    pub fn take(&mut self, partition: &Partition) -> Result<Vec<Gathered>> {
-        self.spools.iter_mut().map(|spool| spool.take(partition)).collect()
     }
 
     /// For a child: what became of its parents. A row that was refused is absent and yet not gone, so

@@ -33,12 +33,12 @@ fn many_small_partitions_stay_within_the_budget_and_lose_nothing() {
     for n in 0..20 {
         for day in 0..200 {
             let partition = Grain::Day.partition_of(day * DAY);
-            spool.push(partition, row(&format!("{n:04}_{day:04}"), day * DAY + n), None).unwrap();
+            spool.push(partition, 0, row(&format!("{n:04}_{day:04}"), day * DAY + n), None).unwrap();
             assert!(budget.used.load(Ordering::Relaxed) <= LIMIT, "{n} {day}");
         }
     }
     for partition in spool.partitions() {
-        let gathered = spool.take(&partition).unwrap();
+        let gathered = spool.take(&partition).unwrap().remove(0);
         let rows = |source| match source {
             Source::Run(run) => run.map(|batch| batch.unwrap().num_rows()).sum::<usize>(),
             Source::Sorted((_, order)) => order.len(),
@@ -64,12 +64,14 @@ fn with_a_quiet_day() -> (Spool, Budget) {
     let (schema, dir) = (row("a", 0).schema(), std::env::temp_dir());
     let mut spool = Spool::new(schema, budget.clone(), dir, Options::default());
     for n in (0..12).rev().map(|n| n * 100) {
-        spool.push(Grain::Day.partition_of(0), rows(n..n + 100, 1), None).unwrap();
+        spool.push(Grain::Day.partition_of(0), 0, rows(n..n + 100, 1), None).unwrap();
     }
     for n in 0..12 {
-        spool.push(Grain::Day.partition_of(DAY), rows(DAY + n * 100..DAY + n * 100 + 100, 1), None).unwrap();
+        spool
+            .push(Grain::Day.partition_of(DAY), 0, rows(DAY + n * 100..DAY + n * 100 + 100, 1), None)
+            .unwrap();
     }
-    assert!(spool.parts[&Grain::Day.partition_of(0)].sealed.is_some());
+    assert!(spool.parts[&(Grain::Day.partition_of(0), 0)].sealed.is_some());
     (spool, budget)
 }
 
@@ -84,14 +86,14 @@ fn merged(gathered: &Gathered) -> RecordBatch {
 fn a_quiet_partition_becomes_a_file_that_needs_no_merge() {
     let (mut spool, budget) = with_a_quiet_day();
     let before = budget.used.load(Ordering::Relaxed);
-    let quiet = spool.take(&Grain::Day.partition_of(0)).unwrap();
+    let quiet = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
     let sealed = quiet.finished().expect("it is sealed");
     assert_eq!((sealed.written.n_rows, sealed.written.created), (1_200, Some((0, 1_199_000_000))));
     assert_eq!(std::io::copy(&mut sealed.reader(), &mut std::io::sink()).unwrap(), sealed.written.n_bytes);
     assert_eq!(merged(&quiet), rows_in_order(1_200));
     drop(quiet);
     assert_eq!(budget.used.load(Ordering::Relaxed), before, "a sealed partition takes no memory");
-    let busy = spool.take(&Grain::Day.partition_of(DAY)).unwrap();
+    let busy = spool.take(&Grain::Day.partition_of(DAY)).unwrap().remove(0);
     assert!(busy.finished().is_none());
     assert_eq!(merged(&busy).num_rows(), 1_200);
 }
@@ -99,8 +101,8 @@ fn a_quiet_partition_becomes_a_file_that_needs_no_merge() {
 #[test]
 fn rows_that_come_after_the_sealing_are_merged_and_the_newest_observation_wins() {
     let (mut spool, _) = with_a_quiet_day();
-    spool.push(Grain::Day.partition_of(0), rows(1_100..1_300, 2), None).unwrap();
-    let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap();
+    spool.push(Grain::Day.partition_of(0), 0, rows(1_100..1_300, 2), None).unwrap();
+    let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
     assert!(gathered.finished().is_none());
     let merged = merged(&gathered);
     assert_eq!(merged.num_rows(), 1_300);

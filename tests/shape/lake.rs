@@ -30,12 +30,12 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
     let mut spool = Spool::new(schema.clone(), Budget::new(budget), std::env::temp_dir(), options);
     for batch in batches {
         for (partition, rows) in split(batch, Grain::Year) {
-            spool.push(partition, rows, None).unwrap();
+            spool.push(partition, 0, rows, None).unwrap();
         }
     }
     let mut changes = Changes::default();
     for partition in spool.partitions() {
-        let gathered = spool.take(&partition).unwrap();
+        let gathered = spool.take(&partition).unwrap().remove(0);
         let old = files.get(&partition).map(|bytes| present(bytes, resource));
         let mut merge =
             Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(Vec::new()))

@@ -150,8 +150,8 @@ impl Gatherer {
         self.parents.clear();
         (self.n_undecided, self.undecided_bytes) = (0, 0);
         for table in &mut self.tables {
-            for partition in table.partitions() {
-                table.take(&partition)?;
+            for partition in table.spool.partitions() {
+                table.spool.take(&partition)?;
             }
         }
         for range in std::mem::take(&mut self.taken_up).ranges() {

@@ -94,7 +94,8 @@ impl Gatherer {
 
     /// The partitions that hold rows, oldest first.
     pub(super) fn gathered(&self) -> Vec<Partition> {
-        let partitions: BTreeSet<Partition> = self.tables.iter().flat_map(Table::partitions).collect();
+        let partitions: BTreeSet<Partition> =
+            self.tables.iter().flat_map(|table| table.spool.partitions()).collect();
         partitions.into_iter().collect()
     }
 

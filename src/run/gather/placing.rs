@@ -1,16 +1,24 @@
 //! Puts decoded rows where they wait for their partition, and tells the lists of a parent apart that was read more than once.
 
+use std::sync::Arc;
+
 use arrow::array::{AsArray, RecordBatch};
 
 use super::Gatherer;
 use crate::decode::Decoded;
 use crate::decode::closed::ClosedList;
 use crate::encode::memory::slice_bytes_of;
-use crate::encode::merge::absent::Replaced;
+use crate::encode::merge::Merge;
+use crate::encode::merge::absent::{Absent, Replaced};
+use crate::encode::merge::age::OldAge;
 use crate::error::Result;
 use crate::partition::{Partition, rows_where, split};
+use crate::run::partition_commit::sources;
 use crate::run::table::Table;
 use crate::spool::away::FileCopy;
+
+/// Lists of one parent whose rows wait side by side.
+const MOST_LISTS: usize = 8;
 
 impl Gatherer {
     pub(super) fn rows(&mut self, decoded: Decoded) -> Result<()> {
@@ -48,7 +56,7 @@ impl Gatherer {
             self.findings.merge(decoded.findings);
             if let Some(batch) = decoded.parent {
                 for (partition, rows) in split(&batch, grain) {
-                    self.tables[0].push(&self.setup, partition, rows, 0, copies.first().cloned())?;
+                    self.tables[0].spool.push(partition, 0, rows, copies.first().cloned())?;
                 }
             }
             for (child, batch) in decoded.children.into_iter().enumerate() {
@@ -77,12 +85,11 @@ impl Gatherer {
         rows: RecordBatch,
         copy: Option<&FileCopy>,
     ) -> Result<()> {
-        let key = self.tables[table].parent_key();
-        let parents = rows.column_by_name(key).expect("the catalog checks the parent's key");
-        let known = self.parents.get(&(partition, table));
-        let times = |parent: Option<&str>| known?.get(parent?).map(|list| list.times);
-        let times: Vec<usize> =
-            parents.as_string::<i32>().iter().map(|parent| times(parent).unwrap_or(0)).collect();
+        let mut times = self.times(table, &partition, &rows);
+        if times.iter().max() >= Some(&MOST_LISTS) {
+            self.keep_last_lists(table, &partition)?;
+            times = self.times(table, &partition, &rows);
+        }
         let mut each = times.clone();
         each.sort_unstable();
         each.dedup();
@@ -92,8 +99,30 @@ impl Gatherer {
                 // In the file are the others, too.
                 _ => (rows_where(&rows, times.iter().map(|times| times == n)), None),
             };
-            self.tables[table].push(&self.setup, partition, rows, *n, copy)?;
+            self.tables[table].spool.push(partition, *n, rows, copy)?;
         }
+        Ok(())
+    }
+    /// How often the list of each row's parent has been read already.
+    fn times(&self, table: usize, partition: &Partition, rows: &RecordBatch) -> Vec<usize> {
+        let key = self.tables[table].parent_key();
+        let parents = rows.column_by_name(key).expect("the catalog checks the parent's key");
+        let known = self.parents.get(&(*partition, table));
+        let times = |parent: Option<&str>| known?.get(parent?).map(|list| list.times);
+        parents.as_string::<i32>().iter().map(|parent| times(parent).unwrap_or(0)).collect()
+    }
+
+    /// Lets go of the rows of all lists that were read again since. The lists that are left count as read once.
+    fn keep_last_lists(&mut self, table: usize, partition: &Partition) -> Result<()> {
+        let Some(lists) = self.parents.get_mut(&(*partition, table)) else { return Ok(()) };
+        let table = &mut self.tables[table];
+        let parents = table.parents(lists.clone(), &Arc::default());
+        let gathered = table.spool.take(partition)?;
+        let sources = sources(&gathered, parents.as_ref())?;
+        for rows in Merge::new(None, sources, Absent::default(), OldAge::Superseded)? {
+            table.spool.push(*partition, 0, rows?.gathered()?, None)?;
+        }
+        lists.values_mut().for_each(|list| list.times = 1);
         Ok(())
     }
 }

@@ -60,7 +60,7 @@ fn pushed(
             copy.stands_at(Stretch { file: Arc::new(move || File::open(&path)), at: 6, n_bytes, crc32 });
         }
         for (partition, rows) in split(batch, Grain::Day) {
-            spool.push(partition, rows, copy.clone()).unwrap();
+            spool.push(partition, 0, rows, copy.clone()).unwrap();
         }
     }
     (spool, folder)
@@ -70,7 +70,7 @@ fn pushed(
 fn merged(spool: &mut Spool) -> Vec<(i64, i64)> {
     let mut rows = Vec::new();
     for partition in spool.partitions() {
-        let gathered = spool.take(&partition).unwrap();
+        let gathered = spool.take(&partition).unwrap().remove(0);
         let merge =
             Merge::new(None, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(Vec::new()))
                 .unwrap();
@@ -140,7 +140,7 @@ fn s7_a_file_that_has_gone_or_is_damaged_is_an_error() {
         }
         let merged = spool.take(&Grain::Day.partition_of(0)).and_then(|gathered| {
             let merge =
-                Merge::new(None, gathered.sources()?, Absent::default(), OldAge::AtLeast(Vec::new()))?;
+                Merge::new(None, gathered[0].sources()?, Absent::default(), OldAge::AtLeast(Vec::new()))?;
             merge.collect::<Result<Vec<_>>>()
         });
         assert_eq!(merged.unwrap_err().kind(), crate::error::Kind::Destination);
