@@ -28,7 +28,7 @@ impl LocalLake {
         self.root.join(path)
     }
 
-    /// Makes a temporary file in the lake's folder, or in the nearest folder above that exists.
+    /// Makes a nameless file in the lake's folder, or in the nearest folder above that exists.
     pub fn check_writable(&self) -> Result<()> {
         let mut folder: &Path = &self.root;
         loop {
@@ -50,7 +50,7 @@ impl LocalLake {
                 Err(e) => return Err(self.failed("", e)),
             }
         }
-        temporary_in(folder).map(drop).map_err(|e| self.failed("", e))
+        tempfile::tempfile_in(folder).map(drop).map_err(|e| self.failed("", e))
     }
 
     pub fn read(&self, path: &str) -> Result<Option<File>> {
@@ -73,8 +73,15 @@ impl LocalLake {
     pub fn stage(&self, path: &str) -> Result<Staged> {
         let target = self.path(path);
         let folder = target.parent().expect("a file of the lake is in a folder");
-        fs::create_dir_all(folder).map_err(|e| self.failed(path, e))?;
+        self.make_folder(folder).map_err(|e| self.failed(path, e))?;
         Ok(Staged { file: StagedFile::Beside(temporary_in(folder).map_err(|e| self.failed(path, e))?) })
+    }
+
+    /// Also the folders above the lake are on the disk then; those in it are synced with their first file.
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        let missing: Vec<&Path> = self.root.ancestors().take_while(|above| !above.exists()).collect();
+        fs::create_dir_all(folder)?;
+        missing.into_iter().filter_map(Path::parent).try_for_each(sync_folder)
     }
 
     /// Survives a power loss once it returns.
@@ -105,7 +112,11 @@ impl LocalLake {
         // A partition's folder without its file would only puzzle; one that holds more stays. In our own somebody else
         // may be about to begin a file.
         if !path.starts_with(META) {
-            let _ = fs::remove_dir(target.parent().expect("a file of the lake is in a folder"));
+            let folder = target.parent().expect("a file of the lake is in a folder");
+            let is_left = fs::remove_dir(folder).is_err();
+            // A file that came back after a power loss would be one that no state knows.
+            let changed = if is_left { Some(folder) } else { folder.parent() };
+            changed.map_or(Ok(()), sync_folder).map_err(|e| self.failed(path, e))?;
         }
         Ok(())
     }

@@ -27,39 +27,50 @@ pub struct OldFile {
 ///
 /// Fails with [`crate::error::Kind::Integrity`] where the file is damaged.
 pub fn open(file: File, is_known: bool) -> Result<OldFile> {
-    if !is_known {
-        check_content(file.try_clone().map_err(damaged)?)?;
+    if is_known {
+        return open_known(file);
     }
-    open_known(file)
+    check_content(file.try_clone().map_err(|e| damaged(e.to_string()))?)?;
+    open_as(file, damaged)
 }
 
-/// The same for bytes that are what they should be.
+/// The same for bytes that are what they should be: whatever fails now is no damage.
 pub fn open_known(bytes: impl ChunkReader + 'static) -> Result<OldFile> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(damaged)?;
+    open_as(bytes, unreadable)
+}
+
+fn open_as(bytes: impl ChunkReader + 'static, failed: fn(String) -> Error) -> Result<OldFile> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| failed(e.to_string()))?;
     let n_rows = builder.metadata().file_metadata().num_rows().max(0) as u64;
     let schema = builder.schema().clone();
-    let reader = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(damaged)?;
-    let run: Run = Box::new(reader.map(|batch| batch.map_err(damaged)));
+    let reader = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(|e| failed(e.to_string()))?;
+    let run: Run = Box::new(reader.map(move |batch| batch.map_err(|e| failed(e.to_string()))));
     Ok(OldFile { run, schema, n_rows })
 }
 
 /// A file that the state does not speak of was left by a run that ended before it wrote the state, or somebody
 /// has changed it. In the first case what its footer says of the bytes before holds.
 fn check_content(mut file: File) -> Result<()> {
-    let reader = SerializedFileReader::new(file.try_clone().map_err(damaged)?).map_err(damaged)?;
+    let reader = SerializedFileReader::new(file.try_clone().map_err(|e| damaged(e.to_string()))?)
+        .map_err(|e| damaged(e.to_string()))?;
     let metadata = reader.metadata().file_metadata().key_value_metadata();
     let content = metadata.into_iter().flatten().find(|entry| entry.key == CONTENT);
     let Some(content) = content.and_then(|entry| entry.value.as_deref()) else { return Ok(()) };
-    let (n_bytes, crc32) = content.split_once(' ').ok_or_else(|| damaged("its metadata"))?;
-    let n_bytes = n_bytes.parse().map_err(damaged)?;
-    file.rewind().map_err(damaged)?;
-    match crc32_of(file.take(n_bytes)).map_err(damaged)? == crc32 {
+    let (n_bytes, crc32) = content.split_once(' ').ok_or_else(|| damaged("its metadata".to_owned()))?;
+    let n_bytes = n_bytes.parse::<u64>().map_err(|e| damaged(e.to_string()))?;
+    file.rewind().map_err(|e| damaged(e.to_string()))?;
+    match crc32_of(file.take(n_bytes)).map_err(|e| unreadable(e.to_string()))? == crc32 {
         true => Ok(()),
-        false => Err(damaged("its bytes are not those that were written")),
+        false => Err(damaged("its bytes are not those that were written".to_owned())),
     }
 }
 
-fn damaged(error: impl std::fmt::Display) -> Error {
+fn unreadable(error: String) -> Error {
+    Error::destination(format!("reading the old file: {error}"))
+        .hint("the file is as it was written; check the disk, then run the same command again")
+}
+
+fn damaged(error: String) -> Error {
     Error::integrity(format!("the file cannot be read: {error}"))
         .hint("move the file away; `stripelake sync --full` makes it again")
 }

@@ -30,7 +30,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 const NOTE_ROWS: u64 = 25_000;
 const NOTE_SHARE: u32 = 10;
 /// After a signal, for what was read to be committed.
-const LAST_SECS: Duration = Duration::from_secs(10);
+const LAST_SECS: Duration = Duration::from_secs(8);
 
 /// A gatherer at work; it ends when its channel does.
 type Gathering = JoinHandle<(Gatherer, Result<()>)>;

@@ -173,6 +173,8 @@ impl Shared {
         while let Some(page) = self.page(reading).await? {
             let Page { envelope, content: pushed, observed_at, is_last_pass, .. } = page;
             if list.has_failed.load(Ordering::SeqCst) {
+                // What is embedded in it may go on, and nobody follows it now.
+                reading.taking.take_back();
                 return Ok(());
             }
             let (settled, is_passed) = self.note_page(list, slice, &envelope, is_last_pass);
@@ -181,7 +183,9 @@ impl Shared {
                 reading.reader.stop();
             }
             if let Some(decoder) = reading.taking.decoder() {
-                self.rest(list, decoder, pushed, observed_at).await?;
+                let rest = self.rest(list, decoder, pushed, observed_at).await;
+                // A part of an embedded list is no state that the account was in.
+                rest.inspect_err(|_| reading.taking.take_back())?;
             }
             self.leave_out(list, &mut reading.reader).await?;
             reading.settled = settled;

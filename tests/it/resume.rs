@@ -1,5 +1,6 @@
 //! Turns runs that are killed, stopped or out of budget into lakes that equal the account after all.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -356,6 +357,34 @@ fn g13_items_behind_a_subscription_are_not_lost_with_the_budget() {
         }
         alone(lake.check_table_equals(&table, "subscriptions"));
     }
+}
+
+#[test]
+fn g13_a_run_that_ends_early_shows_no_part_of_a_list_of_items() {
+    let table = Table::of(&with_long_subscriptions());
+    let items_of = |subscription: &str| -> BTreeSet<String> {
+        let items = table.list("subscription_items");
+        let own = items.iter().filter(|item| item["subscription"] == subscription);
+        own.map(|item| text(&item["id"]).to_owned()).collect()
+    };
+    let (_, total) = run(&TestLake::new(), &table, TestLake::new().options_for(&["subscriptions"]));
+    let mut n_whole = 0;
+    for requests in (3..total).step_by(2) {
+        let lake = TestLake::new();
+        let budgets = Budgets { requests: Some(requests), ..Budgets::default() };
+        run(&lake, &table, Options { budgets, ..lake.options_for(&["subscriptions"]) });
+        let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (id, row) in alone(lake.rows("subscription_items")) {
+            found.entry(text(&row["subscription"]).to_owned()).or_default().insert(id);
+        }
+        for subscription in alone(lake.ids("subscriptions")) {
+            let own = found.remove(&subscription).unwrap_or_default();
+            assert_eq!(own, items_of(&subscription), "{requests} of {total} requests: {subscription}");
+            n_whole += 1;
+        }
+        assert!(found.is_empty(), "{requests} of {total} requests: items without a subscription");
+    }
+    assert!(n_whole > 100, "{n_whole}");
 }
 
 #[test]

@@ -89,6 +89,9 @@ fn survive_file_limits() {
     }
 }
 
+/// From a signal to the end of the process.
+const LONGEST_STOP: Duration = Duration::from_secs(10);
+
 /// Becomes the kind of the first SIGINT or SIGTERM; the second one ends the process at once.
 pub fn interruption() -> watch::Receiver<Option<Kind>> {
     let (sender, receiver) = watch::channel(None);
@@ -102,9 +105,18 @@ pub fn interruption() -> watch::Receiver<Option<Kind>> {
             is_second = true;
             eprintln!("stopping: keeping what was read so far, in at most 10 s; once more stops at once");
             sender.send_replace(Some(kind));
+            std::thread::spawn(move || end_late(kind));
         }
     });
     receiver
+}
+
+/// Ends the process where it waits for something that does not come, such as a bucket. Whatever it is doing, a killed run
+/// leaves a lake that the next one goes on with.
+fn end_late(kind: Kind) {
+    std::thread::sleep(LONGEST_STOP);
+    eprintln!("stopped after {} s, without waiting for what was not done by then", LONGEST_STOP.as_secs());
+    std::process::exit(kind.exit_code());
 }
 
 #[cfg(unix)]
