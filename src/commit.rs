@@ -5,6 +5,7 @@
 //! and renamed; on an object store one PUT or one completed multipart upload appears at once, fenced
 //! by the etag that the file had when it was read.
 
+pub mod lease;
 pub mod listed;
 pub mod local;
 pub mod lock;

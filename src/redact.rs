@@ -50,6 +50,26 @@ fn masked(word: &str, kind: &str) -> String {
     format!("{prefix}...{}", &body[body.len() - 4..])
 }
 
+/// Values that are in no text that is shown, nor in their own debugging form.
+#[derive(Clone, Default)]
+pub struct Secrets(Vec<String>);
+
+impl Secrets {
+    pub fn new(values: impl Iterator<Item = String>) -> Secrets {
+        Secrets(values.filter(|value| value.len() >= 8).collect())
+    }
+
+    pub fn without(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "..."))
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secrets({})", self.0.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! Turns staged files into objects of a store: one PUT or one completed multipart upload, fenced by etag.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +14,21 @@ use object_store::{
     UpdateVersion,
 };
 
+use tokio::time::{Instant, sleep};
+
+use crate::commit::lease::Holding;
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
 use crate::error::{Error, Result};
+use crate::redact::Secrets;
 
 /// A file up to this size is one PUT, which the store checks against the etag itself.
 const ONE_PUT: u64 = 64 << 20;
 /// Part size of larger files; 10,000 parts make 160 GB.
 const PART: usize = 16 << 20;
+
+/// A PUT that came to nothing is repeated for so long, beside what object_store repeats itself.
+const RETRIES: Duration = Duration::from_secs(20);
+const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// A lake under a prefix of an object store.
 #[derive(Debug, Clone)]
@@ -28,12 +36,16 @@ pub struct RemoteLake {
     pub store: Arc<dyn ObjectStore>,
     prefix: Path,
     pub location: String,
+    /// Asked before each write.
+    pub lease: Arc<Holding>,
+    secrets: Secrets,
 }
 
 impl RemoteLake {
     /// A lake in any store; tests give one in memory.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: &str, location: &str) -> RemoteLake {
-        RemoteLake { store, prefix: Path::from(prefix), location: location.to_owned() }
+        let (prefix, location) = (Path::from(prefix), location.to_owned());
+        RemoteLake { store, prefix, location, lease: Arc::default(), secrets: Secrets::default() }
     }
 
     /// `rest` is `bucket` or `bucket/prefix`; credentials, region and endpoint come from `AWS_*`.
@@ -43,6 +55,9 @@ impl RemoteLake {
         if bucket.is_empty() {
             return Err(Error::usage(format!("expected s3://bucket/prefix, got \"{location}\"")));
         }
+        // As the user names it, so that readers find it by the same name.
+        let prefix = Path::parse(prefix)
+            .map_err(|e| Error::usage(format!("expected s3://bucket/prefix, got \"{location}\": {e}")))?;
         let retry =
             RetryConfig { max_retries: 8, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() };
         let mut builder = AmazonS3Builder::new()
@@ -58,7 +73,10 @@ impl RemoteLake {
         let store = builder
             .build()
             .map_err(|e| Error::usage(format!("lake {location}: {e}")).hint("set the AWS_* variables"))?;
-        Ok(RemoteLake::new(Arc::new(store), prefix, &location))
+        let is_secret = |name: &str| ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"].contains(&name);
+        let secret = environment.iter().filter(|(name, _)| is_secret(name));
+        let secrets = Secrets::new(secret.map(|(_, value)| value.clone()));
+        Ok(RemoteLake { store: Arc::new(store), prefix, location, lease: Arc::default(), secrets })
     }
 
     fn path(&self, path: &str) -> Path {
@@ -105,6 +123,7 @@ impl RemoteLake {
         staged: Staged,
         seen: &Version,
     ) -> std::result::Result<Version, ReplaceError> {
+        self.lease.check(self).await?;
         let StagedFile::Nameless(mut file) = staged.file else {
             unreachable!("what is uploaded has no name")
         };
@@ -118,6 +137,9 @@ impl RemoteLake {
         self.put(path, bytes.into(), seen).await
     }
 
+    /// A PUT may land although its answer is lost or says something else, so after each failure the object is read: if it is
+    /// byte for byte ours, it counts as written. If it is what it was, the PUT is repeated: object_store does so after an
+    /// answer of 5xx, not after a broken connection or a refusal without a reason.
     async fn put(
         &self,
         path: &str,
@@ -131,24 +153,37 @@ impl RemoteLake {
             Version::Absent => PutMode::Create,
             Version::Locked => PutMode::Overwrite,
         };
-        let options = PutOptions { mode, ..PutOptions::default() };
-        let payload = PutPayload::from_bytes(bytes.clone());
-        match self.store.put_opts(&self.path(path), payload, options).await {
-            Ok(result) => Ok(version(result.e_tag)),
-            Err(
-                object_store::Error::Precondition { .. }
-                | object_store::Error::AlreadyExists { .. }
-                | object_store::Error::NotFound { .. },
-            ) => self.after_refusal(path, &bytes).await,
-            Err(error) => Err(self.failed(path, &error).into()),
-        }
-    }
-
-    /// A refusal may also mean that our own PUT landed and its answer was lost: then the object is ours.
-    async fn after_refusal(&self, path: &str, ours: &[u8]) -> std::result::Result<Version, ReplaceError> {
-        match self.read_bytes(path).await? {
-            Some((bytes, version)) if bytes == ours => Ok(version),
-            _ => Err(ReplaceError::Conflict),
+        let until = Instant::now() + RETRIES;
+        let mut wait = FIRST_WAIT;
+        loop {
+            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
+            let payload = PutPayload::from_bytes(bytes.clone());
+            let error = match self.store.put_opts(&self.path(path), payload, options).await {
+                Ok(result) => return Ok(version(result.e_tag)),
+                Err(error) => error,
+            };
+            use object_store::Error::{AlreadyExists, Generic, NotFound, Precondition};
+            let is_refused = matches!(error, Precondition { .. } | AlreadyExists { .. } | NotFound { .. });
+            if !is_refused && !matches!(error, Generic { .. }) {
+                return Err(self.failed(path, &error).into());
+            }
+            let present = match self.read_bytes(path).await {
+                Ok(Some((present, version))) if present == bytes => return Ok(version),
+                Ok(present) => present.map_or(Version::Absent, |(_, version)| version),
+                Err(_) => return Err(self.failed(path, &error).into()),
+            };
+            if &present != seen {
+                return Err(ReplaceError::Conflict);
+            }
+            if Instant::now() + wait > until {
+                return Err(if is_refused {
+                    ReplaceError::Conflict
+                } else {
+                    self.failed(path, &error).into()
+                });
+            }
+            sleep(wait).await;
+            wait *= 2;
         }
     }
 
@@ -178,8 +213,18 @@ impl RemoteLake {
             let _ = upload.abort().await;
             return Err(ReplaceError::Conflict);
         }
-        let result = upload.complete().await.map_err(|e| self.failed(path, &e))?;
-        Ok(version(result.e_tag))
+        self.lease.check(self).await?;
+        match upload.complete().await {
+            Ok(result) => Ok(version(result.e_tag)),
+            // It may be complete although the answer was lost.
+            Err(error) => match self.read_to_temporary(path).await {
+                Ok(Some((present, version))) if is_same(&present, file)? => Ok(version),
+                _ => {
+                    let _ = upload.abort().await;
+                    Err(self.failed(path, &error).into())
+                }
+            },
+        }
     }
 
     pub async fn present_version(&self, path: &str) -> Result<Version> {
@@ -207,6 +252,7 @@ impl RemoteLake {
     }
 
     pub async fn remove(&self, path: &str) -> Result<()> {
+        self.lease.check(self).await?;
         match self.store.delete(&self.path(path)).await {
             Ok(()) => Ok(()),
             Err(error) if is_missing_object(&error) => Ok(()),
@@ -215,13 +261,13 @@ impl RemoteLake {
     }
 
     fn failed(&self, path: &str, error: &object_store::Error) -> Error {
-        let text = chain(error);
+        let text = self.secrets.without(&chain(error));
         let hint = if text.contains("NoSuchBucket") {
             "create the bucket, or correct --lake"
         } else if text.contains("SignatureDoesNotMatch") || text.contains("InvalidAccessKeyId") {
             "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         } else if text.contains("AccessDenied") || text.contains("403") {
-            "allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on the lake's prefix"
+            "allow s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket on the lake's prefix"
         } else if text.contains("RequestTimeTooSkewed") {
             "set this machine's clock"
         } else {
@@ -229,6 +275,27 @@ impl RemoteLake {
         };
         Error::destination(format!("{}/{path}: {text}", self.location)).hint(hint)
     }
+}
+
+fn is_same(a: &File, b: &File) -> std::result::Result<bool, Error> {
+    let is_same = || -> io::Result<bool> {
+        let (mut a, mut b) = (a, b);
+        if a.metadata()?.len() != b.metadata()?.len() {
+            return Ok(false);
+        }
+        a.rewind()?;
+        b.rewind()?;
+        let (mut x, mut y) = (Vec::with_capacity(PART), Vec::with_capacity(PART));
+        loop {
+            (x.clear(), y.clear());
+            a.take(PART as u64).read_to_end(&mut x)?;
+            b.take(PART as u64).read_to_end(&mut y)?;
+            if x != y || x.is_empty() {
+                return Ok(x == y);
+            }
+        }
+    };
+    is_same().map_err(temporary_failed)
 }
 
 fn version(e_tag: Option<String>) -> Version {

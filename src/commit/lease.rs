@@ -1,0 +1,163 @@
+//! Keeps other runs away from a lake on an object store.
+//!
+//! A lease is an object with an expiry, which its holder renews and others may take over once it has passed. The holder asks
+//! before each write whether it still is one: it may have been stopped, or cut off from the store, for longer than the lease
+//! lasts. The etags of the files cover what is left between that question and the write.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+
+use crate::commit::remote::RemoteLake;
+use crate::commit::{META, Version};
+use crate::error::{Error, Kind, Result};
+use crate::redact::shown;
+
+/// A lease not renewed for this long may be taken over.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often it is renewed, how long that may take, and how much of it is left where a write begins.
+const RENEWAL: Duration = Duration::from_secs(10);
+/// Until the next try where a renewal failed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What stands in the object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Lease {
+    run_id: String,
+    /// Counts the holders.
+    epoch: u64,
+    expires_at: Timestamp,
+}
+
+/// The lease of a lake, as far as this process holds it.
+#[derive(Debug, Default)]
+pub struct Holding(Mutex<Option<Held>>);
+
+#[derive(Debug)]
+struct Held {
+    lease: Lease,
+    version: Version,
+    is_lost: bool,
+}
+
+/// What came of one try to take it.
+pub enum Attempt {
+    Taken,
+    /// By whom, in words; empty where that is not known.
+    HeldBy(String),
+}
+
+fn path() -> String {
+    format!("{META}/lease.json")
+}
+
+fn json(lease: &Lease) -> Vec<u8> {
+    serde_json::to_vec(lease).expect("our own types are JSON")
+}
+
+impl Holding {
+    pub async fn take(&self, lake: &RemoteLake, run_id: &str) -> Result<Attempt> {
+        let (epoch, seen) = match lake.read_bytes(&path()).await? {
+            None => (0, Version::Absent),
+            Some((bytes, version)) => match serde_json::from_slice::<Lease>(&bytes) {
+                Ok(lease) if lease.expires_at > Timestamp::now() => {
+                    let Lease { run_id, expires_at, .. } = lease;
+                    let holder = format!("run {run_id}, its lease ends at {expires_at:.0} unless renewed");
+                    return Ok(Attempt::HeldBy(shown(&holder, 200)));
+                }
+                Ok(lease) => (lease.epoch, version),
+                Err(_) => (0, version),
+            },
+        };
+        let expires_at = Timestamp::now() + LEASE;
+        let lease = Lease { run_id: run_id.to_owned(), epoch: epoch + 1, expires_at };
+        let Some(version) = lake.put_if(&path(), json(&lease), &seen).await? else {
+            return Ok(Attempt::HeldBy(String::new()));
+        };
+        *self.0.lock().await = Some(Held { lease, version, is_lost: false });
+        Ok(Attempt::Taken)
+    }
+
+    /// Renews it again and again, until another run has it.
+    pub async fn keep(&self, lake: &RemoteLake) {
+        let mut wait = RENEWAL;
+        loop {
+            sleep(wait).await;
+            let mut held = self.0.lock().await;
+            let Some(held) = held.as_mut() else { return };
+            wait = if held.renew(lake).await.is_ok() { RENEWAL } else { AGAIN };
+            if held.is_lost {
+                return;
+            }
+        }
+    }
+
+    /// Fails with [`Kind::Locked`] where another run has taken it over. Where none was taken, everything may be written.
+    pub async fn check(&self, lake: &RemoteLake) -> Result<()> {
+        let mut held = self.0.lock().await;
+        let Some(held) = held.as_mut() else { return Ok(()) };
+        if !held.is_lost && held.lease.expires_at > Timestamp::now() + RENEWAL {
+            return Ok(());
+        }
+        match held.renew(lake).await {
+            Err(_) if !held.is_lost && held.lease.expires_at > Timestamp::now() => Ok(()),
+            renewed => renewed,
+        }
+    }
+
+    /// Lets others take it at once. It is not removed: that has no condition, and might meet the lease of another run.
+    pub async fn release(&self, lake: &RemoteLake) {
+        if let Some(mut held) = self.0.lock().await.take().filter(|held| !held.is_lost) {
+            let _ = held.write(lake, Timestamp::UNIX_EPOCH).await;
+        }
+    }
+
+    /// The run is over, however it ended.
+    pub fn forget(&self) {
+        if let Ok(mut held) = self.0.try_lock() {
+            *held = None;
+        }
+    }
+}
+
+impl Held {
+    async fn renew(&mut self, lake: &RemoteLake) -> Result<()> {
+        match timeout(RENEWAL, self.write(lake, Timestamp::now() + LEASE)).await {
+            Ok(written) => written,
+            Err(_) => Err(Error::destination(format!("{}: no answer within {RENEWAL:?}", path()))),
+        }
+    }
+
+    async fn write(&mut self, lake: &RemoteLake, expires_at: Timestamp) -> Result<()> {
+        let lease = Lease { expires_at, ..self.lease.clone() };
+        while !self.is_lost {
+            if let Some(version) = lake.put_if(&path(), json(&lease), &self.version).await? {
+                (self.lease, self.version) = (lease, version);
+                return Ok(());
+            }
+            // The answer to an earlier renewal may have been lost: then the lease is still ours.
+            let present = lake.read_bytes(&path()).await?;
+            let ours = present.filter(|(bytes, _)| self.is_own(bytes));
+            match ours {
+                Some((_, version)) if version != self.version => self.version = version,
+                Some(_) => return Err(Error::destination(format!("{}: refused without a reason", path()))),
+                None => self.is_lost = true,
+            }
+        }
+        Err(Error::new(
+            Kind::Locked,
+            format!("another run has taken the lake over: this one did not renew its lease for {LEASE:?}"),
+        )
+        .lake("as that run leaves it")
+        .hint("run this one again"))
+    }
+
+    fn is_own(&self, bytes: &[u8]) -> bool {
+        let Lease { run_id, epoch, .. } = &self.lease;
+        serde_json::from_slice::<Lease>(bytes)
+            .is_ok_and(|lease| lease.run_id == *run_id && lease.epoch == *epoch)
+    }
+}
