@@ -52,7 +52,7 @@ impl RemoteLake {
     pub fn s3(rest: &str, environment: &[(String, String)]) -> Result<RemoteLake> {
         let location = format!("s3://{rest}");
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        if bucket.is_empty() {
+        if bucket.is_empty() || prefix.starts_with('/') {
             return Err(Error::usage(format!("expected s3://bucket/prefix, got \"{location}\"")));
         }
         // As the user names it, so that readers find it by the same name.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -13,6 +14,8 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use stripelake::commit::remote::RemoteLake;
+use stripelake::commit::{Lake, Version, lock};
 use stripelake::error::Kind;
 use stripelake::fake::{Account, Spec};
 use stripelake::partition::Grain;
@@ -31,6 +34,10 @@ enum Fault {
     Death(AtomicU32),
     /// The PUT lands and its answer is lost.
     LostAnswer(AtomicU32),
+    /// The connection breaks at a PUT to such a path, once; before or behind its landing.
+    Broken { path: &'static str, lands: bool, left: AtomicU32 },
+    /// A PUT to such a path is refused once, though nobody else has written there.
+    Refused { path: &'static str, left: AtomicU32 },
 }
 
 /// A store in memory with a fault at some of its PUTs.
@@ -82,6 +89,16 @@ impl ObjectStore for FaultyStore {
             Some(Fault::Death(left)) if is_due(left) => return Err(dead()),
             Some(Fault::LostAnswer(left)) if is_data && !is_due(left) => {
                 self.inner.put_opts(at, payload.clone(), options.clone()).await?;
+            }
+            Some(Fault::Broken { path, lands, left }) if at.as_ref().contains(path) && !is_due(left) => {
+                if *lands {
+                    self.inner.put_opts(at, payload, options).await?;
+                }
+                return Err(object_store::Error::Generic { store: "test", source: "reset by peer".into() });
+            }
+            Some(Fault::Refused { path, left }) if at.as_ref().contains(path) && !is_due(left) => {
+                let (path, source) = (at.to_string(), "ConditionalRequestConflict".into());
+                return Err(object_store::Error::Precondition { path, source });
             }
             _ => {}
         }
@@ -164,6 +181,64 @@ async fn o4_a_put_that_landed_without_an_answer_is_ours() {
     store.set(Some(Fault::LostAnswer(AtomicU32::new(1000))));
     lake.sync_completely(table.clone()).await;
     lake.check_equals(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn o4_o5_a_broken_connection_or_an_odd_refusal_at_a_put_is_no_end() {
+    let table = Table::of(&account(125, 60));
+    for path in [".parquet", "/state/", "lease.json", "lake.json", "/runs/", "views.sql"] {
+        let left = || AtomicU32::new(1);
+        let faults = [
+            Fault::Broken { path, lands: false, left: left() },
+            Fault::Broken { path, lands: true, left: left() },
+            Fault::Refused { path, left: left() },
+        ];
+        for fault in faults {
+            let store = FaultyStore::new();
+            let lake = TestLake::on(store.clone());
+            store.set(Some(fault));
+            lake.sync_completely(table.clone()).await;
+            lake.check_equals(&table).await;
+            let fault = store.fault.lock().unwrap().clone();
+            let (Some(Fault::Broken { left, .. }) | Some(Fault::Refused { left, .. })) = fault.as_deref()
+            else {
+                unreachable!("it was set")
+            };
+            assert_eq!(left.load(Ordering::SeqCst), 0, "{path}: nothing was hit");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c3_a_run_whose_lease_another_one_has_writes_nothing_more() {
+    const LEASE: &str = "_stripelake/lease.json";
+    let lake = TestLake::new();
+    let guard = lock::acquire(&lake.lake, "first", Duration::ZERO).await.unwrap();
+    let written = |n: &'static str| lake.lake.write_bytes(n, b"data", &Version::Absent);
+    written("before").await.unwrap();
+    // It is renewed: nobody else gets it, however long that takes.
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let other = Lake::Remote(RemoteLake::new(lake.store.clone(), "", "memory://lake"));
+    let refused = lock::acquire(&other, "second", Duration::ZERO).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Locked);
+    assert!(refused.to_string().contains("run first"), "{refused}");
+
+    let (bytes, _) = lake.lake.read_bytes(LEASE).await.unwrap().unwrap();
+    let expired = String::from_utf8(bytes).unwrap().replace("\"expires_at\":\"20", "\"expires_at\":\"19");
+    lake.store.put(&Path::from(LEASE), expired.into()).await.unwrap();
+    let theirs = lock::acquire(&other, "second", Duration::ZERO).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    for n in ["after", "_stripelake/state/charges.json"] {
+        assert_eq!(written(n).await.unwrap_err().kind(), Kind::Locked, "{n}");
+        assert!(!lake.lake.exists(n).await.unwrap(), "{n}");
+    }
+    assert_eq!(lake.lake.remove("before").await.unwrap_err().kind(), Kind::Locked);
+    // Nor does it give back what is not its own.
+    guard.release().await;
+    let refused = lock::acquire(&lake.lake, "third", Duration::ZERO).await.unwrap_err();
+    assert!(refused.to_string().contains("run second"), "{refused}");
+    theirs.release().await;
+    lock::acquire(&lake.lake, "third", Duration::ZERO).await.unwrap().release().await;
 }
 
 #[tokio::test(start_paused = true)]
