@@ -6,33 +6,32 @@
 //! are sorted and moved to a temporary file. So memory is bounded by the budget and not by the account.
 
 pub mod away;
+mod order;
 mod spilled;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 
-use crate::decode::schema::SYNCED_AT;
-use crate::encode::gather::gather;
+use crate::encode::Options;
 use crate::encode::memory::slice_bytes_of;
 use crate::encode::merge::Source;
 use crate::encode::picked::Picked;
-use crate::encode::{Options, created_of};
 use crate::error::Result;
 use crate::ipc::with_values;
 use crate::partition::Partition;
 use crate::spool::away::{Away, FileCopy};
+use crate::spool::order::order;
+pub use crate::spool::order::sorted;
 use crate::spool::spilled::{Files, Sealed, Spilled};
 
-/// Rows of a batch that comes out of a run, at most.
-const ROWS_PER_BATCH: usize = 2048;
 /// Bytes of a batch in a spilled run, about. A merge holds one of every run.
 const BYTES_PER_SPILLED_BATCH: usize = 400 << 10;
 
@@ -112,6 +111,8 @@ pub struct Spool {
     files: Files,
     /// How sealed files are written.
     options: Options,
+    /// Partitions of which the lake has a file. Their rows are merged with it, so that a file of these alone is of no use.
+    pub with_files: BTreeSet<Partition>,
     n_pushes: u64,
 }
 
@@ -168,7 +169,15 @@ impl Drop for Gathered {
 impl Spool {
     /// `dir` is for temporary files, `options` are those of the files of the lake.
     pub fn new(schema: SchemaRef, budget: Budget, dir: PathBuf, options: Options) -> Spool {
-        Spool { schema, parts: BTreeMap::new(), budget, files: Files::new(dir), options, n_pushes: 0 }
+        Spool {
+            schema,
+            parts: BTreeMap::new(),
+            budget,
+            files: Files::new(dir),
+            options,
+            with_files: BTreeSet::new(),
+            n_pushes: 0,
+        }
     }
 
     /// Adds rows to a partition, which may stand in a file as well. `times` is 0, or for rows of a child how often their
@@ -246,8 +255,11 @@ impl Spool {
     fn seal(&mut self) -> Result<()> {
         let n_in_memory = self.parts.values().filter(|part| !part.held.is_empty()).count() as u64;
         let quiet_since = self.n_pushes.saturating_sub(QUIET * n_in_memory);
-        let is_quiet = |part: &&mut Part| !part.is_busy(quiet_since) && !part.stands_in_files();
-        for part in self.parts.values_mut().filter(is_quiet) {
+        let is_quiet = |part: &Part| !part.is_busy(quiet_since) && !part.stands_in_files();
+        let is_of_use = |partition: &Partition| !self.with_files.contains(partition);
+        let parts =
+            self.parts.iter_mut().filter(|((partition, _), part)| is_of_use(partition) && is_quiet(part));
+        for (_, part) in parts {
             part.seal(&self.schema, &mut self.files, &self.budget, self.options)?;
         }
         Ok(())
@@ -273,7 +285,8 @@ impl Spool {
             if part.let_go(*partition, &self.budget) && part.n_bytes < worthwhile {
                 continue;
             }
-            match part.is_busy(self.n_pushes.saturating_sub(QUIET_ENOUGH)) {
+            let is_busy = part.is_busy(self.n_pushes.saturating_sub(QUIET_ENOUGH));
+            match is_busy || self.with_files.contains(partition) {
                 true => part.spill(&self.schema, &mut self.files, &self.budget)?,
                 false => part.seal(&self.schema, &mut self.files, &self.budget, self.options)?,
             }
@@ -357,59 +370,5 @@ impl Part {
 impl Drop for Spool {
     fn drop(&mut self) {
         self.budget.give_back(self.parts.values().map(|part| part.n_bytes).sum());
-    }
-}
-
-/// The rows of `batches` in order of `created` and `id`, the newest observation of each id.
-///
-/// Batches come in the order of their observation: of two equal times the later batch wins.
-pub fn sorted(batches: Vec<RecordBatch>) -> impl Iterator<Item = Result<RecordBatch>> + Send {
-    let order = order(&batches);
-    let n_chunks = order.len().div_ceil(ROWS_PER_BATCH);
-    (0..n_chunks).map(move |chunk| {
-        let end = order.len().min((chunk + 1) * ROWS_PER_BATCH);
-        let rows = &order[chunk * ROWS_PER_BATCH..end];
-        let batches: Vec<&RecordBatch> = batches.iter().collect();
-        gather(&batches, rows)
-    })
-}
-
-/// Where the rows stand, as `(batch, row)`, in order and each id once.
-fn order(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
-    let columns: Vec<_> = batches
-        .iter()
-        .map(|batch| {
-            let ids = batch.column_by_name("id").expect("every table has an id");
-            let synced_at = batch.column_by_name(SYNCED_AT).expect("a system column");
-            let synced_at = synced_at.as_primitive::<TimestampMicrosecondType>().clone();
-            (created_of(batch), ids.as_string::<i32>().clone(), synced_at)
-        })
-        .collect();
-    let mut keys = Vec::new();
-    for (n, (created, ids, synced_at)) in columns.iter().enumerate() {
-        for row in 0..ids.len() {
-            let created = created.as_ref().map_or(0, |c| c.value(row));
-            keys.push((created, ids.value(row), Newest(synced_at.value(row), n, row)));
-        }
-    }
-    // Pages are in the opposite order, which this sort turns round at once.
-    keys.sort();
-    keys.dedup_by(|later, first| later.0 == first.0 && later.1 == first.1);
-    keys.into_iter().map(|(_, _, Newest(_, batch, row))| (batch, row)).collect()
-}
-
-/// Orders observations from the newest to the oldest.
-#[derive(PartialEq, Eq)]
-struct Newest(i64, usize, usize);
-
-impl Ord for Newest {
-    fn cmp(&self, other: &Newest) -> std::cmp::Ordering {
-        (other.0, other.1, other.2).cmp(&(self.0, self.1, self.2))
-    }
-}
-
-impl PartialOrd for Newest {
-    fn partial_cmp(&self, other: &Newest) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
     }
 }

@@ -110,7 +110,7 @@ impl Holding {
 
     /// Lets others take it at once. It is not removed: that has no condition, and might meet the lease of another run.
     pub async fn release(&self, lake: &RemoteLake) {
-        if let Some(mut held) = self.0.lock().await.take().filter(|held| !held.is_lost) {
+        if let Some(mut held) = self.0.lock().await.take() {
             let _ = held.write(lake, Timestamp::UNIX_EPOCH).await;
         }
     }

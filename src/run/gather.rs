@@ -326,6 +326,7 @@ impl Gatherer {
                 table.report.files_written += 1;
                 table.state.begun.remove(&folder);
                 table.state.partitions.insert(folder, file);
+                table.spool.with_files.insert(partition);
                 table.write_state(&self.setup).await?;
                 self.remove_placeholder(index).await?;
             }

@@ -13,7 +13,7 @@ use crate::commit::state::FileState;
 use crate::commit::{Lake, ReplaceError, Staged, Version};
 use crate::crc::crc32_of;
 use crate::decode::older::Older;
-use crate::decode::schema::arrow_schema;
+use crate::decode::schema::{arrow_schema, schema_version};
 use crate::encode::merge::absent::{Absent, Parents};
 use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Changes, Merge, Run, Source};
@@ -72,10 +72,8 @@ pub struct Outcome {
 struct Merged {
     changes: Changes,
     outdated: HashSet<String>,
-    /// Whether the old file is the one that the state describes.
-    is_known: bool,
-    written: Written,
-    staged: Staged,
+    /// `None` where the old file holds the same, and is what the state says.
+    new: Option<(Written, Staged)>,
 }
 
 /// Merges, encodes and replaces. Nothing is written where nothing has changed. `gathered` are the rows of a resource; those of a
@@ -88,17 +86,13 @@ pub async fn commit(job: Arc<Job>, gathered: Vec<Gathered>) -> Result<Outcome> {
         let seen = old.as_ref().map_or(Version::Absent, |(_, version)| version.clone());
         let merged = {
             let (job, gathered) = (job.clone(), gathered.clone());
-            let staged = job.lake.stage(&path)?;
             let old = old.map(|(file, _)| file);
-            spawn_blocking(move || merge(&job, &gathered, old, staged)).await
+            spawn_blocking(move || merge(&job, &gathered, old)).await
         };
         let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
         let merged = merged.map_err(|error| error.context(path.clone()))?;
-        let Merged { changes, outdated, is_known, written, staged } = merged;
-        let is_current = job.known.as_ref().is_some_and(|k| k.schema_version == written.schema_version);
-        if changes.is_none() && is_known && is_current {
-            return Ok(Outcome { changes, outdated, written: None });
-        }
+        let Merged { changes, outdated, new } = merged;
+        let Some((written, staged)) = new else { return Ok(Outcome { changes, outdated, written: None }) };
         match job.lake.replace(&path, staged, &seen).await {
             Ok(version) => return Ok(Outcome { changes, outdated, written: Some((written, version)) }),
             Err(ReplaceError::Conflict) => {}
@@ -109,12 +103,28 @@ pub async fn commit(job: Arc<Job>, gathered: Vec<Gathered>) -> Result<Outcome> {
         .hint("run one stripelake per lake at a time"))
 }
 
-fn merge(job: &Job, gathered: &[Gathered], old: Option<File>, mut staged: Staged) -> Result<Merged> {
-    let Job { resource, options, vanished, parents, old_age, known, .. } = job;
+fn merge(job: &Job, gathered: &[Gathered], old: Option<File>) -> Result<Merged> {
+    let Job { resource, partition, parents, known, .. } = job;
     let is_known = match (&old, known) {
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
     };
+    let schema = arrow_schema(resource);
+    let n_rows = gathered.iter().map(|rows| rows.n_rows).sum::<u64>();
+    if let (Some(file), Some(known)) = (&old, known.as_ref().filter(|_| is_known)) {
+        let is_current = known.schema_version == schema_version(&schema);
+        // Most files of a list that is read again stay as they are, which costs no encoding to find out. Where there are more
+        // rows than before, some are new.
+        if is_current && n_rows <= known.rows {
+            let file = file.try_clone().map_err(|e| Error::destination(e.to_string()))?;
+            let mut merge = merged(job, gathered, Some(old::open(file, is_known)?))?;
+            while merge.changes().is_none() && merge.next().transpose()?.is_some() {}
+            if merge.changes().is_none() {
+                return Ok(Merged { changes: merge.changes(), outdated: merge.take_outdated(), new: None });
+            }
+        }
+    }
+    let mut staged = job.lake.stage(&partition.path(&resource.name))?;
     let is_judged = parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty());
     let finished = if let [gathered] = gathered { gathered.finished() } else { None };
     if let (None, Some(sealed), false) = (&old, finished, is_judged) {
@@ -123,18 +133,24 @@ fn merge(job: &Job, gathered: &[Gathered], old: Option<File>, mut staged: Staged
         copied.map_err(|e| Error::destination(format!("copying a temporary file: {e}")))?;
         let written = sealed.written.clone();
         let changes = Changes { new: written.n_rows, ..Changes::default() };
-        return Ok(Merged { changes, outdated: HashSet::new(), is_known, written, staged });
+        return Ok(Merged { changes, outdated: HashSet::new(), new: Some((written, staged)) });
     }
     let old = old.map(|file| old::open(file, is_known)).transpose()?;
-    let n_rows =
-        gathered.iter().map(|rows| rows.n_rows).sum::<u64>() + old.as_ref().map_or(0, |old| old.n_rows);
+    let n_rows = n_rows + old.as_ref().map_or(0, |old| old.n_rows);
+    let mut merge = merged(job, gathered, old)?;
+    let written = encode::write(BufWriter::new(staged.writer()), &schema, &mut merge, n_rows, job.options)?;
+    let (changes, outdated) = (merge.changes(), merge.take_outdated());
+    let is_same = changes.is_none()
+        && is_known
+        && known.as_ref().is_some_and(|known| known.schema_version == written.schema_version);
+    Ok(Merged { changes, outdated, new: (!is_same).then_some((written, staged)) })
+}
+
+fn merged(job: &Job, gathered: &[Gathered], old: Option<OldFile>) -> Result<Merge> {
+    let Job { resource, vanished, parents, old_age, .. } = job;
     let absent = Absent { vanished: vanished.clone(), parents: parents.clone() };
     let old = old.map(|old| present(old, resource));
-    let mut merge = Merge::new(old, sources(gathered, parents.as_ref())?, absent, old_age.clone())?;
-    let sink = BufWriter::new(staged.writer());
-    let written = encode::write(sink, &arrow_schema(resource), &mut merge, n_rows, *options)?;
-    let (changes, outdated) = (merge.changes(), merge.take_outdated());
-    Ok(Merged { changes, outdated, is_known, written, staged })
+    Merge::new(old, sources(gathered, parents.as_ref())?, absent, old_age.clone())
 }
 
 /// The rows, without those of lists that were read again later.

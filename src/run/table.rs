@@ -9,6 +9,7 @@ use crate::commit::state::{ResourceState, state_path};
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::encode::merge::absent::{Parents, Replaced};
 use crate::error::Result;
+use crate::partition::Partition;
 use crate::run::Setup;
 use crate::run::report::TableReport;
 use crate::spool::{Budget, Spool};
@@ -58,6 +59,8 @@ impl Table {
         if let Some((state, version)) = stored {
             (self.state, self.state_version) = (state, version);
         }
+        let with_rows = self.state.partitions.iter().filter(|(_, file)| file.rows > 0);
+        self.spool.with_files = with_rows.filter_map(|(folder, _)| Partition::parse(folder)).collect();
         Ok(())
     }
 

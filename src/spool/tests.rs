@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::TimestampMicrosecondType;
 
 use super::*;
+use crate::decode::schema::SYNCED_AT;
+use crate::encode::gather::gather;
 use crate::encode::merge::Merge;
 use crate::encode::merge::absent::Absent;
 use crate::encode::merge::age::OldAge;
@@ -59,10 +62,11 @@ fn rows(n: std::ops::Range<i64>, observed_at: i64) -> RecordBatch {
 }
 
 /// A spool in which the first day is quiet while the second one gets rows.
-fn with_a_quiet_day() -> (Spool, Budget) {
+fn with_a_quiet_day(has_file: bool) -> (Spool, Budget) {
     let budget = Budget::new(2 << 20);
     let (schema, dir) = (row("a", 0).schema(), std::env::temp_dir());
     let mut spool = Spool::new(schema, budget.clone(), dir, Options::default());
+    spool.with_files.extend(has_file.then(|| Grain::Day.partition_of(0)));
     for n in (0..12).rev().map(|n| n * 100) {
         spool.push(Grain::Day.partition_of(0), 0, rows(n..n + 100, 1), None).unwrap();
     }
@@ -71,7 +75,7 @@ fn with_a_quiet_day() -> (Spool, Budget) {
             .push(Grain::Day.partition_of(DAY), 0, rows(DAY + n * 100..DAY + n * 100 + 100, 1), None)
             .unwrap();
     }
-    assert!(spool.parts[&(Grain::Day.partition_of(0), 0)].sealed.is_some());
+    assert_eq!(spool.parts[&(Grain::Day.partition_of(0), 0)].sealed.is_some(), !has_file);
     (spool, budget)
 }
 
@@ -84,7 +88,7 @@ fn merged(gathered: &Gathered) -> RecordBatch {
 
 #[test]
 fn a_quiet_partition_becomes_a_file_that_needs_no_merge() {
-    let (mut spool, budget) = with_a_quiet_day();
+    let (mut spool, budget) = with_a_quiet_day(false);
     let before = budget.used.load(Ordering::Relaxed);
     let quiet = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
     let sealed = quiet.finished().expect("it is sealed");
@@ -100,7 +104,7 @@ fn a_quiet_partition_becomes_a_file_that_needs_no_merge() {
 
 #[test]
 fn rows_that_come_after_the_sealing_are_merged_and_the_newest_observation_wins() {
-    let (mut spool, _) = with_a_quiet_day();
+    let (mut spool, _) = with_a_quiet_day(false);
     spool.push(Grain::Day.partition_of(0), 0, rows(1_100..1_300, 2), None).unwrap();
     let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
     assert!(gathered.finished().is_none());
@@ -114,4 +118,12 @@ fn rows_in_order(n: i64) -> RecordBatch {
     let descending = rows(0..n, 1);
     let order: Vec<(usize, usize)> = (0..n as usize).rev().map(|row| (0, row)).collect();
     gather(&[&descending], &order).unwrap()
+}
+
+#[test]
+fn a_partition_whose_file_has_to_be_merged_is_not_sealed() {
+    let (mut spool, _) = with_a_quiet_day(true);
+    let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
+    assert!(gathered.finished().is_none());
+    assert_eq!(merged(&gathered), rows_in_order(1_200));
 }

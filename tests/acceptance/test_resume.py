@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import time
 
@@ -100,6 +101,30 @@ def test_a_run_that_was_killed_is_continued(fake, lake, total, tmp_path):
     assert not list(path.rglob(".stripelake-*"))
     expect_the_same(path, lake)
     assert not [state for state in states(path) if "progress" in state]
+
+
+def test_a_signal_ends_a_run_whose_bucket_does_not_answer(fake):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        aws = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_REGION": "us-east-1",
+        }
+        command = [harness.binary(), "sync", "--lake", "s3://bucket/lake", "--api-base", fake.url, *BASE]
+        process = subprocess.Popen(
+            list(map(str, command)), env=harness.environment(fake.key) | aws, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            time.sleep(1)
+            sent = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=15)
+        finally:
+            process.kill()
+        assert process.returncode == 143, said
+        assert time.monotonic() - sent < 11, said
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
