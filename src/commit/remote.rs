@@ -287,7 +287,8 @@ fn is_same(a: &File, b: &File) -> std::result::Result<bool, Error> {
         b.rewind()?;
         let (mut x, mut y) = (Vec::with_capacity(PART), Vec::with_capacity(PART));
         loop {
-            (x.clear(), y.clear());
+            x.clear();
+            y.clear();
             a.take(PART as u64).read_to_end(&mut x)?;
             b.take(PART as u64).read_to_end(&mut y)?;
             if x != y || x.is_empty() {
