@@ -78,7 +78,7 @@ impl LocalLake {
     }
 
     /// Also the folders above the lake are on the disk then; those in it are synced with their first file.
-    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+    pub fn make_folder(&self, folder: &Path) -> io::Result<()> {
         let missing: Vec<&Path> = self.root.ancestors().take_while(|above| !above.exists()).collect();
         fs::create_dir_all(folder)?;
         missing.into_iter().filter_map(Path::parent).try_for_each(sync_folder)

@@ -4,12 +4,12 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
 use crate::commit::lease;
+use crate::commit::local::LocalLake;
 use crate::commit::remote::RemoteLake;
 use crate::commit::{Lake, META};
 use crate::error::{Error, Kind, Result};
@@ -37,7 +37,7 @@ pub async fn acquire(lake: &Lake, run_id: &str, wait: Duration) -> Result<Guard>
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let attempt = match lake {
-            Lake::Local(local) => try_file(&local.path(&format!("{META}/lock")), run_id)?,
+            Lake::Local(local) => try_file(local, run_id)?,
             Lake::Remote(remote) => try_lease(remote, run_id).await?,
         };
         let holder = match attempt {
@@ -55,10 +55,11 @@ pub async fn acquire(lake: &Lake, run_id: &str, wait: Duration) -> Result<Guard>
 }
 
 /// Takes the lock of a folder, and writes into it who has it: for people only, what counts is the lock.
-fn try_file(path: &Path, run_id: &str) -> Result<Attempt> {
+fn try_file(lake: &LocalLake, run_id: &str) -> Result<Attempt> {
+    let path = lake.path(&format!("{META}/lock"));
     let failed = |e: std::io::Error| Error::destination(format!("lock {}: {e}", path.display()));
-    std::fs::create_dir_all(path.parent().expect("the lock is in a folder")).map_err(failed)?;
-    let mut file = File::options().create(true).append(true).open(path).map_err(failed)?;
+    lake.make_folder(&lake.path(META)).map_err(failed)?;
+    let mut file = File::options().create(true).append(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {
             let holder = format!("process {}, run {run_id}", std::process::id());
@@ -67,7 +68,7 @@ fn try_file(path: &Path, run_id: &str) -> Result<Attempt> {
             Ok(Attempt::Taken(Guard::Local { _file: file }))
         }
         Err(std::fs::TryLockError::WouldBlock) => {
-            let holder = std::fs::read_to_string(path).unwrap_or_default();
+            let holder = std::fs::read_to_string(&path).unwrap_or_default();
             Ok(Attempt::HeldBy(in_brackets(shown(holder.trim(), 100))))
         }
         Err(std::fs::TryLockError::Error(e)) => Err(failed(e)),

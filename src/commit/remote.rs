@@ -10,8 +10,8 @@ use futures::StreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{
-    ClientOptions, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
-    UpdateVersion,
+    ClientOptions, GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    RetryConfig, UpdateVersion,
 };
 
 use tokio::time::{Instant, sleep};
@@ -209,20 +209,30 @@ impl RemoteLake {
                 return Err(self.failed(path, &error).into());
             }
         }
-        if &self.present_version(path).await? != seen {
+        let completed = self.complete(path, file, seen, upload.as_mut()).await;
+        if completed.is_err() {
             let _ = upload.abort().await;
+        }
+        completed
+    }
+
+    async fn complete(
+        &self,
+        path: &str,
+        file: &File,
+        seen: &Version,
+        upload: &mut dyn MultipartUpload,
+    ) -> std::result::Result<Version, ReplaceError> {
+        self.lease.check(self).await?;
+        if &self.present_version(path).await? != seen {
             return Err(ReplaceError::Conflict);
         }
-        self.lease.check(self).await?;
         match upload.complete().await {
             Ok(result) => Ok(version(result.e_tag)),
             // It may be complete although the answer was lost.
             Err(error) => match self.read_to_temporary(path).await {
                 Ok(Some((present, version))) if is_same(&present, file)? => Ok(version),
-                _ => {
-                    let _ = upload.abort().await;
-                    Err(self.failed(path, &error).into())
-                }
+                _ => Err(self.failed(path, &error).into()),
             },
         }
     }

@@ -127,7 +127,8 @@ fn merge(job: &Job, gathered: &[Gathered], old: Option<File>) -> Result<Merged> 
         }
     }
     let mut staged = job.lake.stage(&partition.path(&resource.name))?;
-    let is_judged = parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty());
+    let is_judged =
+        parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty() || parents.most_times() > 1);
     let finished = if let [gathered] = gathered { gathered.finished() } else { None };
     if let (None, Some(sealed), false) = (&old, finished, is_judged) {
         let mut sealed_bytes = BufReader::with_capacity(COPIED_AT_ONCE, sealed.reader());
@@ -158,9 +159,10 @@ fn merged(job: &Job, gathered: &[Gathered], old: Option<OldFile>) -> Result<Merg
 /// The rows, without those of lists that were read again later.
 pub fn sources(gathered: &[Gathered], parents: Option<&Parents>) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
+    // The last list may have no rows.
+    let most_times = parents.map_or(0, Parents::most_times);
     for (times, rows) in gathered.iter().enumerate() {
-        let is_last = times + 1 == gathered.len();
-        let earlier = parents.filter(|_| !is_last).cloned();
+        let earlier = parents.filter(|_| times + 1 < most_times).cloned();
         for source in rows.sources()? {
             sources.push(match earlier.clone() {
                 Some(p) => source.without(move |batch, row| p.is_superseded(batch, row, times)),

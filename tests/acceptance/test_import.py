@@ -220,7 +220,8 @@ def test_of_a_subscription_that_comes_often_the_items_of_the_last_form_stay(home
         # More lists of one than wait side by side, too.
         for _ in range(chance.choice([5, 30, 200])):
             name = chance.choice(subscriptions)
-            items = {f"si_{name}_{n}" for n in range(5) if chance.random() < 0.5}
+            share = chance.choice([0, 0.5])
+            items = {f"si_{name}_{n}" for n in range(5) if chance.random() < share}
             status = chance.choice(["active", "past_due"])
             held = [i | {"subscription": name, "livemode": False} for i in subscription(sorted(items))["items"]["data"]]
             form = subscription([], id=name, status=status, livemode=False)
@@ -234,12 +235,21 @@ def test_of_a_subscription_that_comes_often_the_items_of_the_last_form_stay(home
     chance.shuffle(files)
     imported("subscriptions", lake, *files).expect(0)
     expected = {item: name for name, (items, _) in last.items() for item in items}
-    assert held_items(lake) == expected if expected else True, f"seed {seed}"
+    assert held_items(lake) == expected, f"seed {seed}"
     rows, _ = table_rows(lake, "subscriptions")
     assert {row["id"]: row["status"] for row in rows} == {name: status for name, (_, status) in last.items()}
     before = harness.tree(lake, "**/*.parquet")
     imported("subscriptions", lake, *reversed(files)).expect(0)
     assert not harness.changes(before, harness.tree(lake, "**/*.parquet"))
+
+
+@pytest.mark.parametrize("times", [2, 9, 20])
+def test_of_a_subscription_without_items_at_last_none_stay(home, times):
+    path, lake = home / f"none-{times}.json", home / f"none-{times}"
+    forms = [subscription([f"si_{n}"], livemode=False) for n in range(times - 1)] + [subscription([], livemode=False)]
+    path.write_text("\n".join(map(json.dumps, forms)))
+    imported("subscriptions", lake, path).expect(0)
+    assert held_items(lake) == {}
 
 
 def test_an_item_that_was_seen_later_stays_though_its_subscription_did_not_change(home):

@@ -36,6 +36,11 @@ pub struct Replaced {
 }
 
 impl Parents {
+    /// How often the list of some parent was read, at most.
+    pub fn most_times(&self) -> usize {
+        self.replaced.values().map(|replaced| replaced.times).max().unwrap_or(0)
+    }
+
     /// Whether a row is of a list that was read again later. `times` is how often its parent's had been read before it.
     pub fn is_superseded(&self, batch: &RecordBatch, row: usize, times: usize) -> bool {
         self.replaced.get(self.of(batch, row)).is_some_and(|replaced| times + 1 < replaced.times)

@@ -1,8 +1,9 @@
 //! Puts decoded rows where they wait for their partition, and tells the lists of a parent apart that was read more than once.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch, StringArray};
 
 use super::Gatherer;
 use crate::decode::Decoded;
@@ -12,7 +13,7 @@ use crate::encode::merge::Merge;
 use crate::encode::merge::absent::{Absent, Replaced};
 use crate::encode::merge::age::OldAge;
 use crate::error::Result;
-use crate::partition::{Partition, rows_where, split};
+use crate::partition::{Grain, Partition, rows_where, split};
 use crate::run::partition_commit::sources;
 use crate::run::table::Table;
 use crate::spool::away::FileCopy;
@@ -59,12 +60,29 @@ impl Gatherer {
                     self.tables[0].spool.push(partition, 0, rows, copies.first().cloned())?;
                 }
             }
+            let (mut closed, mut outdated) = (decoded.closed, Vec::new());
+            for (child, closed) in closed.iter_mut().enumerate() {
+                let is_outdated = |list: &mut ClosedList| self.is_outdated(child + 1, grain, list);
+                let lists = closed.extract_if(.., is_outdated).map(|list| list.parent.id);
+                outdated.push(lists.collect::<HashSet<String>>());
+            }
             for (child, batch) in decoded.children.into_iter().enumerate() {
                 for (partition, rows) in batch.iter().flat_map(|batch| split(batch, grain)) {
-                    self.place_child(child + 1, partition, rows, copies.get(child + 1))?;
+                    let copy = copies.get(child + 1).cloned();
+                    match outdated.get(child).filter(|outdated| !outdated.is_empty()) {
+                        None => self.place_child(child + 1, partition, rows, copy)?,
+                        Some(outdated) => {
+                            let parents = self.parents_of(child + 1, &rows);
+                            let is_kept =
+                                |parent: Option<&str>| !parent.is_some_and(|p| outdated.contains(p));
+                            // In the file are the others, too.
+                            let rows = rows_where(&rows, parents.iter().map(is_kept));
+                            self.place_child(child + 1, partition, rows, None)?;
+                        }
+                    }
                 }
             }
-            for (child, closed) in decoded.closed.into_iter().enumerate() {
+            for (child, closed) in closed.into_iter().enumerate() {
                 for ClosedList { parent, observed_at, .. } in closed {
                     let key = (grain.partition_of(parent.created), child + 1);
                     let lists = self.parents.entry(key).or_default().entry(parent.id);
@@ -83,7 +101,7 @@ impl Gatherer {
         table: usize,
         partition: Partition,
         rows: RecordBatch,
-        copy: Option<&FileCopy>,
+        copy: Option<FileCopy>,
     ) -> Result<()> {
         let mut times = self.times(table, &partition, &rows);
         if times.iter().max() >= Some(&MOST_LISTS) {
@@ -95,7 +113,7 @@ impl Gatherer {
         each.dedup();
         for n in &each {
             let (rows, copy) = match each.len() {
-                1 => (rows.clone(), copy.cloned()),
+                1 => (rows.clone(), copy.clone()),
                 // In the file are the others, too.
                 _ => (rows_where(&rows, times.iter().map(|times| times == n)), None),
             };
@@ -105,11 +123,24 @@ impl Gatherer {
     }
     /// How often the list of each row's parent has been read already.
     fn times(&self, table: usize, partition: &Partition, rows: &RecordBatch) -> Vec<usize> {
-        let key = self.tables[table].parent_key();
-        let parents = rows.column_by_name(key).expect("the catalog checks the parent's key");
+        let parents = self.parents_of(table, rows);
         let known = self.parents.get(&(*partition, table));
         let times = |parent: Option<&str>| known?.get(parent?).map(|list| list.times);
-        parents.as_string::<i32>().iter().map(|parent| times(parent).unwrap_or(0)).collect()
+        parents.iter().map(|parent| times(parent).unwrap_or(0)).collect()
+    }
+
+    /// The parent's id of each row.
+    fn parents_of(&self, table: usize, rows: &RecordBatch) -> StringArray {
+        let key = self.tables[table].parent_key();
+        let parents = rows.column_by_name(key).expect("the catalog checks the parent's key");
+        parents.as_string::<i32>().clone()
+    }
+
+    /// Whether the parent's list is there as it was later: slices that overlap hand on in any order.
+    fn is_outdated(&self, table: usize, grain: Grain, list: &ClosedList) -> bool {
+        let lists = self.parents.get(&(grain.partition_of(list.parent.created), table));
+        let known = lists.and_then(|lists| lists.get(&list.parent.id));
+        known.is_some_and(|known| known.observed_at > list.observed_at)
     }
 
     /// Lets go of the rows of all lists that were read again since. The lists that are left count as read once.
