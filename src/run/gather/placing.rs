@@ -1,5 +1,8 @@
 //! Puts decoded rows where they wait for their partition, and tells the lists of a parent apart that was read more than once.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 

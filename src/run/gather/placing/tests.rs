@@ -1,0 +1,74 @@
+//! Checks that of a list that came twice the one that was read later stays, in whatever order they come.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use object_store::memory::InMemory;
+use serde_json::json;
+
+use super::*;
+use crate::catalog::Catalog;
+use crate::commit::Lake;
+use crate::commit::remote::RemoteLake;
+use crate::decode::{self, Decoder};
+use crate::encode;
+use crate::run::Setup;
+use crate::run::gather::{Message, Outlook};
+use crate::spool::Budget;
+
+fn setup() -> Setup {
+    Setup {
+        catalog: Arc::new(Catalog::embedded().unwrap()),
+        lake: Arc::new(Lake::Remote(RemoteLake::new(Arc::new(InMemory::new()), "", "memory://lake"))),
+        run_id: "run".to_owned(),
+        started_at: Timestamp::now(),
+        encode: encode::Options::default(),
+        memory: 64 << 20,
+        temporary: std::env::temp_dir(),
+        grains: BTreeMap::new().into_iter().collect(),
+        wait_lock: Duration::ZERO,
+        on_event: Arc::new(|_| {}),
+    }
+}
+
+/// How many rows each table has after lists with so many items were taken, each observed at a time.
+async fn n_rows_of(lists: &[(usize, i64)]) -> Vec<u64> {
+    let setup = setup();
+    let child = setup.catalog.resources.iter().find(|resource| resource.parent.is_some()).unwrap();
+    let parent = child.parent.as_ref().unwrap();
+    let resource = setup.catalog.get(&parent.resource).unwrap().clone();
+    let budget = Budget::new(setup.memory);
+    let mut gatherer = Gatherer::open(&setup, &resource, None, &budget).await.unwrap();
+    for (n_items, observed_at) in lists {
+        let options = decode::Options { livemode: Some(false), ..Default::default() };
+        let mut decoder = Decoder::new(&resource, &setup.children_of(&resource), options);
+        let item = |n| json!({"id": format!("item_{n}"), "object": child.object, "created": 1_790_000_000});
+        let items: Vec<_> = (0..*n_items).map(item).collect();
+        let list = json!({"object": "list", "data": items, "has_more": false, "url": "/v1/x"});
+        let mut object = json!({"id": "parent_1", "object": resource.object, "created": 1_790_000_000});
+        object[&parent.path[0]] = list;
+        let page = json!({"object": "list", "data": [object], "has_more": false});
+        let pushed = decoder.push_page(page.to_string().as_bytes(), *observed_at).unwrap();
+        assert_eq!(pushed.rejected, []);
+        gatherer.take(Message::Rows(decoder.flush())).await.unwrap();
+    }
+    gatherer.take(Message::Complete(Outlook::Whole)).await.unwrap();
+    gatherer.reports().iter().map(|report| report.rows).collect()
+}
+
+#[tokio::test]
+async fn the_list_that_was_read_last_stays_whichever_comes_last() {
+    let cases: [(&[(usize, i64)], u64); 6] = [
+        (&[(1, 1)], 1),
+        (&[(3, 1), (1, 2)], 1),
+        (&[(1, 2), (3, 1)], 1),
+        (&[(3, 1), (0, 2)], 0),
+        (&[(0, 2), (3, 1)], 0),
+        (&[(2, 5), (1, 3), (4, 5), (1, 4)], 4),
+    ];
+    for (lists, n_items) in cases {
+        assert_eq!(n_rows_of(lists).await, [1, n_items], "{lists:?}");
+    }
+}
