@@ -5,14 +5,14 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::array::{Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
-use crate::decode::rows::PARTITION_AT;
+use crate::decode::rows::{PARTITION_AT, rows_where};
 use crate::error::{Error, Result};
 
 /// A file should hold at least this many rows: it costs about 5 ms and 65 KB whatever it holds, which is then a
@@ -180,15 +180,6 @@ pub fn partition_at(batch: &RecordBatch) -> Arc<Int64Array> {
 /// The rows whose second is wanted. Where all are, that is the batch itself.
 pub fn rows_at(batch: &RecordBatch, is_wanted: impl Fn(i64) -> bool) -> RecordBatch {
     rows_where(batch, partition_at(batch).values().iter().map(|second| is_wanted(*second)))
-}
-
-/// The rows of which this is true. Where all are, that is the batch itself.
-pub fn rows_where(batch: &RecordBatch, is_wanted: impl Iterator<Item = bool>) -> RecordBatch {
-    let wanted: BooleanArray = is_wanted.map(Some).collect();
-    match wanted.true_count() == wanted.len() {
-        true => batch.clone(),
-        false => filter_record_batch(batch, &wanted).expect("as many as there are rows"),
-    }
 }
 
 #[cfg(test)]

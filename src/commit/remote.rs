@@ -43,8 +43,8 @@ pub struct RemoteLake {
 
 impl RemoteLake {
     /// A lake in any store; tests give one in memory.
-    pub fn new(store: Arc<dyn ObjectStore>, prefix: &str, location: &str) -> RemoteLake {
-        let (prefix, location) = (Path::from(prefix), location.to_owned());
+    pub fn new(store: Arc<dyn ObjectStore>, prefix: Path, location: &str) -> RemoteLake {
+        let location = location.to_owned();
         RemoteLake { store, prefix, location, lease: Arc::default(), secrets: Secrets::default() }
     }
 
@@ -76,7 +76,7 @@ impl RemoteLake {
         let is_secret = |name: &str| ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"].contains(&name);
         let secret = environment.iter().filter(|(name, _)| is_secret(name));
         let secrets = Secrets::new(secret.map(|(_, value)| value.clone()));
-        Ok(RemoteLake { store: Arc::new(store), prefix, location, lease: Arc::default(), secrets })
+        Ok(RemoteLake { secrets, ..RemoteLake::new(Arc::new(store), prefix, &location) })
     }
 
     fn path(&self, path: &str) -> Path {

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{AsArray, RecordBatch};
 
 use crate::decode::Decoded;
-use crate::decode::rows::ParentRow;
+use crate::decode::rows::{ParentRow, rows_where};
 
 /// The list of a parent, read to its end: the rows are all that the parent has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +51,8 @@ impl Decoded {
             }
             for (number, part) in parts.into_iter().enumerate().take(n_parts) {
                 let rows = batch.as_ref().zip(part_of_row.as_ref());
-                part.children[child] = rows.map(|(batch, parts)| rows_of_part(batch, parts, number));
+                part.children[child] =
+                    rows.map(|(batch, parts)| rows_where(batch, parts.iter().map(|part| *part == number)));
             }
         }
         std::iter::once(self).chain(later).collect()
@@ -74,9 +74,4 @@ fn part_of_rows(
         part_of_row[closed[*number].rows.clone().unwrap_or_default()].fill(part);
     }
     part_of_row
-}
-
-fn rows_of_part(batch: &RecordBatch, part_of_row: &[usize], part: usize) -> RecordBatch {
-    let mask: BooleanArray = part_of_row.iter().map(|p| Some(*p == part)).collect();
-    filter_record_batch(batch, &mask).expect("a mask of the batch's own length")
 }

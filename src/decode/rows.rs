@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
 use crate::catalog::Resource;
@@ -205,4 +206,13 @@ pub fn modes_of(batch: &RecordBatch) -> [bool; 2] {
     let Some(livemode) = batch.column_by_name("livemode") else { return [false; 2] };
     let livemode = livemode.as_boolean();
     [livemode.false_count() > 0, livemode.true_count() > 0]
+}
+
+/// The rows of which this is true. Where all are, that is the batch itself.
+pub fn rows_where(batch: &RecordBatch, is_wanted: impl Iterator<Item = bool>) -> RecordBatch {
+    let wanted: BooleanArray = is_wanted.map(Some).collect();
+    match wanted.true_count() == wanted.len() {
+        true => batch.clone(),
+        false => filter_record_batch(batch, &wanted).expect("as many as there are rows"),
+    }
 }

@@ -113,17 +113,17 @@ fn merge(job: &Job, gathered: &[Gathered], old: Option<File>) -> Result<Merged> 
     };
     let schema = arrow_schema(resource);
     let n_rows = gathered.iter().map(|rows| rows.n_rows).sum::<u64>();
-    if let (Some(file), Some(known)) = (&old, known.as_ref().filter(|_| is_known)) {
-        let is_current = known.schema_version == schema_version(&schema);
-        // Most files of a list that is read again stay as they are, which costs no encoding to find out. Where there are many
-        // more rows than before, some are new; a few may have been read twice.
-        if is_current && n_rows <= known.rows + known.rows / READ_TWICE {
-            let file = file.try_clone().map_err(|e| Error::destination(e.to_string()))?;
-            let mut merge = merged(job, gathered, Some(old::open(file, is_known)?))?;
-            while merge.changes().is_none() && merge.next().transpose()?.is_some() {}
-            if merge.changes().is_none() {
-                return Ok(Merged { changes: merge.changes(), outdated: merge.take_outdated(), new: None });
-            }
+    // What may stay as it is.
+    let current = known.as_ref().filter(|known| is_known && known.schema_version == schema_version(&schema));
+    // Most files of a list that is read again do, which costs no encoding to find out. Where there are many more rows than
+    // before, some are new; a few may have been read twice.
+    let may_stay = current.is_some_and(|known| n_rows <= known.rows + known.rows / READ_TWICE);
+    if let Some(file) = old.as_ref().filter(|_| may_stay) {
+        let file = file.try_clone().map_err(|e| Error::destination(e.to_string()))?;
+        let mut merge = merged(job, gathered, Some(old::open(file, is_known)?))?;
+        while merge.changes().is_none() && merge.next().transpose()?.is_some() {}
+        if merge.changes().is_none() {
+            return Ok(Merged { changes: merge.changes(), outdated: merge.take_outdated(), new: None });
         }
     }
     let mut staged = job.lake.stage(&partition.path(&resource.name))?;
@@ -143,9 +143,7 @@ fn merge(job: &Job, gathered: &[Gathered], old: Option<File>) -> Result<Merged> 
     let mut merge = merged(job, gathered, old)?;
     let written = encode::write(BufWriter::new(staged.writer()), &schema, &mut merge, n_rows, job.options)?;
     let (changes, outdated) = (merge.changes(), merge.take_outdated());
-    let is_same = changes.is_none()
-        && is_known
-        && known.as_ref().is_some_and(|known| known.schema_version == written.schema_version);
+    let is_same = changes.is_none() && current.is_some();
     Ok(Merged { changes, outdated, new: (!is_same).then_some((written, staged)) })
 }
 

@@ -218,7 +218,7 @@ async fn c3_a_run_whose_lease_another_one_has_writes_nothing_more() {
     written("before").await.unwrap();
     // It is renewed: nobody else gets it, however long that takes.
     tokio::time::sleep(Duration::from_secs(100)).await;
-    let other = Lake::Remote(RemoteLake::new(lake.store.clone(), "", "memory://lake"));
+    let other = Lake::Remote(RemoteLake::new(lake.store.clone(), Path::default(), "memory://lake"));
     let refused = lock::acquire(&other, "second", Duration::ZERO).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Locked);
     assert!(refused.to_string().contains("run first"), "{refused}");

@@ -55,7 +55,7 @@ impl TestLake {
 
     /// A lake in a store that a test has prepared.
     pub fn on(store: Arc<dyn ObjectStore>) -> TestLake {
-        let lake = Lake::Remote(RemoteLake::new(store.clone(), "", "memory://lake"));
+        let lake = Lake::Remote(RemoteLake::new(store.clone(), Default::default(), "memory://lake"));
         TestLake {
             catalog: Arc::new(Catalog::embedded().unwrap()),
             store,

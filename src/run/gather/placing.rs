@@ -11,12 +11,13 @@ use arrow::array::{AsArray, RecordBatch, StringArray};
 use super::Gatherer;
 use crate::decode::Decoded;
 use crate::decode::closed::ClosedList;
+use crate::decode::rows::rows_where;
 use crate::encode::memory::slice_bytes_of;
 use crate::encode::merge::Merge;
 use crate::encode::merge::absent::{Absent, Replaced};
 use crate::encode::merge::age::OldAge;
 use crate::error::Result;
-use crate::partition::{Grain, Partition, rows_where, split};
+use crate::partition::{Grain, Partition, split};
 use crate::run::partition_commit::sources;
 use crate::run::table::Table;
 use crate::spool::away::FileCopy;
@@ -63,37 +64,43 @@ impl Gatherer {
                     self.tables[0].spool.push(partition, 0, rows, copies.first().cloned())?;
                 }
             }
-            let (mut closed, mut outdated) = (decoded.closed, Vec::new());
-            for (child, closed) in closed.iter_mut().enumerate() {
-                let is_outdated = |list: &mut ClosedList| self.is_outdated(child + 1, grain, list);
-                let lists = closed.extract_if(.., is_outdated).map(|list| list.parent.id);
-                outdated.push(lists.collect::<HashSet<String>>());
+            let lists = decoded.children.into_iter().zip(decoded.closed);
+            for (table, (rows, closed)) in (1..).zip(lists) {
+                self.place_lists(table, grain, rows, closed, copies.get(table).cloned())?;
             }
-            for (child, batch) in decoded.children.into_iter().enumerate() {
-                for (partition, rows) in batch.iter().flat_map(|batch| split(batch, grain)) {
-                    let copy = copies.get(child + 1).cloned();
-                    match outdated.get(child).filter(|outdated| !outdated.is_empty()) {
-                        None => self.place_child(child + 1, partition, rows, copy)?,
-                        Some(outdated) => {
-                            let parents = self.parents_of(child + 1, &rows);
-                            let is_kept =
-                                |parent: Option<&str>| !parent.is_some_and(|p| outdated.contains(p));
-                            // In the file are the others, too.
-                            let rows = rows_where(&rows, parents.iter().map(is_kept));
-                            self.place_child(child + 1, partition, rows, None)?;
-                        }
-                    }
-                }
+        }
+        Ok(())
+    }
+
+    /// Places rows of a child, and counts the lists that these are all of.
+    fn place_lists(
+        &mut self,
+        table: usize,
+        grain: Grain,
+        rows: Option<RecordBatch>,
+        mut closed: Vec<ClosedList>,
+        copy: Option<FileCopy>,
+    ) -> Result<()> {
+        let is_outdated = |list: &mut ClosedList| self.is_outdated(table, grain, list);
+        let outdated: HashSet<String> =
+            closed.extract_if(.., is_outdated).map(|list| list.parent.id).collect();
+        let is_kept = |parent: Option<&str>| parent.is_none_or(|parent| !outdated.contains(parent));
+        // In the file are the others, too.
+        let (rows, copy) = match outdated.is_empty() {
+            true => (rows, copy),
+            false => {
+                (rows.map(|all| rows_where(&all, self.parents_of(table, &all).iter().map(is_kept))), None)
             }
-            for (child, closed) in closed.into_iter().enumerate() {
-                for ClosedList { parent, observed_at, .. } in closed {
-                    let key = (grain.partition_of(parent.created), child + 1);
-                    let lists = self.parents.entry(key).or_default().entry(parent.id);
-                    let list = lists.or_insert(Replaced { times: 0, observed_at });
-                    list.times += 1;
-                    list.observed_at = list.observed_at.max(observed_at);
-                }
-            }
+        };
+        for (partition, rows) in rows.iter().flat_map(|rows| split(rows, grain)) {
+            self.place_child(table, partition, rows, copy.clone())?;
+        }
+        for ClosedList { parent, observed_at, .. } in closed {
+            let key = (grain.partition_of(parent.created), table);
+            let lists = self.parents.entry(key).or_default().entry(parent.id);
+            let list = lists.or_insert(Replaced { times: 0, observed_at });
+            list.times += 1;
+            list.observed_at = list.observed_at.max(observed_at);
         }
         Ok(())
     }
@@ -124,6 +131,7 @@ impl Gatherer {
         }
         Ok(())
     }
+
     /// How often the list of each row's parent has been read already.
     fn times(&self, table: usize, partition: &Partition, rows: &RecordBatch) -> Vec<usize> {
         let parents = self.parents_of(table, rows);

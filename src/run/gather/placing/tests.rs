@@ -1,6 +1,6 @@
 //! Checks that of a list that came twice the one that was read later stays, in whatever order they come.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +21,17 @@ use crate::spool::Budget;
 fn setup() -> Setup {
     Setup {
         catalog: Arc::new(Catalog::embedded().unwrap()),
-        lake: Arc::new(Lake::Remote(RemoteLake::new(Arc::new(InMemory::new()), "", "memory://lake"))),
+        lake: Arc::new(Lake::Remote(RemoteLake::new(
+            Arc::new(InMemory::new()),
+            Default::default(),
+            "memory://lake",
+        ))),
         run_id: "run".to_owned(),
         started_at: Timestamp::now(),
         encode: encode::Options::default(),
         memory: 64 << 20,
         temporary: std::env::temp_dir(),
-        grains: BTreeMap::new().into_iter().collect(),
+        grains: HashMap::new(),
         wait_lock: Duration::ZERO,
         on_event: Arc::new(|_| {}),
     }
