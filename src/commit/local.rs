@@ -1,8 +1,10 @@
 //! Turns staged files into files of a local folder: write, sync, rename, sync the folder.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use crate::commit::state::WAITING;
 use crate::commit::{META, Staged, StagedFile};
@@ -16,11 +18,13 @@ const SUFFIX: &str = ".tmp";
 #[derive(Debug)]
 pub struct LocalLake {
     pub root: PathBuf,
+    /// Folders that are on the disk for certain: this process has synced those that hold them.
+    lasting: Mutex<HashSet<PathBuf>>,
 }
 
 impl LocalLake {
     pub fn new(root: impl Into<PathBuf>) -> LocalLake {
-        LocalLake { root: root.into() }
+        LocalLake { root: root.into(), lasting: Mutex::default() }
     }
 
     /// Where a file of the lake is.
@@ -93,10 +97,17 @@ impl LocalLake {
         };
         file.as_file().sync_all().map_err(failed)?;
         file.persist(&target).map_err(|e| failed(e.error))?;
-        for folder in target.ancestors().skip(1) {
-            sync_folder(folder).map_err(failed)?;
-            if folder == self.root {
-                break;
+        let folder = target.parent().expect("a file of the lake is in a folder");
+        sync_folder(folder).and_then(|()| self.make_lasting(folder)).map_err(failed)
+    }
+
+    /// A folder may be there and yet not on the disk, if a run was killed that had made it.
+    fn make_lasting(&self, folder: &Path) -> io::Result<()> {
+        let mut lasting = self.lasting.lock().expect("nobody panics with it");
+        for folder in folder.ancestors().take_while(|above| *above != self.root) {
+            if !lasting.contains(folder) {
+                folder.parent().map_or(Ok(()), sync_folder)?;
+                lasting.insert(folder.to_owned());
             }
         }
         Ok(())
@@ -113,6 +124,7 @@ impl LocalLake {
         // may be about to begin a file.
         if !path.starts_with(META) {
             let folder = target.parent().expect("a file of the lake is in a folder");
+            self.lasting.lock().expect("nobody panics with it").remove(folder);
             let is_left = fs::remove_dir(folder).is_err();
             // A file that came back after a power loss would be one that no state knows.
             let changed = if is_left { Some(folder) } else { folder.parent() };

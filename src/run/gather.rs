@@ -323,11 +323,8 @@ impl Gatherer {
                     rows: file.rows,
                     bytes: file.bytes,
                 });
-                table.report.files_written += 1;
-                table.state.begun.remove(&folder);
-                table.state.partitions.insert(folder, file);
                 table.spool.with_files.insert(partition);
-                table.write_state(&self.setup).await?;
+                table.add_file(&self.setup, folder, file).await?;
                 self.remove_placeholder(index).await?;
             }
         }

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::catalog::Resource;
 use crate::commit::Version;
-use crate::commit::state::{ResourceState, state_path};
+use crate::commit::state::{FileState, ResourceState, state_path};
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::encode::merge::absent::{Parents, Replaced};
 use crate::error::Result;
@@ -14,12 +15,18 @@ use crate::run::Setup;
 use crate::run::report::TableReport;
 use crate::spool::{Budget, Spool};
 
+/// How often the state is written while files come one after the other: it names all of them each time.
+const STATE_EVERY: Duration = Duration::from_secs(1);
+
 /// One table: the resource's own, or a child's.
 pub struct Table {
     pub resource: Arc<Resource>,
     pub spool: Spool,
     pub state: ResourceState,
     state_version: Version,
+    state_written: Instant,
+    /// Whether files were committed since.
+    is_behind: bool,
     pub report: TableReport,
 }
 
@@ -30,7 +37,15 @@ impl Table {
         let state = ResourceState::new(&resource.name, &schema_version(&schema));
         let spool = Spool::new(schema, budget.clone(), setup.temporary.clone(), setup.encode);
         let state_version = Version::Absent;
-        let mut table = Table { resource, spool, state, state_version, report: TableReport::default() };
+        let mut table = Table {
+            resource,
+            spool,
+            state,
+            state_version,
+            state_written: Instant::now(),
+            is_behind: false,
+            report: TableReport::default(),
+        };
         table.reload(setup).await?;
         Ok(table)
     }
@@ -68,6 +83,28 @@ impl Table {
         let path = state_path(&self.resource.name);
         self.state.written_by = Some(setup.run_id.clone());
         self.state_version = setup.lake.write_json(&path, &self.state, &self.state_version).await?;
+        (self.state_written, self.is_behind) = (Instant::now(), false);
         Ok(())
+    }
+
+    /// Takes note of a committed file. A run that is killed before the state names it leaves one that the next run reads
+    /// as any other of an unknown origin.
+    pub async fn add_file(&mut self, setup: &Setup, folder: String, file: FileState) -> Result<()> {
+        self.report.files_written += 1;
+        self.state.begun.remove(&folder);
+        self.state.partitions.insert(folder, file);
+        self.is_behind = true;
+        match self.state_written.elapsed() >= STATE_EVERY {
+            true => self.write_state(setup).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Writes the state if it lacks a committed file.
+    pub async fn catch_up(&mut self, setup: &Setup) -> Result<()> {
+        match self.is_behind {
+            true => self.write_state(setup).await,
+            false => Ok(()),
+        }
     }
 }

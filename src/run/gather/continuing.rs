@@ -37,7 +37,7 @@ impl Gatherer {
             began_here: self.setup.started_at.as_microsecond(),
             run: self.setup.run_id.clone(),
             rejected: Vec::new(),
-            from_nothing: table.state.n_rows() == 0,
+            from_nothing: table.state.n_rows() == 0 && table.state.begun.is_empty(),
         };
         // Where a longer listing waits to be continued, this one leaves it alone.
         if table.state.progress.as_ref().is_some_and(|old| is_fit(old, &new) && is_more(old, &new)) {

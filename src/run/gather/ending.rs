@@ -71,8 +71,9 @@ impl Gatherer {
                 table.state.window = None;
             }
         }
-        if table.state != before {
-            table.write_state(&self.setup).await?;
+        match table.state == before {
+            true => table.catch_up(&self.setup).await?,
+            false => table.write_state(&self.setup).await?,
         }
         if is_own_progress {
             self.waiting.forget(&Coverage::default());

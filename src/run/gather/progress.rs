@@ -66,7 +66,11 @@ impl Gatherer {
         for partition in partitions.into_iter().rev() {
             self.commit_partition(partition).await?;
         }
-        self.record_progress().await
+        self.record_progress().await?;
+        for table in &mut self.tables {
+            table.catch_up(&self.setup).await?;
+        }
+        Ok(())
     }
 
     /// Known partitions of which this run has listed seconds that may say that rows have vanished.
@@ -121,8 +125,10 @@ impl Gatherer {
         *stored = Some(progress);
         // Where another run has written one of the states since, rows that wait may be out of date.
         for index in (0..self.tables.len()).rev() {
-            if index == 0 || self.tables[index].state.written_by.as_ref() != Some(&self.setup.run_id) {
-                self.tables[index].write_state(&self.setup).await?;
+            let table = &mut self.tables[index];
+            match index == 0 || table.state.written_by.as_ref() != Some(&self.setup.run_id) {
+                true => table.write_state(&self.setup).await?,
+                false => table.catch_up(&self.setup).await?,
             }
         }
         self.waiting.remove_forgotten(&self.setup.lake).await

@@ -26,6 +26,7 @@ impl Gatherer {
             for partition in older {
                 self.upgrade_file(index, partition).await?;
             }
+            self.tables[index].catch_up(&self.setup).await?;
         }
         Ok(())
     }
@@ -45,9 +46,7 @@ impl Gatherer {
             let file = FileState::new(&written, version.etag());
             let (rows, bytes) = (file.rows, file.bytes);
             (self.setup.on_event)(Event::File { table: table.resource.name.clone(), path, rows, bytes });
-            table.report.files_written += 1;
-            table.state.partitions.insert(partition.to_string(), file);
-            table.write_state(&self.setup).await?;
+            table.add_file(&self.setup, partition.to_string(), file).await?;
         }
         Ok(())
     }
