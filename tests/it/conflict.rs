@@ -38,6 +38,8 @@ enum Fault {
     Broken { path: &'static str, lands: bool, left: AtomicU32 },
     /// A PUT to such a path is refused once, though nobody else has written there.
     Refused { path: &'static str, left: AtomicU32 },
+    /// None: PUTs to such a path are counted.
+    Counted { path: &'static str, n: AtomicU32 },
 }
 
 /// A store in memory with a fault at some of its PUTs.
@@ -99,6 +101,9 @@ impl ObjectStore for FaultyStore {
             Some(Fault::Refused { path, left }) if at.as_ref().contains(path) && !is_due(left) => {
                 let (path, source) = (at.to_string(), "ConditionalRequestConflict".into());
                 return Err(object_store::Error::Precondition { path, source });
+            }
+            Some(Fault::Counted { path, n }) if at.as_ref().contains(path) => {
+                n.fetch_add(1, Ordering::SeqCst);
             }
             _ => {}
         }
@@ -207,6 +212,24 @@ async fn o4_o5_a_broken_connection_or_an_odd_refusal_at_a_put_is_no_end() {
             assert_eq!(left.load(Ordering::SeqCst), 0, "{path}: nothing was hit");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_is_not_written_after_each_of_many_files() {
+    let store = FaultyStore::new();
+    let lake = TestLake::on(store.clone());
+    let table = Table::charges(128, 2_000);
+    let mut setup = lake.setup();
+    setup.grains = [("charges".to_owned(), Grain::Day)].into();
+    store.set(Some(Fault::Counted { path: "/state/charges", n: AtomicU32::new(0) }));
+    check_kind(&sync(&setup, lake.options_for(&["charges"]), table.clone()).await.unwrap(), None);
+    lake.check_intact().await;
+    lake.check_table_equals(&table, "charges").await;
+    let n_files = lake.parquet("charges").await.len();
+    let fault = store.fault.lock().unwrap().clone();
+    let Some(Fault::Counted { n, .. }) = fault.as_deref() else { unreachable!("it was set") };
+    let n = n.load(Ordering::SeqCst) as usize;
+    assert!(n_files > 300 && n < n_files / 4, "{n} states for {n_files} files");
 }
 
 #[tokio::test(start_paused = true)]

@@ -284,3 +284,25 @@ fn rows_of_another_run_that_vanish_are_marked_though_the_listing_began_with_noth
     check_kind(&run(&lake, &table, lake.options_for(&["customers"])).0, None);
     alone(lake.check_table_equals(&table, "customers"));
 }
+
+#[test]
+fn files_that_the_state_only_knows_as_begun_are_not_of_the_listings_own_making() {
+    let table = Table::some_of(&account(52, 6_000), |name| name == "customers");
+    let lake = TestLake::new();
+    check_kind(&run(&lake, &table, lake.options_for(&["customers"])).0, None);
+    // As if the run had been killed before its first state with files.
+    let mut known = state(&lake, "customers");
+    known.begun = std::mem::take(&mut known.partitions).into_keys().collect();
+    known.complete_until = None;
+    let path = state_path("customers");
+    let (_, version) = alone(lake.lake.read_json::<ResourceState>(&path)).unwrap().unwrap();
+    alone(lake.lake.write_json(&path, &known, &version)).unwrap();
+    table.edit("customers", |customers| drop(customers.drain(20..320)));
+    let total = table.list("customers").len() as u64 / 100;
+    let mut n = 5;
+    while n < total && killed_at(&lake, &table, lake.options_for(&["customers"]), n).is_none() {
+        n += 3;
+    }
+    check_kind(&run(&lake, &table, lake.options_for(&["customers"])).0, None);
+    alone(lake.check_table_equals(&table, "customers"));
+}
