@@ -20,6 +20,7 @@ use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use parquet::file::metadata::KeyValue;
 
+use crate::crc;
 use crate::decode::schema::schema_version;
 use crate::encode::columns::Groups;
 use crate::encode::picked::Picked;
@@ -63,7 +64,7 @@ impl Default for Options {
 pub struct Written {
     pub n_rows: u64,
     pub n_bytes: u64,
-    pub crc32: u32,
+    pub crc32: String,
     /// The first and last `created`, in microseconds.
     pub created: Option<(i64, i64)>,
     pub schema_version: String,
@@ -97,7 +98,7 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
     }
     groups.close(|sink| sink.content()).map_err(failed)?;
     sink.flush().map_err(|e| Error::destination(e.to_string()))?;
-    let (n_bytes, crc32) = (sink.n_bytes, sink.crc32.finalize());
+    let (n_bytes, crc32) = (sink.n_bytes, crc::shown(sink.crc32));
     Ok(Written { n_rows, n_bytes, crc32, created, schema_version: version })
 }
 
@@ -153,7 +154,7 @@ struct Summed<W> {
 impl<W> Summed<W> {
     /// What tells a damaged file from one that the state does not know of yet.
     fn content(&self) -> KeyValue {
-        let content = format!("{} {:08x}", self.n_bytes, self.crc32.clone().finalize());
+        let content = format!("{} {}", self.n_bytes, crc::shown(self.crc32.clone()));
         KeyValue::new(CONTENT.to_owned(), content)
     }
 }

@@ -208,7 +208,7 @@ impl FileState {
         FileState {
             rows: written.n_rows,
             bytes: written.n_bytes,
-            crc32: format!("{:08x}", written.crc32),
+            crc32: written.crc32.clone(),
             etag: etag.map(str::to_owned),
             created: written.created.map(|(first, last)| (secs(first), secs(last))),
             schema_version: written.schema_version.clone(),

@@ -76,7 +76,7 @@ proptest! {
         prop_assert_eq!(&bytes, &write(&batch, rows_per_group).0);
         prop_assert_eq!(written.n_rows as usize, created.len());
         prop_assert_eq!(written.n_bytes as usize, bytes.len());
-        prop_assert_eq!(written.crc32, crc32fast::hash(&bytes));
+        prop_assert_eq!(written.crc32, format!("{:08x}", crc32fast::hash(&bytes)));
         let (min, max) = (created.iter().min().unwrap(), created.iter().max().unwrap());
         prop_assert_eq!(written.created, Some((min * 1_000_000, max * 1_000_000)));
 
