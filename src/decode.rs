@@ -156,6 +156,12 @@ impl Decoder {
         Decoder { fast: Fast::new(&tables), tables, n_bytes: 0 }
     }
 
+    /// From now on objects of the other mode are refused.
+    pub fn expect_livemode(&mut self, livemode: bool) {
+        self.tables.options.livemode = Some(livemode);
+        self.tables.options.refuse_other_mode = true;
+    }
+
     /// JSON bytes taken since the last flush; a measure of the memory in use.
     pub fn n_bytes(&self) -> usize {
         self.n_bytes

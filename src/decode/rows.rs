@@ -208,6 +208,11 @@ pub fn modes_of(batch: &RecordBatch) -> [bool; 2] {
     [livemode.false_count() > 0, livemode.true_count() > 0]
 }
 
+/// The mode that the first row states of those that state one.
+pub fn first_mode_of(batch: &RecordBatch) -> Option<bool> {
+    batch.column_by_name("livemode")?.as_boolean().iter().flatten().next()
+}
+
 /// The rows of which this is true. Where all are, that is the batch itself.
 pub fn rows_where(batch: &RecordBatch, is_wanted: impl Iterator<Item = bool>) -> RecordBatch {
     let wanted: BooleanArray = is_wanted.map(Some).collect();

@@ -36,12 +36,14 @@ pub struct Changes {
     pub changed: u64,
     pub unchanged: u64,
     pub deleted: u64,
+    /// Of the unchanged ones, those that an import has seen later than the old file says.
+    pub seen_later: u64,
 }
 
 impl Changes {
     /// Whether the result holds the very rows of the old file.
     pub fn is_none(&self) -> bool {
-        self.new + self.changed + self.deleted == 0
+        self.new + self.changed + self.deleted + self.seen_later == 0
     }
 
     pub fn add(&mut self, other: Changes) {
@@ -49,6 +51,7 @@ impl Changes {
         self.changed += other.changed;
         self.unchanged += other.unchanged;
         self.deleted += other.deleted;
+        self.seen_later += other.seen_later;
     }
 }
 
@@ -232,8 +235,9 @@ impl Merge {
         candidates.iter().copied().max_by_key(observed).expect("at least one candidate")
     }
 
-    /// Counts the change, and prefers the old row where nothing but the time of observation differs:
-    /// `_synced_at` says when this form was first seen, and unchanged files stay the same bytes.
+    /// Counts the change. Where nothing but the time of observation differs a listing prefers the old row: `_synced_at` says
+    /// when this form was first seen, and unchanged files stay the same bytes. An import takes the later time, which tells
+    /// the next one what is older, in whatever order they come.
     fn compare_with_old(&mut self, candidates: &[usize], newest: usize) -> usize {
         if candidates[0] != 0 {
             self.changes.new += 1;
@@ -241,8 +245,11 @@ impl Merge {
         }
         let ((old, old_row), (new, new_row)) = (self.input(0).row(), self.input(newest).row());
         if newest == 0 || rows_are_same(&old.batch, old_row, &new.batch, new_row) {
+            let is_later = new.synced_at.value(new_row) > old.synced_at.value(old_row);
+            let is_seen_later = is_later && matches!(self.old_age, OldAge::AtLeast(_));
             self.changes.unchanged += 1;
-            return 0;
+            self.changes.seen_later += u64::from(is_seen_later);
+            return if is_seen_later { newest } else { 0 };
         }
         self.changes.changed += 1;
         newest

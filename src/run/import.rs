@@ -19,13 +19,13 @@ use tokio::time::Instant;
 
 use crate::catalog::Resource;
 use crate::commit::lock;
-use crate::decode::rows::modes_of;
+use crate::decode::rows::{first_mode_of, modes_of};
 use crate::decode::{self, Decoded, Decoder, PageError, Pushed};
 use crate::error::{Error, Kind, Result};
 use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Message, Outlook};
-use crate::run::import::decoding::{Part, RefusedChunk, decode_all};
-use crate::run::import::source::Blocks;
+use crate::run::import::decoding::{Part, RefusedChunk, decode_all, push};
+use crate::run::import::source::{Block, Blocks};
 use crate::run::report::Report;
 use crate::run::sync::{check_mode, finish, read_lake, write_down};
 use crate::run::{Setup, sql};
@@ -58,15 +58,16 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
     let mut gatherer = Gatherer::open(setup, resource, None, &budget).await?;
     let (sender, mut messages) = mpsc::channel(2);
     let reading = {
-        let options =
-            decode::Options { livemode, refuse_other_mode: livemode.is_some(), ..Default::default() };
         let children = setup.children_of(resource);
         let n = std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_DECODERS));
-        let decoders = (0..n).map(|_| Decoder::new(resource, &children, options)).collect();
+        let decoders =
+            (0..n).map(|_| Decoder::new(resource, &children, decode::Options::default())).collect();
         let setup = setup.clone();
         let resource = resource.clone();
         let (n_read, of) = (Arc::default(), size(&inputs));
-        let reading = Reading { setup, resource, decoders, sender, cut_off: None, livemode, n_read, of };
+        let is_of_mode = livemode.is_some();
+        let reading =
+            Reading { setup, resource, decoders, sender, cut_off: None, livemode, is_of_mode, n_read, of };
         spawn_blocking(move || reading.all(inputs))
     };
     while let Some(message) = messages.recv().await {
@@ -126,6 +127,8 @@ struct Reading {
     sender: mpsc::Sender<Message>,
     cut_off: Option<Error>,
     livemode: Option<bool>,
+    /// Whether the lake had one already.
+    is_of_mode: bool,
     /// Bytes of all inputs.
     n_read: Arc<AtomicU64>,
     of: Option<u64>,
@@ -143,6 +146,13 @@ fn one_mode(so_far: Option<bool>, decoded: &Decoded) -> Result<Option<bool>> {
         (None, [true, _]) => Ok(Some(false)),
         (so_far, _) => Ok(so_far),
     }
+}
+
+/// The mode that the first object of a block states of those that state one: what states none is of the same.
+fn mode_of(decoder: &mut Decoder, block: &Block) -> Option<bool> {
+    // What is no page or object is refused when it is read.
+    let _ = block.chunks.iter().try_for_each(|chunk| push(decoder, block, chunk, 0).map(drop));
+    decoder.flush().parent.as_ref().and_then(first_mode_of)
 }
 
 /// The bytes of all inputs; `None` where one comes through a pipe.
@@ -189,7 +199,15 @@ impl Reading {
         };
         let reader = Box::new(Counted { reader, n_read: self.n_read.clone() });
         let mut blocks = Blocks::new(source::plain(reader)?);
-        let decoders = std::mem::take(&mut self.decoders);
+        let mut decoders = std::mem::take(&mut self.decoders);
+        let mut first = blocks.next(Vec::new())?;
+        if let (None, Some(block)) = (self.livemode, &first) {
+            self.livemode = mode_of(&mut decoders[0], block);
+        }
+        if let Some(livemode) = self.livemode {
+            decoders.iter_mut().for_each(|decoder| decoder.expect_livemode(livemode));
+        }
+        let next = |spare| first.take().map_or_else(|| blocks.next(spare), |block| Ok(Some(block)));
         let (mut n_rows, mut first_reject) = (0, None);
         let refused = |chunk: RefusedChunk| self.refused(chunk);
         let mut cut_off = None;
@@ -200,7 +218,7 @@ impl Reading {
             livemode = one_mode(livemode, &part.decoded)?;
             self.take(part, &mut n_rows, &mut first_reject, &mut cut_off)
         };
-        let decoders = decode_all(decoders, observed_at, |spare| blocks.next(spare), refused, take)?;
+        let decoders = decode_all(decoders, observed_at, next, refused, take)?;
         self.decoders = decoders;
         self.livemode = livemode;
         self.cut_off = self.cut_off.take().or(cut_off);
@@ -261,10 +279,16 @@ impl Reading {
                     Some(other) => format!("import the file as {}", other.name),
                     None => "import the file as what it holds; nothing was imported".to_owned(),
                 };
-                Error::usage(format!("expected objects \"{expected}\", got \"{got}\"")).hint(hint)
+                Error::usage(format!("line {line}: expected objects \"{expected}\", got \"{got}\"")).hint(hint)
             }
-            error @ PageError::WrongMode { .. } => {
-                Error::new(Kind::Auth, error.to_string()).hint("use another --lake for each mode and account")
+            PageError::WrongMode { id, livemode, .. } => {
+                let what = format!("line {line}: {id} has livemode {livemode}");
+                match self.is_of_mode {
+                    true => Error::new(Kind::Auth, format!("{what}, the lake has {}", !livemode))
+                        .hint("use another --lake for each mode and account"),
+                    false => Error::new(Kind::Auth, format!("{what}, objects before it have {}", !livemode))
+                        .hint("import live and test objects each into a lake of its own; nothing was imported"),
+                }
             }
         }
     }

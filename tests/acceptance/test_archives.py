@@ -1,5 +1,6 @@
 """Archives that are imported between syncs: the newest observation of everything stays."""
 
+import itertools
 import json
 import time
 
@@ -92,3 +93,29 @@ def test_an_archive_in_an_unfinished_listing_is_looked_at_again(home):
         assert began in harness.sync(stub, lake, "customers").expect(0).out
         assert held(lake, "customers", "name") == {c["id"]: c["id"] for c in customers}
         assert "as of" not in harness.sync(stub, lake, "customers").expect(0).out
+
+
+def rows(lake, table):
+    """All of a table but the order."""
+    with duck.connect() as con:
+        glob = duck.quoted(duck.glob(lake, table))
+        return con.execute(f"select * from read_parquet({glob}) order by id").fetchall()
+
+
+def test_i3_the_order_of_archives_does_not_matter(home):
+    """Also where a form was there, was gone and came back, which leaves the row as it was at first."""
+    [first] = objects.generate("subscriptions", 1, seed=9, hostile=False)
+    first["items"] |= {"has_more": False, "data": [first["items"]["data"][0] | {"id": f"si_{n}"} for n in (1, 2)]}
+    between = json.loads(json.dumps(first)) | {"description": "for a while"}
+    del between["items"]["data"][1]
+    archives = [(first, 1_700_000_000), (between, 1_710_000_000), (first, 1_720_000_000)]
+    lakes = []
+    for n, order in enumerate(itertools.permutations(archives)):
+        lake = home / f"order{n}"
+        for value, observed_at in order:
+            archive(home, "order", "subscriptions", [value], lake, observed_at)
+        lakes.append([rows(lake, table) for table in ("subscriptions", "subscription_items")])
+    assert len(lakes[0][1]) == 2
+    for lake in lakes:
+        assert lake == lakes[0]
+    assert held(home / "order0", "subscriptions", "epoch(_synced_at)::bigint") == {first["id"]: 1_720_000_000}

@@ -292,6 +292,29 @@ def test_live_and_test_objects_in_one_import_are_refused(home):
     assert harness.tree(lake, "**/*.parquet") == {}
 
 
+@pytest.mark.parametrize("is_pretty", [False, True])
+def test_the_line_of_an_object_that_does_not_belong_is_told(home, is_pretty):
+    lake = home / f"lines{is_pretty}"
+    values = objects.generate("charges", 700, seed=3, hostile=False)
+    lines_of = [objects.encode(value) for value in values]
+    if is_pretty:
+        lines_of = [json.dumps(value, indent=2) for value in values]
+    for name, told, change in [
+        ("mode", f"{values[501]['id']} has livemode true", {"livemode": True}),
+        ("object", 'got "refund"', {"object": "refund"}),
+        ("both", "has livemode true, the lake has false", {"livemode": True}),
+    ]:
+        file = home / f"{name}.ndjson"
+        lines = list(lines_of)
+        lines[501] = json.dumps(values[501] | change, indent=2 if is_pretty else None)
+        file.write_text("\n".join(lines) + "\n")
+        line = 1 + sum(line.count("\n") + 1 for line in lines[:501])
+        outcome = imported("charges", lake, file)
+        outcome.expect(2 if name == "object" else 4).expect_said(f"line {line}: ", told)
+        file.write_text("\n".join(lines_of[:3]) + "\n")
+        imported("charges", lake, file).expect(0)
+
+
 def test_a_file_over_the_limit_on_files_exits_6(home):
     """The signal that such a write raises would end the process without a word."""
     lake, file = home / "limited", home / "large.ndjson"

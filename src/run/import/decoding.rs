@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use serde::de::IgnoredAny;
+
 use crate::decode::{Decoded, Decoder, PageError, Pushed};
 use crate::error::{Error, Result};
 use crate::run::import::source::{Block, Chunk};
@@ -125,11 +127,7 @@ impl Work<'_> {
     }
 
     fn push(&mut self, block: &Block, chunk: &Chunk) -> std::result::Result<Pushed, PageError> {
-        let body = &block.bytes[chunk.span.clone()];
-        match chunk.is_page {
-            true => self.decoder.push_page(body, self.observed_at),
-            false => self.decoder.push_objects(body, self.observed_at),
-        }
+        push(&mut self.decoder, block, chunk, self.observed_at)
     }
 
     /// A chunk that was refused, of which nothing was kept, may be several.
@@ -141,7 +139,7 @@ impl Work<'_> {
         error: PageError,
         pushed: &mut Vec<Pushed>,
     ) -> std::result::Result<(), RefusedChunk> {
-        let refused = |chunk: &Chunk, error| RefusedChunk { error, line: block.line_at(chunk.span.start) };
+        let refused = |chunk: &Chunk, error| RefusedChunk { line: line_of(block, chunk, &error), error };
         let parts = block.split(chunk);
         if parts.len() < 2 {
             return Err(refused(chunk, error));
@@ -150,6 +148,34 @@ impl Work<'_> {
             pushed.push(self.push(block, part).map_err(|error| refused(part, error))?);
         }
         Ok(())
+    }
+}
+
+/// The line in which the object begins that an error is about; of a page and of broken JSON, the page or the chunk itself.
+fn line_of(block: &Block, chunk: &Chunk, error: &PageError) -> usize {
+    let row = match error {
+        PageError::WrongObject { row, .. } | PageError::WrongMode { row, .. } if !chunk.is_page => *row,
+        _ => return block.line_at(chunk.span.start),
+    };
+    let body = &block.bytes[chunk.span.clone()];
+    let mut objects = serde_json::Deserializer::from_slice(body).into_iter::<IgnoredAny>();
+    objects.by_ref().take(row).for_each(drop);
+    let before = objects.byte_offset();
+    let blank = body[before..].len() - body[before..].trim_ascii_start().len();
+    block.line_at(chunk.span.start + before + blank)
+}
+
+/// Decodes one chunk of a block.
+pub fn push(
+    decoder: &mut Decoder,
+    block: &Block,
+    chunk: &Chunk,
+    observed_at: i64,
+) -> std::result::Result<Pushed, PageError> {
+    let body = &block.bytes[chunk.span.clone()];
+    match chunk.is_page {
+        true => decoder.push_page(body, observed_at),
+        false => decoder.push_objects(body, observed_at),
     }
 }
 
