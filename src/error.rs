@@ -66,7 +66,7 @@ struct Inner {
     request_id: Option<String>,
     hint: Option<String>,
     lake: Option<String>,
-    is_forbidden: bool,
+    refused_with: Option<u16>,
 }
 
 /// The result of everything that can fail here.
@@ -81,7 +81,7 @@ impl Error {
             request_id: None,
             hint: None,
             lake: None,
-            is_forbidden: false,
+            refused_with: None,
         }))
     }
     pub fn bug(message: impl Into<String>) -> Error {
@@ -120,20 +120,27 @@ impl Error {
         self
     }
 
-    /// Marks a 403: the key is good and may not read this.
-    pub fn forbidden(mut self) -> Error {
-        self.0.is_forbidden = true;
+    /// The status of an answer that says no to this request, whatever may become of others.
+    pub fn refused_with(mut self, status: u16) -> Error {
+        self.0.refused_with = Some(status);
         self
     }
 
-    pub fn is_forbidden(&self) -> bool {
-        self.0.is_forbidden
+    /// Whether an answer said no, where others are broken or do not come.
+    pub fn is_refusal(&self) -> bool {
+        self.0.refused_with.is_some()
     }
+
+    /// Whether it was a 403: the key is good and may not read this.
+    pub fn is_forbidden(&self) -> bool {
+        self.0.refused_with == Some(403)
+    }
+
     /// Whether the run must end, since no other resource can do better. A 403 is about one resource, a
     /// 401 about all.
     pub fn is_fatal(&self) -> bool {
         match self.0.kind {
-            Kind::Auth => !self.0.is_forbidden,
+            Kind::Auth => !self.is_forbidden(),
             Kind::Partial | Kind::Stripe => false,
             _ => true,
         }

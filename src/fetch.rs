@@ -347,9 +347,16 @@ impl Fetcher {
         Ok((page, tries.halvings()))
     }
 
-    /// One JSON object.
+    /// One object of Stripe's.
     pub async fn object(&self, request: &Request) -> Result<serde_json::Value, Error> {
-        let parse = |r: &Response| serde_json::from_slice(&r.body).map_err(|e| Unfit::Broken(e.to_string()));
+        let parse = |response: &Response| {
+            let value: serde_json::Value =
+                serde_json::from_slice(&response.body).map_err(|e| Unfit::Broken(e.to_string()))?;
+            match value.get("id").is_some_and(serde_json::Value::is_string) {
+                true => Ok(value),
+                false => Err(Unfit::Broken("expected an object with an id".to_owned())),
+            }
+        };
         let (_, value, _) = self.get(|_| request.clone(), parse).await?;
         Ok(value)
     }

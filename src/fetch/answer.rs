@@ -155,7 +155,7 @@ fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error
         401 => Error::new(Kind::Auth, format!("the key is not accepted: {said}"))
             .hint("make a new key at https://dashboard.stripe.com/apikeys"),
         403 => {
-            let error = Error::new(Kind::Auth, format!("the key may not read this: {said}")).forbidden();
+            let error = Error::new(Kind::Auth, format!("the key may not read this: {said}")).refused_with(403);
             match permission(&said) {
                 Some(permission) => error.hint(format!("grant {permission} to the key in the dashboard")),
                 None => error.hint("grant read access to the key in the dashboard"),
@@ -176,7 +176,9 @@ fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error
                 }
                 _ => "if this account does not have the resource, leave it out with --exclude".to_owned(),
             };
-            Error::new(Kind::Partial, format!("{}: status {status}: {said}", request.path)).hint(hint)
+            Error::new(Kind::Partial, format!("{}: status {status}: {said}", request.path))
+                .refused_with(status)
+                .hint(hint)
         }
     }
 }
@@ -201,7 +203,7 @@ fn broken(response: &Response, what: &str) -> Error {
     if response.body.trim_ascii().is_empty() || !response.body.trim_ascii_start().starts_with(b"{") {
         return Error::stripe(format!("expected JSON, got: {}", first_words(response))).request_id(id);
     }
-    Error::new(Kind::Partial, format!("expected a list page, got a broken one: {}", shown(what, 200)))
+    Error::new(Kind::Partial, format!("expected a page or an object, got a broken one: {}", shown(what, 200)))
         .request_id(id)
         .hint("nothing of the page was taken; run the same command again")
 }

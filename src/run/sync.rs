@@ -162,7 +162,8 @@ pub(super) fn fetcher(
     Fetcher::new(transport, limits, Policy::new(options.jitter_seed), allowance, on_notice)
 }
 
-/// Asks for the account. A restricted key may not read it; the run then goes on without its id.
+/// Asks for the account. A restricted key may not read it; the run then goes on without its id. An answer that is broken
+/// does not say so: the next key might be of another account, and nobody would notice.
 pub(super) async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account> {
     let warn = |message: String| (setup.on_event)(Event::Warning { message });
     let (id, created) = match fetcher.object(&Request::new("/v1/account")).await {
@@ -170,7 +171,7 @@ pub(super) async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account>
             let id = account.get("id").and_then(|id| id.as_str()).map(str::to_owned);
             (id, account.get("created").and_then(serde_json::Value::as_i64))
         }
-        Err(error) if error.is_forbidden() || error.kind() == Kind::Partial => {
+        Err(error) if error.is_refusal() => {
             warn(format!("the account is not known: {error}"));
             (None, None)
         }

@@ -58,6 +58,30 @@ async fn p1_broken_json_is_asked_for_again_and_then_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p1_a_broken_answer_about_the_account_is_not_one_that_may_not_be_read() {
+    let table = Table::of(&account(55, 60));
+    for body in ["{\"id\":\"acct_1\"", "{}", "[]", r#"{"error":{"type":"api_error"}}"#, "{\"id\":null}"] {
+        let rule = || Rule::new("/v1/account", Action::Answer(answer(200, body)));
+        let script = scripted_table(&table);
+        script.rules.add(rule());
+        let lake = TestLake::new();
+        let error = lake.sync(script).await.unwrap_err();
+        assert!(matches!(error.kind(), Kind::Partial | Kind::Stripe), "{error}");
+        assert!(lake.files().await.is_empty(), "nothing was written");
+
+        let script = scripted_table(&table);
+        script.rules.add(rule().times(2));
+        let report = lake.sync_completely(script).await;
+        assert!(report.account.is_some(), "{body}");
+    }
+    // Where there is none, as in some imitations of Stripe, the run goes on without.
+    let script = scripted_table(&table);
+    script.rules.add(Rule::new("/v1/account", Action::Answer(answer(404, "{}"))));
+    let report = TestLake::new().sync_completely(script).await;
+    assert_eq!(report.account, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn p2_a_broken_envelope_is_never_the_last_page() {
     type Change = fn(&mut Value);
     let changes: [Change; 8] = [
