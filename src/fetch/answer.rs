@@ -155,7 +155,8 @@ fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error
         401 => Error::new(Kind::Auth, format!("the key is not accepted: {said}"))
             .hint("make a new key at https://dashboard.stripe.com/apikeys"),
         403 => {
-            let error = Error::new(Kind::Auth, format!("the key may not read this: {said}")).refused_with(403);
+            let error =
+                Error::new(Kind::Auth, format!("the key may not read this: {said}")).refused_with(403);
             match permission(&said) {
                 Some(permission) => error.hint(format!("grant {permission} to the key in the dashboard")),
                 None => error.hint("grant read access to the key in the dashboard"),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::catalog::Resource;
-use crate::commit::state::{Extent, FileState, Progress};
+use crate::commit::state::{Extent, FileState, Progress, ResourceState};
 use crate::decode::findings::Findings;
 use crate::decode::{Decoded, Rejected};
 use crate::encode::merge::absent::Replaced;
@@ -130,6 +130,7 @@ impl Gatherer {
         for resource in std::iter::once(resource.clone()).chain(setup.children_of(resource)) {
             tables.push(Table::open(setup, resource, budget).await?);
         }
+        let listing = listing.map(|listing| without_a_wrong_end(setup, listing, &mut tables[0].state));
         let grain = if resource.has_created { tables[0].state.grain } else { Some(Grain::Whole) };
         let chosen = setup.grains.get(&resource.name).copied();
         if let (Some(grain), Some(chosen), true) = (grain, chosen, listing.is_some())
@@ -357,5 +358,27 @@ impl Gatherer {
             false if table > 0 => OldAge::AtLeast(Vec::new()),
             false => OldAge::AtLeast(self.tables[0].state.listed.within(&partition.span())),
         }
+    }
+}
+
+/// Answers of several machines may differ by so many seconds.
+const CLOCKS_DIFFER: i64 = 60;
+
+/// Stripe's clock cannot be earlier than what has been listed by it. Where it is, one of the two was wrong, and what it says
+/// would leave out what is new: nothing is left out then.
+fn without_a_wrong_end(setup: &Setup, listing: Listing, state: &mut ResourceState) -> Listing {
+    let is_cut_by = |now: i64| listing.span.end == now + 1;
+    let is_behind = |now: i64| state.complete_until.is_some_and(|until| until > now + CLOCKS_DIFFER);
+    match listing.now {
+        Some(now) if is_cut_by(now) && is_behind(now) => {
+            let message = format!(
+                "{}: Stripe's clock is behind what was listed by it before: everything is listed, whatever its time",
+                state.resource
+            );
+            (setup.on_event)(Event::Warning { message });
+            state.complete_until = None;
+            Listing { span: listing.span.start..i64::MAX, now: None, ..listing }
+        }
+        _ => listing,
     }
 }

@@ -174,6 +174,28 @@ async fn a6_without_a_date_nothing_is_cut_off_by_our_clock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a6_a_clock_that_falls_back_leaves_nothing_out() {
+    let account = Account::new(spec(73));
+    let table = Table::of(&account);
+    let script = scripted_table(&table);
+    let lake = TestLake::new();
+    lake.sync_completely(script.clone()).await;
+    let behind = table.now() - 90 * 86_400;
+    let behind: Rewrite = Arc::new(move |_, response| {
+        let mut response: Response = response;
+        response.headers.date = Some(behind);
+        response
+    });
+    table.edit("charges", |charges| charges[0]["description"] = "changed".into());
+    script.rules.add(Rule::new("/v1/*", Action::Rewrite(behind)).times(1_000));
+    lake.sync_completely(script).await;
+    lake.check_equals(&table).await;
+    assert_eq!(lake.state("charges").await.unwrap().complete_until, None, "nobody knows until when");
+    lake.sync_completely(table.clone()).await;
+    assert_eq!(lake.state("charges").await.unwrap().complete_until, Some(table.now() + 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn c1_a_lake_in_use_is_left_alone() {
     let lake = TestLake::new();
     let guard =
