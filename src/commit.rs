@@ -26,6 +26,9 @@ use crate::error::{Error, Kind, Result};
 /// Folder of everything that is not data. The leading underscore keeps it out of readers' globs.
 pub const META: &str = "_stripelake";
 
+/// The file whose lock is that of a lake in a folder.
+const LOCK: &str = "_stripelake/lock";
+
 /// Where the lake is.
 #[derive(Debug)]
 pub enum Lake {
@@ -226,6 +229,17 @@ impl Lake {
             Lake::Local(lake) => lake.list(folder),
             Lake::Remote(lake) => lake.list(folder).await,
         }
+    }
+
+    /// The data files in a folder and in those below it: what a reader's glob finds.
+    pub async fn data_files(&self, folder: &str) -> Result<Vec<String>> {
+        let mut found = match self {
+            Lake::Local(lake) => lake.files_below(folder)?,
+            Lake::Remote(lake) => lake.files_below(folder).await?,
+        };
+        found.retain(|path| path.ends_with(".parquet"));
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// Removes what killed runs have left unfinished in the folders of these tables and in our own. Call it

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::commit::state::WAITING;
-use crate::commit::{META, Staged, StagedFile};
+use crate::commit::{LOCK, META, Staged, StagedFile};
 use crate::error::{Error, Result};
 
 /// Temporary files start so and never end in `.parquet`, so no reader's glob matches them.
@@ -20,11 +20,13 @@ pub struct LocalLake {
     pub root: PathBuf,
     /// Folders that are on the disk for certain: this process has synced those that hold them.
     lasting: Mutex<HashSet<PathBuf>>,
+    /// The file that this process has locked, by device and number.
+    locked: Mutex<Option<(u64, u64)>>,
 }
 
 impl LocalLake {
     pub fn new(root: impl Into<PathBuf>) -> LocalLake {
-        LocalLake { root: root.into(), lasting: Mutex::default() }
+        LocalLake { root: root.into(), lasting: Mutex::default(), locked: Mutex::default() }
     }
 
     /// Where a file of the lake is.
@@ -73,8 +75,38 @@ impl LocalLake {
         }
     }
 
+    /// Remembers what the lake's lock is while this process holds it.
+    #[cfg(unix)]
+    pub fn hold(&self, lock: &File) -> io::Result<()> {
+        *self.locked.lock().expect("nobody panics with it") = Some(number_of(&lock.metadata()?));
+        Ok(())
+    }
+
+    /// Elsewhere a folder cannot go while a file in it is open.
+    #[cfg(not(unix))]
+    pub fn hold(&self, _lock: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Fails where the folder was moved or removed while a run is at work: what is written then would be a lake of which a part
+    /// is missing, or another's.
+    fn check_held(&self) -> Result<()> {
+        #[cfg(unix)]
+        if let Some(locked) = *self.locked.lock().expect("nobody panics with it") {
+            let present = fs::metadata(self.path(LOCK)).map(|metadata| number_of(&metadata));
+            if present.ok() != Some(locked) {
+                let what = format!("lake {}: its folder was moved, removed or replaced", self.root.display());
+                return Err(Error::destination(what)
+                    .lake("not what this run has begun with")
+                    .hint("put the folder back, then run the same command again"));
+            }
+        }
+        Ok(())
+    }
+
     /// A temporary file beside `path`, on the same file system.
     pub fn stage(&self, path: &str) -> Result<Staged> {
+        self.check_held()?;
         let target = self.path(path);
         let folder = target.parent().expect("a file of the lake is in a folder");
         self.make_folder(folder).map_err(|e| self.failed(path, e))?;
@@ -96,6 +128,7 @@ impl LocalLake {
             unreachable!("a local lake stages beside the target")
         };
         file.as_file().sync_all().map_err(failed)?;
+        self.check_held()?;
         file.persist(&target).map_err(|e| failed(e.error))?;
         let folder = target.parent().expect("a file of the lake is in a folder");
         sync_folder(folder).and_then(|()| self.make_lasting(folder)).map_err(failed)
@@ -114,6 +147,7 @@ impl LocalLake {
     }
 
     pub fn remove(&self, path: &str) -> Result<()> {
+        self.check_held()?;
         let target = self.path(path);
         match fs::remove_file(&target) {
             Ok(()) => {}
@@ -137,6 +171,20 @@ impl LocalLake {
         let found = entries(&self.path(folder)).map_err(|e| self.failed(folder, e))?;
         let names = found.iter().filter_map(|path| path.file_name()?.to_str());
         Ok(names.map(|name| format!("{folder}/{name}")).collect())
+    }
+
+    pub fn files_below(&self, folder: &str) -> Result<Vec<String>> {
+        let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for path in self.list(&folder)? {
+                // A link to a folder may lead anywhere, also back.
+                match fs::symlink_metadata(self.path(&path)) {
+                    Ok(metadata) if metadata.is_dir() => folders.push(path),
+                    _ => found.push(path),
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Only files whose names are those of our temporary ones.
@@ -174,6 +222,12 @@ impl LocalLake {
         };
         Error::destination(format!("lake file {}: {error}", target.display())).hint(hint)
     }
+}
+
+#[cfg(unix)]
+fn number_of(metadata: &fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
 }
 
 /// What a folder holds; nothing where there is no folder.

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use crate::commit::lease;
 use crate::commit::local::LocalLake;
 use crate::commit::remote::RemoteLake;
-use crate::commit::{Lake, META};
+use crate::commit::{LOCK, Lake, META};
 use crate::error::{Error, Kind, Result};
 use crate::redact::shown;
 
@@ -56,12 +56,13 @@ pub async fn acquire(lake: &Lake, run_id: &str, wait: Duration) -> Result<Guard>
 
 /// Takes the lock of a folder, and writes into it who has it: for people only, what counts is the lock.
 fn try_file(lake: &LocalLake, run_id: &str) -> Result<Attempt> {
-    let path = lake.path(&format!("{META}/lock"));
+    let path = lake.path(LOCK);
     let failed = |e: std::io::Error| Error::destination(format!("lock {}: {e}", path.display()));
     lake.make_folder(&lake.path(META)).map_err(failed)?;
     let mut file = File::options().create(true).append(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {
+            lake.hold(&file).map_err(failed)?;
             let holder = format!("process {}, run {run_id}", std::process::id());
             // A disk that is full fails where it matters.
             let _ = file.set_len(0).and_then(|()| writeln!(file, "{holder}"));

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{
-    ClientOptions, GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    RetryConfig, UpdateVersion,
+    ClientOptions, GetOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload, RetryConfig, UpdateVersion,
 };
 
 use tokio::time::{Instant, sleep};
@@ -259,6 +259,18 @@ impl RemoteLake {
         let found = found.map_err(|e| self.failed(folder, &e))?;
         let names = found.objects.iter().filter_map(|object| object.location.filename());
         Ok(names.map(|name| format!("{folder}/{name}")).collect())
+    }
+
+    pub async fn files_below(&self, folder: &str) -> Result<Vec<String>> {
+        let prefix = self.path(folder);
+        let found: Vec<ObjectMeta> =
+            self.store.list(Some(&prefix)).try_collect().await.map_err(|e| self.failed(folder, &e))?;
+        let below = |object: &ObjectMeta| {
+            let parts: Vec<_> =
+                object.location.prefix_match(&prefix)?.map(|part| part.as_ref().to_owned()).collect();
+            Some(format!("{folder}/{}", parts.join("/")))
+        };
+        Ok(found.iter().filter_map(below).collect())
     }
 
     pub async fn remove(&self, path: &str) -> Result<()> {

@@ -17,9 +17,12 @@ pub const LAKE: &str = "_stripelake/lake.json";
 /// The folder of rows that wait for their partition.
 pub const WAITING: &str = "_stripelake/waiting";
 
+/// The folder of the states.
+pub const STATES: &str = "_stripelake/state";
+
 /// Where a resource's state is.
 pub fn state_path(resource: &str) -> String {
-    format!("_stripelake/state/{resource}.json")
+    format!("{STATES}/{resource}.json")
 }
 
 /// Where a run's report is.
@@ -55,15 +58,16 @@ pub struct LakeInfo {
 impl LakeInfo {
     /// Refuses a lake that a newer program wrote.
     pub fn check_format(&self) -> Result<()> {
-        if self.format > FORMAT {
-            return Err(Error::usage(format!(
-                "the lake has format {}, expected at most {FORMAT}",
-                self.format
-            ))
-            .hint("use the newer stripelake that wrote it"));
-        }
-        Ok(())
+        check_format("the lake", self.format)
     }
+}
+
+fn check_format(what: &str, format: u32) -> Result<()> {
+    if format > FORMAT {
+        return Err(Error::usage(format!("{what} has format {format}, expected at most {FORMAT}"))
+            .hint("use the newer stripelake that wrote it"));
+    }
+    Ok(())
 }
 
 /// `state/<resource>.json`.
@@ -115,6 +119,11 @@ impl ResourceState {
             begun: BTreeSet::new(),
             partitions: BTreeMap::new(),
         }
+    }
+
+    /// Refuses a state that a newer program wrote.
+    pub fn check_format(&self) -> Result<()> {
+        check_format(&state_path(&self.resource), self.format)
     }
 
     /// What an unfinished listing has read.

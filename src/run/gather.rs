@@ -7,6 +7,7 @@ mod placeholder;
 mod placing;
 mod progress;
 mod rejected;
+mod strangers;
 mod upgrade;
 mod waiting;
 

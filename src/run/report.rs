@@ -8,6 +8,9 @@ use crate::encode::merge::Changes;
 use crate::error::{Error, Kind};
 use crate::redact::shown;
 
+/// So many files of others are named.
+const STRANGERS_NAMED: usize = 3;
+
 /// One table of the lake after the run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct TableReport {
@@ -25,6 +28,9 @@ pub struct TableReport {
     /// The files that these are in; a listing of several runs has some of each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejected_in: Vec<String>,
+    /// Files in its folder that are not of the lake.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strangers: Vec<String>,
     /// The listing that was continued, if one was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continued: Option<Continued>,
@@ -98,6 +104,23 @@ impl Report {
             (None, Some(_)) => Some(Kind::Partial),
             (None, None) if rejected => Some(Kind::Partial),
             (None, None) => None,
+        }
+    }
+
+    /// A glob over the table is not right where a file of somebody else stands in it.
+    pub fn fail_for_strangers(&mut self) {
+        for TableReport { table, strangers, .. } in &self.tables {
+            if strangers.is_empty() {
+                continue;
+            }
+            let mut named = strangers.iter().take(STRANGERS_NAMED).cloned().collect::<Vec<_>>().join(", ");
+            if strangers.len() > STRANGERS_NAMED {
+                named += &format!(" and {} more", strangers.len() - STRANGERS_NAMED);
+            }
+            let what = format!("not written by stripelake, and read by every query: {named}");
+            let error = Error::integrity(what)
+                .hint("move that out of the table's folder, then run the same command again");
+            self.failures.push((table.clone(), error));
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::catalog::Resource;
 use crate::commit::lock::{self, Guard};
-use crate::commit::state::{FORMAT, LAKE, LakeInfo, WAITING, run_path};
+use crate::commit::state::{FORMAT, LAKE, LakeInfo, STATES, WAITING, run_path};
 use crate::commit::{Lake, Version};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::allowance::{Allowance, Budgets};
@@ -116,6 +116,7 @@ async fn locked(
 
 /// Records the run in the lake and gives the lock back.
 pub async fn finish(setup: &Setup, guard: Guard, mut report: Report, command: &str) -> Result<Report> {
+    report.fail_for_strangers();
     let kind = report.kind();
     let record = RunRecord::new(&report, command, setup.started_at, kind);
     let written = setup.lake.write_json(&run_path(&setup.run_id), &record, &Version::Absent).await;
@@ -143,8 +144,15 @@ fn check_budgets(options: &Options) -> Result<()> {
 /// Whose lake this is, if it exists.
 pub async fn read_lake(lake: &Lake) -> Result<Option<(LakeInfo, Version)>> {
     let known = lake.read_json::<LakeInfo>(LAKE).await?;
-    if let Some((info, _)) = &known {
-        info.check_format()?;
+    match &known {
+        Some((info, _)) => info.check_format()?,
+        // It is written before any state.
+        None if !lake.list(STATES).await?.is_empty() => {
+            return Err(Error::integrity(format!("{LAKE} is missing: nobody knows whose lake this is"))
+                .lake("unchanged")
+                .hint("restore it from a copy; or move _stripelake away, if the files are for certain of this account and mode"));
+        }
+        None => {}
     }
     Ok(known)
 }

@@ -9,7 +9,7 @@ use crate::commit::Version;
 use crate::commit::state::{FileState, ResourceState, state_path};
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::encode::merge::absent::{Parents, Replaced};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::partition::Partition;
 use crate::run::Setup;
 use crate::run::report::TableReport;
@@ -72,10 +72,34 @@ impl Table {
     pub async fn reload(&mut self, setup: &Setup) -> Result<()> {
         let stored = setup.lake.read_json::<ResourceState>(&state_path(&self.resource.name)).await?;
         if let Some((state, version)) = stored {
+            state.check_format()?;
             (self.state, self.state_version) = (state, version);
+        } else {
+            self.adopt(setup).await?;
         }
         let with_rows = self.state.partitions.iter().filter(|(_, file)| file.rows > 0);
         self.spool.with_files = with_rows.filter_map(|(folder, _)| Partition::parse(folder)).collect();
+        Ok(())
+    }
+
+    /// Where the state was lost, files may be there nevertheless: another grain would have their rows twice.
+    async fn adopt(&mut self, setup: &Setup) -> Result<()> {
+        let name = &self.resource.name;
+        let mut grains = HashSet::new();
+        for path in setup.lake.data_files(name).await? {
+            let folder = path.split('/').nth_back(1).filter(|folder| *folder != name).unwrap_or_default();
+            let Some(partition) = Partition::parse(folder).filter(|p| p.path(name) == path) else { continue };
+            grains.insert(partition.grain);
+            self.state.begun.insert(folder.to_owned());
+        }
+        if grains.len() > 1 {
+            let what =
+                format!("{name}: its state is lost, and there are files of several kinds of partitions");
+            return Err(Error::integrity(what).hint(
+                "restore _stripelake/state from a copy, or move the table's folder away and sync again",
+            ));
+        }
+        self.state.grain = grains.into_iter().next();
         Ok(())
     }
 

@@ -4,10 +4,14 @@ import collections
 import json
 import pathlib
 import re
+import shutil
+import subprocess
+import time
 
 import pytest
 
 import duck
+import fake as fakes
 import harness
 
 SYSTEM = {"_synced_at": "TIMESTAMP WITH TIME ZONE", "_deleted": "BOOLEAN", "_extra": "JSON"}
@@ -205,3 +209,28 @@ def test_the_lake_says_whose_it_is_and_each_run_leaves_a_record(lake, fake):
 
 def test_the_key_is_in_no_file_of_the_lake(lake, fake):
     assert harness.in_every_file(lake, fake.key) == []
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_lake_that_goes_while_a_run_is_at_work_is_no_success(tmp_path, how):
+    lake = tmp_path / "gone"
+    with fakes.Fake(charges=2_000, seed=4, latency="100ms") as slow:
+        command = [harness.binary(), "sync", "--lake", lake, "--api-base", slow.url]
+        command += ["--rate", "unlimited", "--concurrency", "2", "--progress", "none"]
+        run = subprocess.Popen(
+            list(map(str, command)), env=harness.environment(slow.key), stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 20
+        while not (lake / "_stripelake/lake.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        if how == "removed":
+            shutil.rmtree(lake)
+        else:
+            lake.rename(tmp_path / "elsewhere")
+        if how == "replaced":
+            harness.sync(slow, lake, "customers", key=slow.key).expect(0)
+        said = run.communicate(timeout=60)[1]
+    assert run.returncode == 6 and "moved, removed or replaced" in said, (run.returncode, said)
+    if how != "replaced":
+        assert harness.tree(lake, "**/*.parquet") == {}

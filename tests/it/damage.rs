@@ -1,10 +1,13 @@
-//! Turns flipped bits in files of the lake into errors that name the file, and never into rows.
+//! Turns damaged, lost and foreign files of a lake into errors and warnings that name them, and never into rows.
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use stripelake::error::Kind;
+use stripelake::partition::Grain;
+use stripelake::run::Setup;
+use stripelake::run::sync::sync;
 
-use crate::harness::{TestLake, account};
+use crate::harness::{TestLake, account, check_kind};
 use crate::table::Table;
 
 #[tokio::test(start_paused = true)]
@@ -39,4 +42,84 @@ async fn a_damaged_file_is_named_and_no_row_is_made_of_it() {
         }
     }
     assert!(n_found > 30, "{n_found}");
+}
+
+async fn forget(lake: &TestLake, paths: &[&str]) {
+    for path in paths {
+        lake.store.delete(&Path::from(*path)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_whose_state_is_lost_keep_their_partitions() {
+    let table = Table::charges(42, 400);
+    for grain in [Grain::Day, Grain::Month] {
+        let (lake, table) = (&TestLake::new(), &table);
+        let of_grain = |grain| Setup { grains: [("charges".to_owned(), grain)].into(), ..lake.setup() };
+        let sync_as = async |grain| {
+            let report = sync(&of_grain(grain), lake.options_for(&["charges"]), table.clone()).await;
+            check_kind(&report.unwrap(), None);
+            lake.check_table_equals(table, "charges").await;
+        };
+        sync_as(grain).await;
+        let files = lake.parquet("charges").await;
+        forget(lake, &["_stripelake/state/charges.json"]).await;
+        table.edit("charges", |charges| charges[7]["description"] = "changed".into());
+        sync_as(Grain::Year).await;
+        assert!(files.keys().eq(lake.parquet("charges").await.keys()));
+        // Two kinds of partitions are nobody's.
+        forget(lake, &["_stripelake/state/charges.json"]).await;
+        let (path, (file, _)) = files.first_key_value().unwrap();
+        let other = "charges/created_year=2001-01-01/charges.parquet";
+        lake.store.put(&Path::from(other), file.clone().into()).await.unwrap();
+        let failed = sync(&of_grain(grain), lake.options_for(&["charges"]), table.clone()).await;
+        assert_eq!(failed.unwrap_err().kind(), Kind::Integrity, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lake_of_which_nobody_knows_whose_it_is_is_left_alone() {
+    let table = Table::of(&account(43, 60));
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    let about = lake.lake.read_bytes("_stripelake/lake.json").await.unwrap().unwrap().0;
+    forget(&lake, &["_stripelake/lake.json"]).await;
+    let before = lake.files().await;
+    let error = lake.sync(table.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Integrity);
+    assert!(error.to_string().contains("lake.json"), "{error}");
+    assert!(lake.files().await == before, "nothing was written");
+    lake.store.put(&Path::from("_stripelake/lake.json"), about.into()).await.unwrap();
+    lake.sync_completely(table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_others_in_a_tables_folder_are_named() {
+    let table = Table::of(&account(44, 60));
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    let (path, (file, _)) = lake.parquet("refunds").await.pop_first().unwrap();
+    let copy = path.replace("refunds.parquet", "copy.parquet");
+    lake.store.put(&Path::from(copy.as_str()), file.into()).await.unwrap();
+    lake.store.put(&Path::from("refunds/notes.txt"), "notes".into()).await.unwrap();
+    let report = lake.sync(table.clone()).await.unwrap();
+    check_kind(&report, Some(Kind::Integrity));
+    let [(name, error)] = report.failures.as_slice() else { panic!("{:?}", report.failures) };
+    let text = error.to_string();
+    assert!(name == "refunds" && text.contains(&copy) && !text.contains("notes"), "{text}");
+    forget(&lake, &[&copy]).await;
+    lake.sync_completely(table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_a_newer_program_wrote_is_left_alone() {
+    let table = Table::of(&account(45, 60));
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    let mut state = lake.state("charges").await.unwrap();
+    state.format += 1;
+    let path = Path::from("_stripelake/state/charges.json");
+    lake.store.put(&path, serde_json::to_vec(&state).unwrap().into()).await.unwrap();
+    let error = lake.sync(table).await.unwrap_err();
+    assert!(error.to_string().contains("state/charges.json has format 2"), "{error}");
 }

@@ -34,7 +34,7 @@ impl Gatherer {
         for index in 0..self.tables.len() {
             self.close(index, outlook, seen_until, listed_since).await?;
         }
-        Ok(())
+        self.find_strangers().await
     }
 
     async fn close(
