@@ -114,16 +114,18 @@ fn nothing_outside_tests_unwraps_or_is_left_to_do() {
     check(findings);
 }
 
+/// The macros panic where a line cannot be written, which must change nothing.
 #[test]
-fn only_the_binary_prints() {
+fn only_one_file_of_the_binary_prints_and_never_with_a_macro() {
     let mut findings = Vec::new();
     for Source { path, rust, .. } in sources(false) {
         // The build script talks to cargo.
-        if path.starts_with("src/bin/") || path == "src/embed.rs" {
+        if path == "src/embed.rs" {
             continue;
         }
         for word in ["print!(", "println!(", "eprint!(", "eprintln!(", "io::stdout(", "io::stderr("] {
-            for line in rust.lines_with(word) {
+            let may_write = path == "src/bin/stripelake/output.rs" && word.starts_with("io::");
+            for line in rust.lines_with(word).into_iter().filter(|_| !may_write) {
                 findings.push(format!("{path}:{line}: {word}"));
             }
         }

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::cli::{Demo, Global};
 use crate::progress::receiver;
-use crate::{fake_stripe, output, setup};
+use crate::{fake_stripe, output, setup, signals};
 
 /// The demo's present: the same account every day, so that a second demo changes nothing.
 const NOW: i64 = 1_795_392_000;
@@ -75,7 +75,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
             stripe_version: catalog.stripe_version.clone(),
             concurrency: 8,
             jitter_seed: 0,
-            interrupted: setup::interruption(),
+            interrupted: signals::interruption()?,
         };
         let report = sync(&setup, options, Arc::new(http)).await;
         let _ = stop.send(());

@@ -7,7 +7,7 @@ use stripelake::plan::estimate::Precision;
 use stripelake::redact::shown;
 use stripelake::run::estimate::{Estimate, ResourceEstimate};
 
-use crate::output::out;
+use crate::output::{out, say};
 
 /// Shows what a sync would cost and what the key may not read, and says what the exit code is.
 pub fn show(estimate: &Estimate, is_json: bool, is_quiet: bool) -> Option<Kind> {
@@ -18,9 +18,9 @@ pub fn show(estimate: &Estimate, is_json: bool, is_quiet: bool) -> Option<Kind> 
         out(&table(estimate));
     }
     for (name, failure) in &estimate.report.failures {
-        eprintln!("error: {name}: {}", shown(&failure.to_string(), 1000));
+        say(&format!("error: {name}: {}", shown(&failure.to_string(), 1000)));
         if let Some(hint) = failure.hint_text() {
-            eprintln!("  fix:         {}", shown(hint, 500));
+            say(&format!("  fix:         {}", shown(hint, 500)));
         }
     }
     kind

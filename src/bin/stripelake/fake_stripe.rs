@@ -8,11 +8,11 @@ use stripelake::config::Settings;
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fake::{self, Faults, Spec};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::cli::{Account, FakeStripe};
 use crate::output::out;
-use crate::setup;
+use crate::{setup, signals};
 
 /// A key that every fake account of the mode accepts. It opens nothing else.
 pub fn key(livemode: bool) -> String {
@@ -75,7 +75,7 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
                 account.id()
             ),
         });
-        let shutdown = shutdown(until_stdin_closes);
+        let shutdown = shutdown(signals::interruption()?, until_stdin_closes);
         fake::serve_with(listener, account, faults, shutdown).await.map_err(|e| Error::bug(e.to_string()))
     })?;
     Ok(None)
@@ -109,8 +109,7 @@ fn misbehaviour(file: Option<&Path>, latency: Option<&str>, rate_limit: Option<&
 }
 
 /// Done at a signal, or when whoever started the server has gone.
-async fn shutdown(until_stdin_closes: bool) {
-    let mut interrupted = setup::interruption();
+async fn shutdown(mut interrupted: watch::Receiver<Option<Kind>>, until_stdin_closes: bool) {
     let (closed, stdin_closed) = oneshot::channel::<()>();
     if until_stdin_closes {
         std::thread::spawn(move || {

@@ -15,6 +15,7 @@ mod progress;
 mod resources;
 mod schema;
 mod setup;
+mod signals;
 mod sql;
 mod sync;
 

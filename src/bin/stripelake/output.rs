@@ -1,6 +1,6 @@
 //! Turns results and errors into what a person or a program reads.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use indicatif::{HumanBytes, HumanCount};
 use stripelake::error::{Error, Kind};
@@ -13,16 +13,26 @@ pub fn out(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// Prints an error with everything the reader needs for the next step.
+/// Says a line on stderr. It is lost where it cannot be written: what is said never changes how a run ends.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Whether somebody may be looking at what is said.
+pub fn is_on_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Says an error with everything the reader needs for the next step.
 pub fn error(error: &Error) {
-    eprintln!("error: {}", shown(&error.to_string(), 1000));
+    say(&format!("error: {}", shown(&error.to_string(), 1000)));
     if let Some(lake) = error.lake_text() {
-        eprintln!("  your lake:   {lake}");
+        say(&format!("  your lake:   {lake}"));
     }
     if let Some(hint) = error.hint_text() {
-        eprintln!("  fix:         {}", shown(hint, 500));
+        say(&format!("  fix:         {}", shown(hint, 500)));
     } else if error.kind() == Kind::Usage {
-        eprintln!("  fix:         see stripelake --help");
+        say("  fix:         see stripelake --help");
     }
 }
 
@@ -82,13 +92,13 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
     for table in &report.tables {
         for (path, n) in &table.mistyped {
             let path = shown(path, 100);
-            eprintln!("warning: {}.{path}: {n} values of another type; they are in _extra", table.table);
+            say(&format!("warning: {}.{path}: {n} values of another type; they are in _extra", table.table));
         }
         if table.rejected > 0 {
             let TableReport { table, rejected, rejected_in, .. } = table;
-            eprintln!("error: {table}: {rejected} objects could not be rows");
+            say(&format!("error: {table}: {rejected} objects could not be rows"));
             for path in rejected_in {
-                eprintln!("  kept in:     {}", shown(path, 300));
+                say(&format!("  kept in:     {}", shown(path, 300)));
             }
         }
     }
@@ -104,9 +114,9 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
         }
     }
     for (name, failure) in &report.failures {
-        eprintln!("error: {name}: {}", shown(&failure.to_string(), 1000));
+        say(&format!("error: {name}: {}", shown(&failure.to_string(), 1000)));
         if let Some(hint) = failure.hint_text() {
-            eprintln!("  fix:         {}", shown(hint, 500));
+            say(&format!("  fix:         {}", shown(hint, 500)));
         }
     }
     if let Some(kind) = kind {
@@ -114,8 +124,8 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
             [] => "no resource was finished; partitions that were written are whole".to_owned(),
             names => format!("complete for {}", names.join(", ")),
         };
-        eprintln!("  your lake:   {lake}");
-        eprintln!("  exit:        {}", kind.exit_code());
+        say(&format!("  your lake:   {lake}"));
+        say(&format!("  exit:        {}", kind.exit_code()));
     }
     kind
 }

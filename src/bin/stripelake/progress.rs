@@ -1,7 +1,6 @@
 //! Turns events into bars, plain lines or JSON.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use stripelake::redact::shown;
 use stripelake::run::event::{Event, OnEvent};
 
 use crate::cli::{Global, Progress};
-use crate::output::out;
+use crate::output::{is_on_terminal, out, say};
 
 /// Without a terminal: a line at least this often, so that a log shows a run is alive.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -21,7 +20,7 @@ const LONG_WAIT_SECS: f64 = 5.0;
 /// The receiver of a run's events.
 pub fn receiver(how: Progress, is_json: bool, global: &Global) -> OnEvent {
     let how = match how {
-        Progress::Auto if std::io::stderr().is_terminal() => Progress::Bars,
+        Progress::Auto if is_on_terminal() => Progress::Bars,
         Progress::Auto => Progress::Plain,
         chosen => chosen,
     };
@@ -40,7 +39,7 @@ pub fn receiver(how: Progress, is_json: bool, global: &Global) -> OnEvent {
         } else if let Some(lines) = &lines {
             lines.show(&event, verbose);
         } else if let Event::Warning { message } = &event {
-            eprintln!("warning: {}", shown(message, 500));
+            say(&format!("warning: {}", shown(message, 500)));
         }
     })
 }
@@ -158,7 +157,7 @@ impl Lines {
 }
 
 fn print(line: &str) {
-    eprintln!("{} {line}", jiff::Timestamp::now().round(jiff::Unit::Second).expect("seconds are a unit"));
+    say(&format!("{} {line}", jiff::Timestamp::now().round(jiff::Unit::Second).expect("seconds are a unit")));
 }
 
 /// An event in words; `None` where it is not asked for.

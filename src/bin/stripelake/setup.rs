@@ -8,9 +8,8 @@ use stripelake::catalog::Catalog;
 use stripelake::commit::Lake;
 use stripelake::config::Settings;
 use stripelake::encode;
-use stripelake::error::{Error, Kind, Result};
+use stripelake::error::{Error, Result};
 use stripelake::run::Setup;
-use tokio::sync::watch;
 
 use crate::cli::{Global, Writing};
 use crate::progress::receiver;
@@ -87,50 +86,4 @@ fn survive_file_limits() {
         const FILE_SIZE_EXCEEDED: i32 = 25;
         let _ = signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED));
     }
-}
-
-/// From a signal to the end of the process.
-const LONGEST_STOP: Duration = Duration::from_secs(10);
-
-/// Becomes the kind of the first SIGINT or SIGTERM; the second one ends the process at once.
-pub fn interruption() -> watch::Receiver<Option<Kind>> {
-    let (sender, receiver) = watch::channel(None);
-    tokio::spawn(async move {
-        let mut is_second = false;
-        loop {
-            let kind = signal().await;
-            if is_second {
-                std::process::exit(kind.exit_code());
-            }
-            is_second = true;
-            eprintln!("stopping: keeping what was read so far, in at most 10 s; once more stops at once");
-            sender.send_replace(Some(kind));
-            std::thread::spawn(move || end_late(kind));
-        }
-    });
-    receiver
-}
-
-/// Ends the process where it waits for something that does not come, such as a bucket. Whatever it is doing, a killed run
-/// leaves a lake that the next one goes on with.
-fn end_late(kind: Kind) {
-    std::thread::sleep(LONGEST_STOP);
-    eprintln!("stopped after {} s, without waiting for what was not done by then", LONGEST_STOP.as_secs());
-    std::process::exit(kind.exit_code());
-}
-
-#[cfg(unix)]
-async fn signal() -> Kind {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => Kind::Interrupted,
-        _ = terminate.recv() => Kind::Terminated,
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() -> Kind {
-    let _ = tokio::signal::ctrl_c().await;
-    Kind::Interrupted
 }

@@ -12,7 +12,7 @@ use stripelake::run::estimate::estimate;
 use stripelake::run::sync::{Options, sync};
 
 use crate::cli::{Global, Sync};
-use crate::{output, setup};
+use crate::{output, setup, signals};
 
 const DEFAULT_CONCURRENCY: usize = 16;
 /// Less than this no server far away can keep.
@@ -70,7 +70,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
             stripe_version: version.to_owned(),
             concurrency: settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
             jitter_seed: setup.started_at.as_nanosecond() as u64,
-            interrupted: setup::interruption(),
+            interrupted: signals::interruption()?,
         };
         if dry_run {
             let expected = estimate(&setup, options, Arc::new(http)).await?;

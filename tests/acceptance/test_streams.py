@@ -1,0 +1,110 @@
+"""Turns a stdout or stderr that takes nothing, and signals, into runs that end as they should all the same."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+import fake as fakes
+import harness
+
+LIVE = harness.KEY.replace("_test_", "_live_")
+
+
+@pytest.fixture
+def full():
+    """A file on a full disk."""
+    with open("/dev/full", "wb") as file:
+        yield file
+
+
+@pytest.fixture
+def stuck():
+    """The end of a pipe that is full and that nobody reads."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    yield writing
+    os.close(writing)
+    os.close(reading)
+
+
+def start(*args, key=harness.KEY, env=None, **streams):
+    return subprocess.Popen(
+        [harness.binary(), *map(str, args)],
+        env=harness.environment(key) | (env or {}),
+        cwd=harness.HOME,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | streams,
+    )
+
+
+def ended(process, timeout=60):
+    """The exit code; a program that does not end is killed, and fails the test."""
+    try:
+        return process.wait(timeout)
+    finally:
+        process.kill()
+
+
+def sync(api, lake, *args, rate=500, **options):
+    base = ["sync", "--lake", lake, "--api-base", api.url, "--rate", rate, "--progress", "plain"]
+    return start(*base, *args, **{"key": api.key} | options)
+
+
+def sync_of_a_silent_bucket(api, silent, **options):
+    """A run that a signal cannot end before its time is up."""
+    port = silent.getsockname()[1]
+    aws = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+    aws |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    return sync(api, "s3://bucket/lake", env=aws, **options)
+
+
+def begun(lake, timeout=30):
+    """Waits until a run is at work on the lake."""
+    deadline = time.monotonic() + timeout
+    while not (lake / "_stripelake/waiting").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def test_what_cannot_be_said_on_stderr_changes_no_exit_code(fake, lake, tmp_path, full):
+    assert ended(sync(fake, tmp_path / "lake", "prices", stderr=full)) == 0
+    shutil.copytree(lake, tmp_path / "of-test-mode")
+    assert ended(sync(fake, tmp_path / "of-test-mode", key=LIVE, stderr=full)) == 4
+    assert ended(start("sync", "no-such-resource", stderr=full)) == 2
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_counts_where_stderr_cannot_be_written(fake, tmp_path, full, number, code):
+    process = sync(fake, tmp_path / "lake", rate=4, stderr=full)
+    begun(tmp_path / "lake")
+    process.send_signal(number)
+    assert ended(process, timeout=10) == code
+
+
+def test_a_signal_counts_where_nobody_reads_what_is_said(fake, tmp_path, stuck):
+    process = sync(fake, tmp_path / "lake", rate=4, stderr=stuck)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process, timeout=12) == 143
+
+
+@pytest.mark.parametrize("takes_words", [True, False], ids=["stderr", "stuck stderr"])
+def test_a_second_signal_ends_a_run_at_once(fake, stuck, takes_words):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = sync_of_a_silent_bucket(fake, silent, stderr=subprocess.DEVNULL if takes_words else stuck)
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None, "expected the bucket to hold the run"
+        process.send_signal(signal.SIGINT)
+        assert ended(process, timeout=2) == 130
