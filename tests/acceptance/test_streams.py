@@ -108,3 +108,30 @@ def test_a_second_signal_ends_a_run_at_once(fake, stuck, takes_words):
         assert process.poll() is None, "expected the bucket to hold the run"
         process.send_signal(signal.SIGINT)
         assert ended(process, timeout=2) == 130
+
+
+@pytest.mark.parametrize("args", [["sql"], ["schema"], ["schema", "--json"], ["resources"], ["resources", "--json"]])
+def test_a_result_that_cannot_be_printed_is_a_failure(lake, full, args):
+    lake_flag = ["--lake", lake] if args == ["sql"] else []
+    process = start(*args, *lake_flag, stdout=full, stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, b"stdout: No space left" in said) == (6, True), said
+
+
+@pytest.mark.parametrize("args", [["sql"], ["schema"], ["resources"]])
+def test_a_reader_that_has_seen_enough_is_no_failure(lake, args):
+    lake_flag = ["--lake", lake] if args == ["sql"] else []
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = start(*args, *lake_flag, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (0, b"")
+
+
+def test_a_sync_whose_events_cannot_be_printed_is_whole_and_says_so(fake, tmp_path, full):
+    process = sync(fake, tmp_path / "lake", "prices", "--json", stdout=full, stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, b"stdout: No space left" in said) == (6, True), said
+    assert list((tmp_path / "lake").rglob("prices.parquet"))
+    assert ended(sync(fake, tmp_path / "lake", "prices", stdout=full)) == 0, "a table is for people only"

@@ -51,7 +51,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
         let spec = Spec { now: NOW, ..fake_stripe::spec(&account, false) };
         let account = Arc::new(fake::Account::new(spec));
         if !global.quiet {
-            output::out(&format!(
+            output::show(&format!(
                 "Fake Stripe account \"{}\" on {address} (seed {}) -> {location}\n",
                 account.id(),
                 account.spec.seed
@@ -84,7 +84,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
     })?;
     let kind = output::report(&report, false, global.quiet);
     if kind.is_none() && !global.quiet {
-        output::out(&next_steps(&location));
+        output::show(&next_steps(&location));
     }
     Ok(kind)
 }

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use stripelake::config::refuse_keys_in_arguments;
-use stripelake::error::{Kind, Result};
+use stripelake::error::{Error, Kind, Result};
 
 use crate::cli::{Cli, Command};
 
@@ -32,14 +32,17 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let code = match run() {
-        Ok(None) => 0,
+        Ok(None) => output::lost().map_or(0, |error| failed(&error)),
         Ok(Some(kind)) => kind.exit_code(),
-        Err(error) => {
-            output::error(&error);
-            error.kind().exit_code()
-        }
+        Err(error) => failed(&error),
     };
     ExitCode::from(code as u8)
+}
+
+/// Shows the error, and says what the exit code is.
+fn failed(error: &Error) -> i32 {
+    output::error(error);
+    error.kind().exit_code()
 }
 
 /// `Some(kind)` when the outcome has been shown and is not success.

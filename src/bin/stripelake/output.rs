@@ -1,16 +1,44 @@
 //! Turns results and errors into what a person or a program reads.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use indicatif::{HumanBytes, HumanCount};
 use stripelake::error::{Error, Kind};
 use stripelake::redact::shown;
 use stripelake::run::report::{Continued, Report, TableReport};
 
-/// Prints to stdout. A reader that has gone away is no failure of ours.
+/// Why a result could not be printed.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Prints a result to stdout. A reader that has gone away is no failure of ours. Any other failure is kept for [`lost`],
+/// since a run goes on without its reader.
 pub fn out(text: &str) {
+    if let Err(e) = print(text)
+        && e.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = LOST.set(e.to_string());
+    }
+}
+
+/// Prints what only people read: a run ends as it ends, whether they can or not.
+pub fn show(text: &str) {
+    let _ = print(text);
+}
+
+fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// The error of a command whose results could not all be printed.
+pub fn lost() -> Option<Error> {
+    let e = LOST.get()?;
+    Some(
+        Error::destination(format!("stdout: {e}"))
+            .hint("results are printed there: write them to a disk with room"),
+    )
 }
 
 /// Says a line on stderr. It is lost where it cannot be written: what is said never changes how a run ends.
@@ -105,12 +133,12 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
     if is_json {
         out(&format!("{}\n", summary(report, kind)));
     } else if !is_quiet {
-        out(&tables(&report.tables));
+        show(&tables(&report.tables));
         if let Some(repeats) = repeats(report) {
-            out(&format!("{repeats}\n"));
+            show(&format!("{repeats}\n"));
         }
         if kind.is_none() {
-            out(&format!("{}\n", complete(report)));
+            show(&format!("{}\n", complete(report)));
         }
     }
     for (name, failure) in &report.failures {
