@@ -1,5 +1,7 @@
 """Turns a stdout or stderr that takes nothing, and signals, into runs that end as they should all the same."""
 
+import fcntl
+import json
 import os
 import shutil
 import signal
@@ -135,3 +137,26 @@ def test_a_sync_whose_events_cannot_be_printed_is_whole_and_says_so(fake, tmp_pa
     assert (process.returncode, b"stdout: No space left" in said) == (6, True), said
     assert list((tmp_path / "lake").rglob("prices.parquet"))
     assert ended(sync(fake, tmp_path / "lake", "prices", stdout=full)) == 0, "a table is for people only"
+
+
+def end(outcome):
+    """The only event of a run that has failed before it began."""
+    (line,) = outcome.out.splitlines()
+    event = json.loads(line)
+    (failure,) = event["failures"]
+    assert event["exit_code"] == outcome.code and failure["resource"] is None, outcome
+    assert failure["error"] in outcome.err, outcome
+    return event
+
+
+def test_a_run_that_fails_before_it_begins_has_an_end_event_too(fake, lake, tmp_path):
+    no_key = harness.sync(fake, tmp_path / "none", "--json", key=None).expect(2)
+    assert end(no_key)["event"] == "end" and "STRIPE_API_KEY" in end(no_key)["failures"][0]["fix"]
+    assert end(harness.sync(fake, tmp_path / "none", "--json", "--dry-run", key=None))["event"] == "estimate_end"
+    end(harness.run("import", "charges", "no-such-file", "--lake", tmp_path / "none", "--json").expect(2))
+    shutil.copytree(lake, tmp_path / "lake")
+    end(harness.sync(fake, tmp_path / "lake", "--json", key=LIVE).expect(4))
+    with open(tmp_path / "lake/_stripelake/lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        end(harness.sync(fake, tmp_path / "lake", "--json", key=fake.key).expect(11))
+    assert harness.sync(fake, tmp_path / "none", key=None).out == "", "without --json stdout is for the table"

@@ -256,6 +256,19 @@ pub struct Catalog {
     pub existing: Option<PathBuf>,
 }
 
+impl Command {
+    /// The name of the last line on stdout, where those are events.
+    pub fn closing_event(&self) -> Option<&'static str> {
+        match self {
+            Command::Sync(Sync { writing, dry_run: true, .. }) if writing.json => Some("estimate_end"),
+            Command::Sync(Sync { writing, .. }) | Command::Import(Import { writing, .. }) if writing.json => {
+                Some("end")
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Global {
     /// Flags and environment over profile and file.
     pub fn settings(&self, over: Settings) -> stripelake::error::Result<Settings> {

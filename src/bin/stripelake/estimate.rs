@@ -7,7 +7,7 @@ use stripelake::plan::estimate::Precision;
 use stripelake::redact::shown;
 use stripelake::run::estimate::{Estimate, ResourceEstimate};
 
-use crate::output::{out, say};
+use crate::output::{failure, out, say};
 
 /// Shows what a sync would cost and what the key may not read, and says what the exit code is.
 pub fn show(estimate: &Estimate, is_json: bool, is_quiet: bool) -> Option<Kind> {
@@ -70,11 +70,7 @@ fn events(estimate: &Estimate, kind: Option<Kind>) -> String {
         "json_bytes": resources.iter().map(|one| one.json_bytes).sum::<u64>(),
         "parquet_bytes": resources.iter().map(|one| one.parquet_bytes).sum::<u64>(),
         "probing_requests": report.requests,
-        "failures": report.failures.iter().map(|(name, error)| json!({
-            "resource": name,
-            "error": shown(&error.to_string(), 1000),
-            "fix": error.hint_text(),
-        })).collect::<Vec<_>>(),
+        "failures": report.failures.iter().map(|(name, error)| failure(Some(name), error)).collect::<Vec<_>>(),
     }));
     lines.iter().map(|line| format!("{line}\n")).collect()
 }

@@ -51,7 +51,8 @@ fn run() -> Result<Option<Kind>> {
     refuse_keys_in_arguments(arguments.iter().skip(1).map(String::as_str))?;
     let cli = Cli::parse();
     let Cli { global, command } = cli;
-    match command {
+    let closing_event = command.closing_event();
+    let outcome = match command {
         #[cfg(feature = "fake")]
         Command::Demo(flags) => demo::run(&global, flags),
         Command::Sync(flags) => sync::run(&global, flags),
@@ -62,5 +63,9 @@ fn run() -> Result<Option<Kind>> {
         #[cfg(feature = "fake")]
         Command::FakeStripe(flags) => fake_stripe::run(flags),
         Command::Catalog(flags) => catalog::run(&flags),
+    };
+    if let (Some(event), Err(error)) = (closing_event, &outcome) {
+        output::end_early(event, error);
     }
+    outcome
 }

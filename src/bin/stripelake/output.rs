@@ -170,11 +170,27 @@ fn summary(report: &Report, kind: Option<Kind>) -> serde_json::Value {
         "waited_secs": report.waited_secs,
         "tables": report.tables,
         "complete": report.complete,
-        "failures": report.failures.iter().map(|(name, error)| serde_json::json!({
-            "resource": name,
-            "error": shown(&error.to_string(), 1000),
-            "fix": error.hint_text(),
-            "request_id": error.request_id_text(),
-        })).collect::<Vec<_>>(),
+        "failures": report.failures.iter().map(|(name, error)| failure(Some(name), error)).collect::<Vec<_>>(),
+    })
+}
+
+/// Prints the last event of a run that has failed as a whole, in the form of any other run's.
+pub fn end_early(event: &str, error: &Error) {
+    let end = serde_json::json!({
+        "event": event,
+        "exit_code": error.kind().exit_code(),
+        "complete": [],
+        "failures": [failure(None, error)],
+    });
+    out(&format!("{end}\n"));
+}
+
+/// `resource` is `None` where the run has failed as a whole.
+pub fn failure(resource: Option<&str>, error: &Error) -> serde_json::Value {
+    serde_json::json!({
+        "resource": resource,
+        "error": shown(&error.to_string(), 1000),
+        "fix": error.hint_text(),
+        "request_id": error.request_id_text(),
     })
 }
