@@ -3,11 +3,11 @@
 //! Precedence: flag, environment, profile, file, default. (Flags and environment arrive here as one,
 //! since the command line reads `STRIPELAKE_*` for every flag.)
 
+pub mod key;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -161,149 +161,9 @@ pub fn parse_time(text: &str) -> Result<i64> {
     })
 }
 
-/// The key and where it came from.
-#[derive(Debug)]
-pub struct Key {
-    pub secret: SecretString,
-    pub source: String,
-    pub livemode: bool,
-}
-
-/// The environment variables that can supply a key.
-#[derive(Debug, Default)]
-pub struct KeyEnvironment {
-    pub stripe_api_key: Option<String>,
-    /// systemd's `$CREDENTIALS_DIRECTORY`, where `LoadCredential=stripe_key:...` puts the key.
-    pub credentials_directory: Option<PathBuf>,
-}
-
-/// Finds the key: `--api-key-file`, `STRIPE_API_KEY`, then the file's `api_key_file` and
-/// `key_command`, then a systemd credential.
-///
-/// `flag` is the flag's file. Fails with [`crate::error::Kind::Usage`] and never shows the key.
-pub fn find_key(flag: Option<&Path>, environment: &KeyEnvironment, settings: &Settings) -> Result<Key> {
-    let credential = environment.credentials_directory.as_ref().map(|dir| dir.join("stripe_key"));
-    let (text, source) = if let Some(path) = flag {
-        (read_key_file(path)?, path.display().to_string())
-    } else if let Some(key) = &environment.stripe_api_key {
-        (key.clone(), "STRIPE_API_KEY".to_owned())
-    } else if let Some(path) = &settings.api_key_file {
-        (read_key_file(path)?, path.display().to_string())
-    } else if let Some(command) = &settings.key_command {
-        (run_key_command(command)?, "key_command".to_owned())
-    } else if let Some(path) = credential.filter(|path| path.exists()) {
-        (read_key_file(&path)?, "systemd credential stripe_key".to_owned())
-    } else {
-        return Err(Error::usage("expected a Stripe API key, found none")
-            .hint("export STRIPE_API_KEY=rk_..., or pass --api-key-file PATH, or set key_command in stripelake.toml"));
-    };
-    let livemode = check_key(&text).map_err(|e| e.context(source.clone()))?;
-    Ok(Key { secret: SecretString::from(text), source, livemode })
-}
-
-/// Whether the key is of live mode. Refuses everything that cannot be a secret or restricted key.
-fn check_key(key: &str) -> Result<bool> {
-    let refuse = |what: &str, hint: &str| Err(Error::usage(what).hint(hint));
-    if key.trim().is_empty() {
-        return refuse(
-            "expected a key, got an empty one",
-            "set it to a restricted key, rk_live_... or rk_test_...",
-        );
-    }
-    if key.starts_with(['"', '\'']) || key.ends_with(['"', '\'']) {
-        return refuse("expected a key, got one in quotes", "leave the quotes out");
-    }
-    if key.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return refuse("expected a key, got one with white space", "remove blanks and line breaks");
-    }
-    if key.starts_with("pk_") {
-        return refuse(
-            "expected a secret or restricted key, got a publishable key (pk_)",
-            "make a restricted key (rk_) with read permissions in the dashboard",
-        );
-    }
-    for (prefix, livemode) in
-        [("sk_live_", true), ("rk_live_", true), ("sk_test_", false), ("rk_test_", false)]
-    {
-        if key.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()) {
-            return Ok(livemode);
-        }
-    }
-    refuse(
-        "expected a key that starts with rk_live_, rk_test_, sk_live_ or sk_test_, got another form",
-        "copy the whole key from the dashboard",
-    )
-}
-
-const KEY_FILE: &str =
-    "write the key alone into a file that only you can read (chmod 600), and name that file";
-
-fn read_key_file(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::usage(format!("key file {}: {e}", path.display())).hint(KEY_FILE))?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(path).map(|m| m.permissions().mode()).unwrap_or(0);
-        if mode & 0o007 != 0 {
-            return Err(Error::usage(format!(
-                "key file {}: everyone on this machine can read it",
-                path.display()
-            ))
-            .hint(format!("chmod 600 {}", path.display())));
-        }
-    }
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-const KEY_COMMAND: &str =
-    "run it by hand: it must print the key alone and end with 0; key_command = [\"program\", \"argument\"]";
-
-fn run_key_command(command: &[String]) -> Result<String> {
-    let Some((program, arguments)) = command.split_first() else {
-        return Err(Error::usage("key_command: expected a program, got an empty list").hint(KEY_COMMAND));
-    };
-    let failed = |what: String| Error::usage(format!("key_command {program}: {what}")).hint(KEY_COMMAND);
-    let command = Command::new(program).args(arguments).env_remove("STRIPE_API_KEY").output();
-    let output = command.map_err(|e| failed(e.to_string()))?;
-    if !output.status.success() {
-        let said = crate::redact::shown(String::from_utf8_lossy(&output.stderr).trim(), 200);
-        return Err(failed(match said.is_empty() {
-            true => output.status.to_string(),
-            false => format!("{}: {said}", output.status),
-        }));
-    }
-    let text = String::from_utf8(output.stdout).map_err(|_| failed("expected text".to_owned()))?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-/// Refuses arguments that hold a key: other users can read them in `ps`.
-pub fn refuse_keys_in_arguments<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<()> {
-    for argument in arguments {
-        if crate::redact::without_keys(argument) != argument {
-            return Err(Error::usage(
-                "API keys are not accepted on the command line: other users can read them in `ps`, and they stay in your shell history",
-            )
-            .hint("STRIPE_API_KEY=...  |  --api-key-file PATH  |  key_command in stripelake.toml"));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a4_only_secret_and_restricted_keys_pass() {
-        assert!(check_key("rk_live_abcdefgh").unwrap());
-        assert!(!check_key("sk_test_abcdefgh").unwrap());
-        for key in
-            ["", " ", "\"rk_test_a\"", "'rk_test_a'", "rk_test_a\n", "pk_test_abcdefgh", "rk_test_", "hello"]
-        {
-            assert!(check_key(key).is_err(), "{key:?}");
-        }
-    }
 
     #[test]
     fn rates_are_shares_numbers_or_unlimited() {
@@ -330,13 +190,6 @@ mod tests {
     }
 
     #[test]
-    fn a_key_among_the_arguments_is_refused_and_not_repeated() {
-        let error = refuse_keys_in_arguments(["sync", "--x=sk_live_abcdefghijkl"].into_iter()).unwrap_err();
-        assert!(!error.to_string().contains("abcdefgh"));
-        assert!(refuse_keys_in_arguments(["sync", "task_list", "sk_live_"].into_iter()).is_ok());
-    }
-
-    #[test]
     fn what_cannot_be_read_says_what_would_help() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stripelake.toml");
@@ -347,15 +200,5 @@ mod tests {
         };
         assert_eq!(hint(&path, Some("prod")), "profiles: live, staging");
         assert!(hint(&folder.path().join("none.toml"), None).contains("--config"));
-    }
-
-    #[test]
-    fn a_key_command_that_fails_is_quoted_without_the_key() {
-        let script = "echo 'no vault, last was rk_live_abcdefghijkl' >&2; exit 3";
-        let command = ["sh", "-c", script].map(str::to_owned);
-        let error = run_key_command(&command).unwrap_err();
-        let text = error.to_string();
-        assert!(text.contains("no vault") && text.contains('3') && !text.contains("abcdefgh"), "{text}");
-        assert!(error.hint_text().is_some());
     }
 }

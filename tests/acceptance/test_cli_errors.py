@@ -1,5 +1,7 @@
 """Turns mistakes on the command line into messages that a newcomer can act on. Rows of the fault list in brackets."""
 
+import json
+
 import pytest
 
 import harness
@@ -129,3 +131,13 @@ def test_an_error_says_what_state_the_lake_is_in(stub, home):
     file = home / "another-file"
     file.write_text("")
     harness.sync(stub, file).expect(6).expect_said("error", "lake")
+
+
+@pytest.mark.parametrize(
+    "command, said", [(["yes"], "more than 64 KiB"), (["sh", "-c", "exit 3"], "3"), (["no-such-vault"], "no-such-vault")]
+)
+def test_a_key_command_that_gives_no_key_is_refused(stub, tmp_path, command, said):
+    settings = tmp_path / "stripelake.toml"
+    settings.write_text(f"key_command = {json.dumps(command)}\n")
+    outcome = harness.sync(stub, tmp_path / "lake", "-C", settings, key=None, timeout=20).expect(2)
+    outcome.expect_said("key_command", said, "run it by hand")

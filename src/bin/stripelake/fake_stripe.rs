@@ -49,7 +49,7 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
     let mut shown_key = key(livemode);
     if accept_key_file.is_some() {
         let settings = Settings { api_key_file: accept_key_file, ..Settings::default() };
-        let key = stripelake::config::find_key(None, &Default::default(), &settings)?;
+        let key = stripelake::config::key::find_key(None, &Default::default(), &settings)?;
         let secret = secrecy::ExposeSecret::expose_secret(&key.secret).to_owned();
         shown_key = "the key of --accept-key-file".to_owned();
         spec.accepted_key = Some(secret);

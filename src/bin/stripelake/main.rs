@@ -22,7 +22,7 @@ mod sync;
 use std::process::ExitCode;
 
 use clap::Parser;
-use stripelake::config::refuse_keys_in_arguments;
+use stripelake::config::key::refuse_keys_in_arguments;
 use stripelake::error::{Error, Kind, Result};
 
 use crate::cli::{Cli, Command};

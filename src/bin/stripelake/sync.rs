@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stripelake::catalog::{Catalog, Resource};
-use stripelake::config::{KeyEnvironment, Settings, find_key, parse_time};
+use stripelake::config::key::{KeyEnvironment, find_key};
+use stripelake::config::{Settings, parse_time};
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::http::{Connection, Http};
