@@ -6,6 +6,8 @@
 pub mod key;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -58,9 +60,9 @@ impl Settings {
     /// The file and, over it, the profile. Without `file` the default one is read if it exists.
     pub fn read(file: Option<&Path>, profile: Option<&str>) -> Result<Settings> {
         let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && file.is_none() => String::new(),
+        let (text, is_open_to_all) = match read(path) {
+            Ok(read) => read,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && file.is_none() => Default::default(),
             Err(e) => {
                 return Err(Error::usage(format!("config {}: {e}", path.display()))
                     .hint("name a file that can be read with --config, or leave it out"));
@@ -70,19 +72,28 @@ impl Settings {
             |e: toml::de::Error| Error::usage(format!("config {}: {}", path.display(), e.to_string().trim()));
         let parsed: ConfigFile = toml::from_str(&text).map_err(wrong)?;
         let base: Settings = parsed.settings.try_into().map_err(wrong)?;
-        let Some(name) = profile else { return Ok(base) };
-        match parsed.profile.get(name) {
-            Some(profile) => Ok(profile.clone().over(base)),
-            None => {
+        let settings = match profile.map(|name| (name, parsed.profile.get(name))) {
+            None => base,
+            Some((_, Some(profile))) => profile.clone().over(base),
+            Some((name, None)) => {
                 let known: Vec<&str> = parsed.profile.keys().map(String::as_str).collect();
                 let hint = match known.is_empty() {
                     true => format!("add [profile.{name}] to {}, or leave out --profile", path.display()),
                     false => format!("profiles: {}", known.join(", ")),
                 };
                 let place = path.display();
-                Err(Error::usage(format!("config {place}: expected [profile.{name}], found none")).hint(hint))
+                let what = format!("config {place}: expected [profile.{name}], found none");
+                return Err(Error::usage(what).hint(hint));
             }
+        };
+        // Whoever writes the command runs it as the user of this program.
+        if is_open_to_all && settings.key_command.is_some() {
+            let place = path.display();
+            let what =
+                format!("config {place}: has a key_command, and everyone on this machine can write it");
+            return Err(Error::usage(what).hint(format!("chmod o-w {place}")));
         }
+        Ok(settings)
     }
 
     /// These settings, and those of `below` where these say nothing.
@@ -121,6 +132,21 @@ impl Settings {
             self.resources.iter().filter_map(|(name, settings)| Some((name, settings.partition.as_ref()?)));
         chosen.map(|(name, partition)| Ok((name.clone(), Grain::parse(partition)?))).collect()
     }
+}
+
+/// The text of a file, and whether everyone on this machine may write it.
+fn read(path: &Path) -> std::io::Result<(String, bool)> {
+    let mut file = File::open(path)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    #[cfg(unix)]
+    let is_open_to_all = {
+        use std::os::unix::fs::PermissionsExt;
+        file.metadata()?.permissions().mode() & 0o002 != 0
+    };
+    #[cfg(not(unix))]
+    let is_open_to_all = false;
+    Ok((text, is_open_to_all))
 }
 
 /// `80%` of the documented limits, `50` requests per second, or `unlimited`.

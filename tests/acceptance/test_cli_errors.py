@@ -141,3 +141,17 @@ def test_a_key_command_that_gives_no_key_is_refused(stub, tmp_path, command, sai
     settings.write_text(f"key_command = {json.dumps(command)}\n")
     outcome = harness.sync(stub, tmp_path / "lake", "-C", settings, key=None, timeout=20).expect(2)
     outcome.expect_said("key_command", said, "run it by hand")
+
+
+def test_a_key_command_that_everyone_can_write_is_not_run(stub, tmp_path):
+    settings, trace = tmp_path / "stripelake.toml", tmp_path / "it-ran"
+    script = f"touch {trace}; echo {harness.KEY}"
+    settings.write_text(f"[profile.mine]\nkey_command = {json.dumps(['sh', '-c', script])}\n")
+    sync = [stub, tmp_path / "lake", "prices", "-C", settings]
+    settings.chmod(0o666)
+    harness.sync(*sync, "--profile", "mine", key=None).expect(2).expect_said(f"chmod o-w {settings}")
+    assert not trace.exists(), "the command was run"
+    harness.sync(*sync).expect(0)
+    settings.chmod(0o664)
+    harness.sync(*sync, "--profile", "mine", key=None).expect(0)
+    assert trace.exists()
