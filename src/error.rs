@@ -25,6 +25,8 @@ pub enum Kind {
     Budget,
     /// Another run holds the lake; exit 11.
     Locked,
+    /// SIGHUP: the terminal has gone; exit 129.
+    HungUp,
     /// SIGINT; exit 130.
     Interrupted,
     /// SIGTERM; exit 143.
@@ -45,6 +47,7 @@ impl Kind {
             Kind::Integrity => 8,
             Kind::Budget => 9,
             Kind::Locked => 11,
+            Kind::HungUp => 129,
             Kind::Interrupted => 130,
             Kind::Terminated => 143,
         }

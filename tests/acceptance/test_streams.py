@@ -160,3 +160,21 @@ def test_a_run_that_fails_before_it_begins_has_an_end_event_too(fake, lake, tmp_
         fcntl.flock(lock, fcntl.LOCK_EX)
         end(harness.sync(fake, tmp_path / "lake", "--json", key=fake.key).expect(11))
     assert harness.sync(fake, tmp_path / "none", key=None).out == "", "without --json stdout is for the table"
+
+
+@pytest.mark.parametrize("is_ignored", [False, True], ids=["caught", "nohup"])
+def test_a_terminal_that_goes_ends_a_run_unless_it_was_told_to_go_on(fake, tmp_path, is_ignored):
+    command = [harness.binary(), "sync", "prices", "--lake", tmp_path / "lake", "--api-base", fake.url, "--rate", "1"]
+    process = subprocess.Popen(
+        [*(["nohup"] if is_ignored else []), *map(str, command), "--json"],
+        env=harness.environment(fake.key),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    last = process.stdout.read().splitlines()[-1]
+    code = 0 if is_ignored else 129
+    assert (ended(process), json.loads(last)["exit_code"]) == (code, code)

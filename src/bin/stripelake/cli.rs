@@ -19,7 +19,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 complete, 1 bug, 2 usage or config, 3 partial (the rest is committed), 4 auth, \
 5 Stripe or network, 6 destination, 7 schema contract, 8 integrity, 9 a budget was reached, 11 locked, \
-130/143 signals. Any other code is a failure too.";
+129/130/143 signals. Any other code is a failure too.";
 
 #[derive(Debug, Args)]
 pub struct Global {

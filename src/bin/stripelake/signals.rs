@@ -16,7 +16,7 @@ const LONGEST_STOP: Duration = Duration::from_secs(10);
 /// How long the last words may take where stderr is a pipe that nobody reads.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Becomes the kind of the first SIGINT or SIGTERM; the second one ends the process at once.
+/// Becomes the kind of the first SIGINT, SIGTERM or SIGHUP; the second one ends the process at once.
 ///
 /// A thread of its own waits for them, since all others may be stuck in writing to a pipe that nobody reads.
 pub fn interruption() -> Result<watch::Receiver<Option<Kind>>> {
@@ -59,24 +59,37 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` where it stays as the caller has set it.
+    hangup: Option<Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
     fn catch(runtime: &Runtime) -> std::io::Result<Signals> {
         let _within = runtime.enter();
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
+        // To catch it would undo `nohup`.
+        let hangup = (!is_hangup_ignored()).then(|| signal(SignalKind::hangup())).transpose()?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Signals { interrupt, terminate: signal(SignalKind::terminate())?, hangup })
     }
 
     async fn next(&mut self) -> Kind {
         tokio::select! {
             _ = self.interrupt.recv() => Kind::Interrupted,
             _ = self.terminate.recv() => Kind::Terminated,
+            Some(_) = async { self.hangup.as_mut()?.recv().await } => Kind::HungUp,
         }
     }
+}
+
+/// Whether SIGHUP is ignored, or may be: where nothing tells, it is left alone.
+#[cfg(unix)]
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    // SIGHUP is signal 1, the lowest bit.
+    ignored.is_none_or(|bits| bits & 1 != 0)
 }
 
 #[cfg(not(unix))]
