@@ -178,3 +178,12 @@ def test_a_terminal_that_goes_ends_a_run_unless_it_was_told_to_go_on(fake, tmp_p
     last = process.stdout.read().splitlines()[-1]
     code = 0 if is_ignored else 129
     assert (ended(process), json.loads(last)["exit_code"]) == (code, code)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_says_nothing_of_a_lake(number):
+    process = start("fake-stripe", "--charges", "10", key=None, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=10)
+    assert (process.returncode, said) == (0, b"")

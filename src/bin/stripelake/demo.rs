@@ -75,7 +75,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
             stripe_version: catalog.stripe_version.clone(),
             concurrency: 8,
             jitter_seed: 0,
-            interrupted: signals::interruption()?,
+            interrupted: signals::interruption(Some(signals::KEEPING))?,
         };
         let report = sync(&setup, options, Arc::new(http)).await;
         let _ = stop.send(());

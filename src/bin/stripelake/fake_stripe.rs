@@ -65,6 +65,8 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
         let address = listener.local_addr().map_err(|e| Error::bug(e.to_string()))?;
         let account = Arc::new(fake::Account::new(spec));
         let url = format!("http://{address}");
+        // Whoever has read the line may end the server at once.
+        let interrupted = signals::interruption(None)?;
         out(&match json {
             true => {
                 let hello = serde_json::json!({"url": url, "key": shown_key, "account": account.id()});
@@ -75,7 +77,7 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
                 account.id()
             ),
         });
-        let shutdown = shutdown(signals::interruption()?, until_stdin_closes);
+        let shutdown = shutdown(interrupted, until_stdin_closes);
         fake::serve_with(listener, account, faults, shutdown).await.map_err(|e| Error::bug(e.to_string()))
     })?;
     Ok(None)

@@ -11,28 +11,34 @@ use tokio::time::sleep;
 
 use crate::output::say;
 
+/// What a run that writes a lake says at the first signal.
+pub const KEEPING: &str = "stopping: keeping what was read so far, in at most 10 s; once more stops at once";
+
 /// From a signal to the end of the process.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 /// How long the last words may take where stderr is a pipe that nobody reads.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Becomes the kind of the first SIGINT, SIGTERM or SIGHUP; the second one ends the process at once.
+/// `first_words` are said at the first one.
 ///
 /// A thread of its own waits for them, since all others may be stuck in writing to a pipe that nobody reads.
-pub fn interruption() -> Result<watch::Receiver<Option<Kind>>> {
+pub fn interruption(first_words: Option<&'static str>) -> Result<watch::Receiver<Option<Kind>>> {
     let wrong = |e: std::io::Error| Error::bug(format!("signals: {e}"));
     let runtime = Builder::new_current_thread().enable_all().build().map_err(wrong)?;
     let signals = Signals::catch(&runtime).map_err(wrong)?;
     let (sender, receiver) = watch::channel(None);
-    let waiting = move || runtime.block_on(stop(signals, sender));
+    let waiting = move || runtime.block_on(stop(signals, first_words, sender));
     thread::Builder::new().spawn(waiting).map_err(wrong)?;
     Ok(receiver)
 }
 
-async fn stop(mut signals: Signals, sender: watch::Sender<Option<Kind>>) {
+async fn stop(mut signals: Signals, first_words: Option<&'static str>, sender: watch::Sender<Option<Kind>>) {
     let kind = signals.next().await;
     sender.send_replace(Some(kind));
-    say_aside("stopping: keeping what was read so far, in at most 10 s; once more stops at once".to_owned());
+    if let Some(words) = first_words {
+        say_aside(words.to_owned());
+    }
     tokio::select! {
         second = signals.next() => exit(second.exit_code()),
         () = sleep(LONGEST_STOP) => {}

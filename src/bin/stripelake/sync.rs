@@ -71,7 +71,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
             stripe_version: version.to_owned(),
             concurrency: settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
             jitter_seed: setup.started_at.as_nanosecond() as u64,
-            interrupted: signals::interruption()?,
+            interrupted: signals::interruption(Some(signals::KEEPING))?,
         };
         if dry_run {
             let expected = estimate(&setup, options, Arc::new(http)).await?;
