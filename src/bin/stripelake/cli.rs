@@ -38,7 +38,7 @@ pub struct Global {
     /// Print no progress and no result, only warnings and errors
     #[arg(short, long, global = true, env = "STRIPELAKE_QUIET", value_parser = clap::builder::FalseyValueParser::new())]
     pub quiet: bool,
-    /// Also print retries and every file written
+    /// Also show retries and every file written, where progress is shown; the variable holds a number
     #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "STRIPELAKE_VERBOSE")]
     pub verbose: u8,
 }
