@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
 use crate::fetch::limit::Rate;
@@ -33,6 +33,8 @@ pub struct Settings {
     /// A program and its arguments that print the key.
     pub key_command: Option<Vec<String>>,
     pub api_version: Option<String>,
+    /// As on the command line; in the file also a number.
+    #[serde(deserialize_with = "text_or_number")]
     pub rate: Option<String>,
     pub concurrency: Option<usize>,
     pub timeout: Option<String>,
@@ -46,6 +48,19 @@ pub struct Settings {
 pub struct ResourceSettings {
     /// `year`, `month` or `day`.
     pub partition: Option<String>,
+}
+
+fn text_or_number<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a rate like \"80%\", 50 or \"unlimited\"")]
+    enum TextOrNumber {
+        Text(String),
+        Number(f64),
+    }
+    Ok(Some(match TextOrNumber::deserialize(value)? {
+        TextOrNumber::Text(text) => text,
+        TextOrNumber::Number(number) => number.to_string(),
+    }))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -93,7 +108,16 @@ impl Settings {
                 format!("config {place}: has a key_command, and everyone on this machine can write it");
             return Err(Error::usage(what).hint(format!("chmod o-w {place}")));
         }
+        settings.check().map_err(|e| e.context(format!("config {}", path.display())))?;
         Ok(settings)
+    }
+
+    /// Fails where a text is not what it should be, while it is known to be the file's.
+    fn check(&self) -> Result<()> {
+        if let Some(rate) = &self.rate {
+            parse_rate(rate).map_err(|e| e.context("rate"))?;
+        }
+        self.grains().map(drop)
     }
 
     /// These settings, and those of `below` where these say nothing.
@@ -123,14 +147,21 @@ impl Settings {
     }
 
     pub fn rate(&self) -> Result<Rate> {
-        self.rate.as_deref().map_or(Ok(Rate::Share(DEFAULT_SHARE)), parse_rate)
+        self.rate
+            .as_deref()
+            .map_or(Ok(Rate::Share(DEFAULT_SHARE)), |rate| parse_rate(rate).map_err(|e| e.context("--rate")))
     }
 
     /// The partition grain by resource, where the user chose one.
     pub fn grains(&self) -> Result<std::collections::HashMap<String, Grain>> {
         let chosen =
             self.resources.iter().filter_map(|(name, settings)| Some((name, settings.partition.as_ref()?)));
-        chosen.map(|(name, partition)| Ok((name.clone(), Grain::parse(partition)?))).collect()
+        chosen
+            .map(|(name, partition)| {
+                let grain = Grain::parse(partition).map_err(|e| e.context(format!("[resources.{name}]")))?;
+                Ok((name.clone(), grain))
+            })
+            .collect()
     }
 }
 
@@ -151,7 +182,7 @@ fn read(path: &Path) -> std::io::Result<(String, bool)> {
 
 /// `80%` of the documented limits, `50` requests per second, or `unlimited`.
 pub fn parse_rate(text: &str) -> Result<Rate> {
-    let wrong = || Error::usage(format!("expected --rate like 80%, 50 or unlimited, got \"{text}\""));
+    let wrong = || Error::usage(format!("expected a rate like 80%, 50 or unlimited, got \"{text}\""));
     if text == "unlimited" {
         return Ok(Rate::Unlimited);
     }

@@ -155,3 +155,28 @@ def test_a_key_command_that_everyone_can_write_is_not_run(stub, tmp_path):
     settings.chmod(0o664)
     harness.sync(*sync, "--profile", "mine", key=None).expect(0)
     assert trace.exists()
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ('[resources.charges]\npartition = "week"', ["[resources.charges]", "year, month or day", '"week"']),
+        ('rate = "fast"', ["rate", "80%, 50 or unlimited", '"fast"']),
+        ("rate = true", ["rate", '"80%", 50 or "unlimited"']),
+        ("rate = 0", ["rate", "80%, 50 or unlimited"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_file(tmp_path, text, words):
+    settings = tmp_path / "mine.toml"
+    settings.write_text(text)
+    outcome = harness.run("sync", "-C", settings, "--lake", tmp_path / "lake").expect(2).expect_said(str(settings), *words)
+    assert "--rate" not in outcome.err, outcome
+
+
+def test_a_rate_in_the_settings_may_be_a_number(stub, tmp_path):
+    settings = tmp_path / "stripelake.toml"
+    for rate in ["500", "500.5", '"500"', '"unlimited"']:
+        settings.write_text(f"rate = {rate}\n")
+        api = ["--api-base", stub.url, "--lake", tmp_path / "lake"]
+        harness.run("sync", "prices", "-C", settings, *api).expect(0)
+    harness.run("sync", "--rate", "fast").expect(2).expect_said("--rate")
