@@ -18,6 +18,7 @@ use std::io::{self, Write};
 
 use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 
 use crate::crc;
@@ -25,7 +26,7 @@ use crate::decode::schema::schema_version;
 use crate::encode::columns::Groups;
 use crate::encode::picked::Picked;
 use crate::encode::settings::{Sample, properties};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, disk_hint};
 
 /// A file of up to this many rows is one row group, which a reader holds consistent when the file is
 /// replaced under it; a larger file has several, each over a narrow range of `created`.
@@ -116,8 +117,16 @@ fn first_rows(rows: &mut impl Iterator<Item = Result<Picked>>) -> Result<Vec<Pic
     Ok(first)
 }
 
-fn failed(error: parquet::errors::ParquetError) -> Error {
-    Error::destination(format!("writing parquet: {error}"))
+fn failed(error: ParquetError) -> Error {
+    let shown = Error::destination(format!("writing parquet: {error}"));
+    let hint = match &error {
+        ParquetError::External(cause) => cause.downcast_ref::<io::Error>().and_then(disk_hint),
+        _ => None,
+    };
+    match hint {
+        Some(hint) => shown.hint(hint),
+        None => shown,
+    }
 }
 
 /// The rows are sorted, so the first and the last one tell.

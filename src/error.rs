@@ -72,6 +72,24 @@ struct Inner {
     refused_with: Option<u16>,
 }
 
+/// What helps where a file could not be written or opened, if the error tells.
+pub fn disk_hint(error: &std::io::Error) -> Option<&'static str> {
+    use std::io::ErrorKind;
+    // EMFILE and ENFILE, which have no kind of their own.
+    if cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24)) {
+        return Some("allow more open files (ulimit -n), then run the same command again");
+    }
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Some(
+            "free space, raise the limits on it (quota, ulimit -f) or choose another --lake, then run the same command again",
+        ),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            Some("make the folder writable for this user, or choose another --lake")
+        }
+        _ => None,
+    }
+}
+
 /// The result of everything that can fail here.
 pub type Result<T> = std::result::Result<T, Error>;
 

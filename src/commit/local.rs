@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use crate::commit::state::WAITING;
 use crate::commit::{LOCK, META, Staged, StagedFile};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, disk_hint};
 
 /// Temporary files start so and never end in `.parquet`, so no reader's glob matches them.
 const TEMPORARY: &str = ".stripelake-";
@@ -211,15 +211,7 @@ impl LocalLake {
 
     fn failed(&self, path: &str, error: io::Error) -> Error {
         let target = self.path(path);
-        let hint = match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                "free space, raise the limits on it (quota, ulimit -f) or choose another --lake, then run the same command again"
-            }
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-                "make the folder writable for this user, or choose another --lake"
-            }
-            _ => "check the folder, or choose another --lake",
-        };
+        let hint = disk_hint(&error).unwrap_or("check the folder, or choose another --lake");
         Error::destination(format!("lake file {}: {error}", target.display())).hint(hint)
     }
 }

@@ -12,7 +12,7 @@ use crate::commit::lease;
 use crate::commit::local::LocalLake;
 use crate::commit::remote::RemoteLake;
 use crate::commit::{LOCK, Lake, META};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, disk_hint};
 use crate::redact::shown;
 
 /// How often a waiting run looks again.
@@ -57,7 +57,10 @@ pub async fn acquire(lake: &Lake, run_id: &str, wait: Duration) -> Result<Guard>
 /// Takes the lock of a folder, and writes into it who has it: for people only, what counts is the lock.
 fn try_file(lake: &LocalLake, run_id: &str) -> Result<Attempt> {
     let path = lake.path(LOCK);
-    let failed = |e: std::io::Error| Error::destination(format!("lock {}: {e}", path.display()));
+    let failed = |e: std::io::Error| {
+        let hint = disk_hint(&e).unwrap_or("check the folder, or choose another --lake");
+        Error::destination(format!("lock {}: {e}", path.display())).hint(hint)
+    };
     lake.make_folder(&lake.path(META)).map_err(failed)?;
     let mut file = File::options().create(true).append(true).open(&path).map_err(failed)?;
     match file.try_lock() {

@@ -251,10 +251,12 @@ fn how_far(early: &Error, closed: &[Closed]) -> Error {
         shares.push(match is_complete {
             true => format!("{name} complete"),
             false if own.is_some_and(|table| table.lacks_only_news) => format!("{name} all but its newest"),
+            // What it has come to was not known when the time for that was over.
+            false if own.is_none() => format!("{name} as its state says"),
             false => format!("{name} {:.0} %", (kept * 100.0).floor()),
         });
     }
-    let hint = match is_further {
+    let hint = match is_further || early.kind() != Kind::Budget {
         true => "run the same command again: it continues where this run ended",
         false => "this run got no further than the one before: allow more requests or more time",
     };

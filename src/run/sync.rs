@@ -67,7 +67,13 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     let account = account(&fetcher, setup).await.map_err(|e| e.lake("unchanged"))?;
     check_account(known.as_ref(), account.id.as_deref())?;
     let listing = listing(&options, account.now)?;
-    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock).await?;
+    let mut interrupted = options.interrupted.clone();
+    let guard = tokio::select! {
+        guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock) => guard?,
+        Ok(kind) = interrupted.wait_for(Option::is_some) => {
+            return Err(Error::new(kind.unwrap_or(Kind::Interrupted), "interrupted").lake("unchanged"));
+        }
+    };
     let report = match locked(setup, &options, &fetcher, &account, listing).await {
         Ok(report) => Report { secs: started.elapsed().as_secs_f64(), ..report },
         Err(error) => {

@@ -323,7 +323,8 @@ def test_a_file_over_the_limit_on_files_exits_6(home):
     command = ["sh", "-c", script, harness.binary(), "import", "charges", file, "--lake", lake]
     outcome = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
     assert outcome.returncode == 6, outcome
-    assert "too large" in outcome.stderr and harness.tree(lake, "**/*.parquet") == {}, outcome
+    assert "too large" in outcome.stderr and "fix:  " in outcome.stderr and "ulimit -f" in outcome.stderr, outcome
+    assert harness.tree(lake, "**/*.parquet") == {}, outcome
     imported("charges", lake, file).expect(0)
 
 

@@ -1,6 +1,7 @@
 """Turns the fake account into a lake on disk, and asks DuckDB whether the lake is the account."""
 
 import collections
+import fcntl
 import json
 import pathlib
 import re
@@ -234,3 +235,34 @@ def test_a_lake_that_goes_while_a_run_is_at_work_is_no_success(tmp_path, how):
     assert run.returncode == 6 and "moved, removed or replaced" in said, (run.returncode, said)
     if how != "replaced":
         assert harness.tree(lake, "**/*.parquet") == {}
+
+
+def test_a_run_that_waits_for_the_lock_ends_at_a_signal(fake, tmp_path):
+    lake = tmp_path / "waits"
+    (lake / "_stripelake").mkdir(parents=True)
+    with open(lake / "_stripelake/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [harness.binary(), "sync", "prices", "--lake", lake, "--api-base", fake.url, "--wait-lock", "1h"]
+        run = subprocess.Popen(list(map(str, command)), env=harness.environment(fake.key), stderr=subprocess.PIPE)
+        time.sleep(1.5)
+        assert run.poll() is None
+        run.terminate()
+        began = time.monotonic()
+        run.communicate(timeout=30)
+    assert run.returncode == 143 and time.monotonic() - began < 5
+    assert not (lake / "_stripelake/lake.json").exists()
+
+
+def test_too_few_open_files_are_told_with_what_helps(fake, tmp_path):
+    said = []
+    for n in (18, 16, 15, 14):
+        script = f'ulimit -n {n} && exec "$0" "$@"'
+        lake = tmp_path / f"few{n}"
+        command = ["sh", "-c", script, harness.binary(), "sync", "--lake", lake, "--api-base", fake.url]
+        outcome = subprocess.run(
+            list(map(str, command)), env=harness.environment(fake.key), capture_output=True, text=True, timeout=60
+        )
+        if outcome.returncode:
+            assert outcome.returncode == 6 and "Too many open files" in outcome.stderr, (n, outcome)
+            said.append(outcome.stderr)
+    assert any("ulimit -n" in text for text in said), said
