@@ -106,6 +106,12 @@ impl Partition {
             .then_some(partition)
     }
 
+    /// The partition whose file of the resource this is.
+    pub fn of_path(path: &str, resource: &str) -> Option<Partition> {
+        let folder = path.split('/').nth_back(1).filter(|folder| *folder != resource).unwrap_or_default();
+        Partition::parse(folder).filter(|partition| partition.path(resource) == path)
+    }
+
     /// The seconds of `created` that fall into the partition.
     pub fn span(&self) -> Range<i64> {
         let secs =

@@ -93,9 +93,16 @@ impl LocalLake {
     fn check_held(&self) -> Result<()> {
         #[cfg(unix)]
         if let Some(locked) = *self.locked.lock().expect("nobody panics with it") {
-            let present = fs::metadata(self.path(LOCK)).map(|metadata| number_of(&metadata));
-            if present.ok() != Some(locked) {
-                let what = format!("lake {}: its folder was moved, removed or replaced", self.root.display());
+            let present = match fs::metadata(self.path(LOCK)) {
+                Ok(metadata) => Some(number_of(&metadata)),
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+                Err(e) => return Err(self.failed(LOCK, e)),
+            };
+            if present != Some(locked) {
+                let what = format!(
+                    "lake {}: its folder, or {LOCK} in it, was moved, removed or replaced",
+                    self.root.display()
+                );
                 return Err(Error::destination(what)
                     .lake("not what this run has begun with")
                     .hint("put the folder back, then run the same command again"));

@@ -34,6 +34,17 @@ enum Attempt {
 
 /// Takes the lock, waiting at most `wait`. Fails with [`Kind::Locked`].
 pub async fn acquire(lake: &Lake, run_id: &str, wait: Duration) -> Result<Guard> {
+    acquire_unless(lake, run_id, wait, std::future::pending()).await
+}
+
+/// The same, and fails while it waits as soon as `stop` has an error. A try is never cut short: it may have taken a lease.
+pub async fn acquire_unless(
+    lake: &Lake,
+    run_id: &str,
+    wait: Duration,
+    stop: impl Future<Output = Error>,
+) -> Result<Guard> {
+    tokio::pin!(stop);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let attempt = match lake {
@@ -50,7 +61,10 @@ pub async fn acquire(lake: &Lake, run_id: &str, wait: Duration) -> Result<Guard>
                 .lake("unchanged by this run")
                 .hint("wait for it to end, or pass --wait-lock 10m"));
         }
-        tokio::time::sleep(POLL).await;
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            error = &mut stop => return Err(error),
+        }
     }
 }
 

@@ -134,6 +134,12 @@ impl ResourceState {
         }
     }
 
+    /// Whether a file in this folder is, or may be, one of the lake.
+    pub fn names(&self, folder: &str) -> bool {
+        let is_placeholder = self.placeholder.as_deref() == Some(folder);
+        self.partitions.contains_key(folder) || self.begun.contains(folder) || is_placeholder
+    }
+
     pub fn n_rows(&self) -> u64 {
         self.partitions.values().map(|file| file.rows).sum()
     }

@@ -31,7 +31,7 @@ use crate::run::event::Event;
 use crate::run::gather::rejected::RejectedObjects;
 use crate::run::gather::waiting::WaitingRows;
 use crate::run::partition_commit::{Job, commit};
-use crate::run::table::Table;
+use crate::run::table::{LOST_STATE, Table};
 use crate::spool::Budget;
 use crate::spool::away::FileCopy;
 
@@ -132,7 +132,7 @@ impl Gatherer {
             tables.push(Table::open(setup, resource, budget).await?);
         }
         let listing = listing.map(|listing| without_a_wrong_end(setup, listing, &mut tables[0].state));
-        let grain = if resource.has_created { tables[0].state.grain } else { Some(Grain::Whole) };
+        let grain = if resource.has_created { grain_of(&tables)? } else { Some(Grain::Whole) };
         let chosen = setup.grains.get(&resource.name).copied();
         if let (Some(grain), Some(chosen), true) = (grain, chosen, listing.is_some())
             && grain != chosen
@@ -200,7 +200,7 @@ impl Gatherer {
         for table in &mut self.tables {
             table.reload(&self.setup).await?;
         }
-        let stored = self.tables[0].state.grain;
+        let stored = grain_of(&self.tables)?;
         self.grain = self.grain.or(stored);
         if self.grain.is_some()
             && stored.is_some()
@@ -362,24 +362,41 @@ impl Gatherer {
     }
 }
 
-/// Answers of several machines may differ by so many seconds.
+/// Clocks may differ by so many seconds.
 const CLOCKS_DIFFER: i64 = 60;
 
-/// Stripe's clock cannot be earlier than what has been listed by it. Where it is, one of the two was wrong, and what it says
-/// would leave out what is new: nothing is left out then.
+/// Stripe's clock cannot be earlier than what has been listed by it, or was created by it. Where it is, and this machine's says
+/// otherwise, it is wrong, and would leave out what is new: nothing is left out then.
 fn without_a_wrong_end(setup: &Setup, listing: Listing, state: &mut ResourceState) -> Listing {
-    let is_cut_by = |now: i64| listing.span.end == now + 1;
-    let is_behind = |now: i64| state.complete_until.is_some_and(|until| until > now + CLOCKS_DIFFER);
-    match listing.now {
-        Some(now) if is_cut_by(now) && is_behind(now) => {
-            let message = format!(
-                "{}: Stripe's clock is behind what was listed by it before: everything is listed, whatever its time",
-                state.resource
-            );
-            (setup.on_event)(Event::Warning { message });
-            state.complete_until = None;
-            Listing { span: listing.span.start..i64::MAX, now: None, ..listing }
-        }
-        _ => listing,
+    let Some(now) = listing.now.filter(|now| listing.span.end == now + 1) else { return listing };
+    let is_later = |time: i64| time > now + CLOCKS_DIFFER;
+    let newest = state.partitions.values().filter_map(|file| Some(file.created?.1)).max();
+    if !state.complete_until.is_some_and(is_later) && !newest.is_some_and(is_later) {
+        return listing;
     }
+    if (now - setup.started_at.as_second()).abs() <= CLOCKS_DIFFER {
+        // Then it was wrong before.
+        state.complete_until = None;
+        return listing;
+    }
+    let message = format!(
+        "{}: Stripe's clock is behind what was listed by it before: everything is listed, whatever its time",
+        state.resource
+    );
+    (setup.on_event)(Event::Warning { message });
+    Listing { span: listing.span.start..i64::MAX, now: None, ..listing }
+}
+
+/// Of the tables together: a child's rows are in the partition of their parent.
+fn grain_of(tables: &[Table]) -> Result<Option<Grain>> {
+    let has_files = |table: &&Table| !table.state.partitions.is_empty() || !table.state.begun.is_empty();
+    let with_files: HashSet<Grain> =
+        tables.iter().filter(has_files).filter_map(|table| table.state.grain).collect();
+    if with_files.len() > 1 {
+        let name = &tables[0].resource.name;
+        let what =
+            format!("{name}: its files and those of what belongs to it are by several kinds of partitions");
+        return Err(Error::integrity(what).hint(LOST_STATE));
+    }
+    Ok(with_files.into_iter().next().or(tables[0].state.grain))
 }

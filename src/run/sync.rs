@@ -68,12 +68,14 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     check_account(known.as_ref(), account.id.as_deref())?;
     let listing = listing(&options, account.now)?;
     let mut interrupted = options.interrupted.clone();
-    let guard = tokio::select! {
-        guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock) => guard?,
-        Ok(kind) = interrupted.wait_for(Option::is_some) => {
-            return Err(Error::new(kind.unwrap_or(Kind::Interrupted), "interrupted").lake("unchanged"));
+    let stop = async {
+        match interrupted.wait_for(Option::is_some).await {
+            Ok(kind) => Error::new(kind.unwrap_or(Kind::Interrupted), "interrupted").lake("unchanged"),
+            // Nobody can interrupt it any longer.
+            Err(_) => std::future::pending().await,
         }
     };
+    let guard = lock::acquire_unless(&setup.lake, &setup.run_id, setup.wait_lock, stop).await?;
     let report = match locked(setup, &options, &fetcher, &account, listing).await {
         Ok(report) => Report { secs: started.elapsed().as_secs_f64(), ..report },
         Err(error) => {
@@ -149,11 +151,16 @@ fn check_budgets(options: &Options) -> Result<()> {
 
 /// Whose lake this is, if it exists.
 pub async fn read_lake(lake: &Lake) -> Result<Option<(LakeInfo, Version)>> {
-    let known = lake.read_json::<LakeInfo>(LAKE).await?;
+    let mut known = lake.read_json::<LakeInfo>(LAKE).await?;
+    let has_states = known.is_none() && lake.list(STATES).await?.iter().any(|path| path.ends_with(".json"));
+    if has_states {
+        // Another run may have made the lake in between.
+        known = lake.read_json::<LakeInfo>(LAKE).await?;
+    }
     match &known {
         Some((info, _)) => info.check_format()?,
         // It is written before any state.
-        None if !lake.list(STATES).await?.is_empty() => {
+        None if has_states => {
             return Err(Error::integrity(format!("{LAKE} is missing: nobody knows whose lake this is"))
                 .lake("unchanged")
                 .hint("restore it from a copy; or move _stripelake away, if the files are for certain of this account and mode"));
@@ -188,6 +195,11 @@ pub(super) async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account>
         Err(error) if error.is_refusal() => {
             warn(format!("the account is not known: {error}"));
             (None, None)
+        }
+        // Nothing was listed, so nothing is complete in part.
+        Err(error) if error.kind() == Kind::Partial => {
+            return Err(Error::stripe(format!("the account: {error}"))
+                .hint("Stripe or the network is in trouble; run the same command again later"));
         }
         Err(error) => return Err(error),
     };

@@ -10,10 +10,13 @@ use crate::commit::state::{FileState, ResourceState, state_path};
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::encode::merge::absent::{Parents, Replaced};
 use crate::error::{Error, Result};
-use crate::partition::Partition;
+use crate::partition::{Grain, Partition};
 use crate::run::Setup;
 use crate::run::report::TableReport;
 use crate::spool::{Budget, Spool};
+
+/// What helps where files and states contradict each other.
+pub const LOST_STATE: &str = "restore _stripelake/state from a copy; or move the folders of the table and of what belongs to it away, with their states, and sync again";
 
 /// How often the state is written while files come one after the other: it names all of them each time.
 const STATE_EVERY: Duration = Duration::from_secs(1);
@@ -87,17 +90,17 @@ impl Table {
         let name = &self.resource.name;
         let mut grains = HashSet::new();
         for path in setup.lake.data_files(name).await? {
-            let folder = path.split('/').nth_back(1).filter(|folder| *folder != name).unwrap_or_default();
-            let Some(partition) = Partition::parse(folder).filter(|p| p.path(name) == path) else { continue };
+            let Some(partition) = Partition::of_path(&path, name) else { continue };
+            if self.resource.has_created && partition.grain == Grain::Whole {
+                continue;
+            }
             grains.insert(partition.grain);
-            self.state.begun.insert(folder.to_owned());
+            self.state.begun.insert(partition.to_string());
         }
         if grains.len() > 1 {
             let what =
                 format!("{name}: its state is lost, and there are files of several kinds of partitions");
-            return Err(Error::integrity(what).hint(
-                "restore _stripelake/state from a copy, or move the table's folder away and sync again",
-            ));
+            return Err(Error::integrity(what).hint(LOST_STATE));
         }
         self.state.grain = grains.into_iter().next();
         Ok(())

@@ -172,6 +172,8 @@ def test_a_terminal_that_goes_ends_a_run_unless_it_was_told_to_go_on(fake, tmp_p
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # The tests themselves may run under nohup.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     process.stdout.readline()
     process.send_signal(signal.SIGHUP)

@@ -1,11 +1,11 @@
-//! Turns damaged, lost and foreign files of a lake into errors and warnings that name them, and never into rows.
+//! Turns damaged, lost and foreign files of a lake into errors that name them, and never into rows.
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use stripelake::error::Kind;
 use stripelake::partition::Grain;
 use stripelake::run::Setup;
-use stripelake::run::sync::sync;
+use stripelake::run::sync::{Options, sync};
 
 use crate::harness::{TestLake, account, check_kind};
 use crate::table::Table;
@@ -55,9 +55,9 @@ async fn files_whose_state_is_lost_keep_their_partitions() {
     let table = Table::charges(42, 400);
     for grain in [Grain::Day, Grain::Month] {
         let (lake, table) = (&TestLake::new(), &table);
-        let of_grain = |grain| Setup { grains: [("charges".to_owned(), grain)].into(), ..lake.setup() };
         let sync_as = async |grain| {
-            let report = sync(&of_grain(grain), lake.options_for(&["charges"]), table.clone()).await;
+            let report =
+                sync(&by(lake, "charges", grain), lake.options_for(&["charges"]), table.clone()).await;
             check_kind(&report.unwrap(), None);
             lake.check_table_equals(table, "charges").await;
         };
@@ -72,7 +72,7 @@ async fn files_whose_state_is_lost_keep_their_partitions() {
         let (path, (file, _)) = files.first_key_value().unwrap();
         let other = "charges/created_year=2001-01-01/charges.parquet";
         lake.store.put(&Path::from(other), file.clone().into()).await.unwrap();
-        let failed = sync(&of_grain(grain), lake.options_for(&["charges"]), table.clone()).await;
+        let failed = sync(&by(lake, "charges", grain), lake.options_for(&["charges"]), table.clone()).await;
         assert_eq!(failed.unwrap_err().kind(), Kind::Integrity, "{path}");
     }
 }
@@ -122,4 +122,45 @@ async fn a_state_that_a_newer_program_wrote_is_left_alone() {
     lake.store.put(&path, serde_json::to_vec(&state).unwrap().into()).await.unwrap();
     let error = lake.sync(table).await.unwrap_err();
     assert!(error.to_string().contains("state/charges.json has format 2"), "{error}");
+}
+
+fn by(lake: &TestLake, name: &str, grain: Grain) -> Setup {
+    Setup { grains: [(name.to_owned(), grain)].into(), ..lake.setup() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_belongs_to_a_resource_says_its_partitions_too() {
+    let table = Table::of(&account(46, 400));
+    let lake = TestLake::new();
+    let names = ["subscriptions"];
+    let month = by(&lake, "subscriptions", Grain::Month);
+    check_kind(&sync(&month, lake.options_for(&names), table.clone()).await.unwrap(), None);
+    let gone: Vec<String> = lake.parquet("subscriptions").await.into_keys().collect();
+    let gone: Vec<&str> =
+        gone.iter().map(String::as_str).chain(["_stripelake/state/subscriptions.json"]).collect();
+    forget(&lake, &gone).await;
+    let year = by(&lake, "subscriptions", Grain::Year);
+    check_kind(&sync(&year, lake.options_for(&names), table.clone()).await.unwrap(), None);
+    lake.check_table_equals(&table, "subscriptions").await;
+    lake.check_table_equals(&table, "subscription_items").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_an_older_state_does_not_name_is_no_strangers() {
+    let table = Table::charges(47, 400);
+    let lake = TestLake::new();
+    let setup = || by(&lake, "charges", Grain::Month);
+    let options = || lake.options_for(&["charges"]);
+    check_kind(&sync(&setup(), options(), table.clone()).await.unwrap(), None);
+    let mut state = lake.state("charges").await.unwrap();
+    let (folder, _) = state.partitions.pop_first().unwrap();
+    let path = Path::from("_stripelake/state/charges.json");
+    lake.store.put(&path, serde_json::to_vec(&state).unwrap().into()).await.unwrap();
+    // Nothing of it is listed.
+    let window = Options { since: Some(table.now() - 40 * 86_400), ..options() };
+    check_kind(&sync(&setup(), window, table.clone()).await.unwrap(), None);
+    assert!(lake.state("charges").await.unwrap().begun.contains(&folder));
+    check_kind(&sync(&setup(), options(), table.clone()).await.unwrap(), None);
+    lake.check_table_equals(&table, "charges").await;
+    assert!(lake.state("charges").await.unwrap().partitions.contains_key(&folder));
 }

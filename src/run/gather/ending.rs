@@ -18,6 +18,7 @@ impl Gatherer {
         self.covered.add(self.listing.clone());
         self.choose_grain(true);
         self.place_undecided()?;
+        self.find_strangers().await?;
         let mut left = self.gathered();
         left.extend(self.partitions_to_touch());
         left.sort_unstable();
@@ -31,10 +32,13 @@ impl Gatherer {
         let began = self.progress.as_ref().filter(|_| self.is_continued).map(|progress| progress.began);
         let seen_until = began.map_or(self.listing.end, |began| began.min(self.listing.end));
         let listed_since = self.listed_since();
+        for table in &mut self.tables {
+            table.catch_up(&self.setup).await?;
+        }
         for index in 0..self.tables.len() {
             self.close(index, outlook, seen_until, listed_since).await?;
         }
-        self.find_strangers().await
+        Ok(())
     }
 
     async fn close(
@@ -71,9 +75,8 @@ impl Gatherer {
                 table.state.window = None;
             }
         }
-        match table.state == before {
-            true => table.catch_up(&self.setup).await?,
-            false => table.write_state(&self.setup).await?,
+        if table.state != before {
+            table.write_state(&self.setup).await?;
         }
         if is_own_progress {
             self.waiting.forget(&Coverage::default());

@@ -77,7 +77,8 @@ impl Gatherer {
     fn known(&self) -> impl Iterator<Item = Partition> {
         let state = &self.tables[0].state;
         let with_rows = state.partitions.iter().filter(|(_, file)| file.rows > 0);
-        let partitions = with_rows.filter_map(|(folder, _)| Partition::parse(folder));
+        let folders = with_rows.map(|(folder, _)| folder).chain(&state.begun);
+        let partitions = folders.filter_map(|folder| Partition::parse(folder));
         partitions.filter(|partition| !self.listed_anew(partition).is_empty())
     }
 
@@ -87,7 +88,9 @@ impl Gatherer {
     fn must_wait(&self, partition: &Partition) -> bool {
         let state = &self.tables[0].state;
         let is_of_this_listing = self.progress.as_ref().is_some_and(|progress| progress.from_nothing);
-        let has_rows = state.partitions.get(&partition.to_string()).is_some_and(|file| file.rows > 0);
+        let folder = partition.to_string();
+        let has_rows =
+            state.begun.contains(&folder) || state.partitions.get(&folder).is_some_and(|file| file.rows > 0);
         let marks_vanished = self.marks_vanished && self.rejected.is_empty();
         marks_vanished && has_rows && !is_of_this_listing && !self.committed.contains(partition)
     }

@@ -1,22 +1,30 @@
-//! Finds the files in a table's folder that are not of the lake.
-
-use std::collections::HashSet;
+//! Finds the files in a table's folder that the state does not name: ours of which it was lost, and those of others.
 
 use super::Gatherer;
 use crate::error::Result;
 use crate::partition::Partition;
 
 impl Gatherer {
-    /// A reader's glob takes them for ours, and counts their rows, too.
+    /// A reader's glob takes all of them for ours, and counts their rows, too. Those that stand where ours would are looked at
+    /// like others whose run was killed.
     pub(super) async fn find_strangers(&mut self) -> Result<()> {
         for table in &mut self.tables {
-            let (name, state) = (&table.resource.name, &table.state);
-            let folders = state.partitions.keys().chain(&state.begun).chain(&state.placeholder);
-            let own: HashSet<String> =
-                folders.filter_map(|folder| Some(Partition::parse(folder)?.path(name))).collect();
-            let mut found = self.setup.lake.data_files(name).await?;
-            found.retain(|path| !own.contains(path));
-            table.report.strangers = found;
+            let name = &table.resource.name;
+            let (mut lost, mut strangers) = (Vec::new(), Vec::new());
+            for path in self.setup.lake.data_files(name).await? {
+                match Partition::of_path(&path, name) {
+                    Some(partition) if table.state.names(&partition.to_string()) => {}
+                    Some(partition) if Some(partition.grain) == self.grain => {
+                        lost.push(partition.to_string())
+                    }
+                    _ => strangers.push(path),
+                }
+            }
+            table.report.strangers = strangers;
+            if !lost.is_empty() {
+                table.state.begun.extend(lost);
+                table.write_state(&self.setup).await?;
+            }
         }
         Ok(())
     }
