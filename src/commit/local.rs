@@ -115,7 +115,7 @@ impl LocalLake {
     pub fn stage(&self, path: &str) -> Result<Staged> {
         self.check_held()?;
         let target = self.path(path);
-        let folder = target.parent().expect("a file of the lake is in a folder");
+        let folder = folder_of(&target);
         self.make_folder(folder).map_err(|e| self.failed(path, e))?;
         Ok(Staged { file: StagedFile::Beside(temporary_in(folder).map_err(|e| self.failed(path, e))?) })
     }
@@ -137,7 +137,7 @@ impl LocalLake {
         file.as_file().sync_all().map_err(failed)?;
         self.check_held()?;
         file.persist(&target).map_err(|e| failed(e.error))?;
-        let folder = target.parent().expect("a file of the lake is in a folder");
+        let folder = folder_of(&target);
         sync_folder(folder).and_then(|()| self.make_lasting(folder)).map_err(failed)
     }
 
@@ -164,7 +164,7 @@ impl LocalLake {
         // A partition's folder without its file would only puzzle; one that holds more stays. In our own somebody else
         // may be about to begin a file.
         if !path.starts_with(META) {
-            let folder = target.parent().expect("a file of the lake is in a folder");
+            let folder = folder_of(&target);
             self.lasting.lock().expect("nobody panics with it").remove(folder);
             let is_left = fs::remove_dir(folder).is_err();
             // A file that came back after a power loss would be one that no state knows.
@@ -236,6 +236,10 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
         Err(e) => Err(e),
     }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().expect("a file of the lake is in a folder")
 }
 
 fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::catalog::Resource;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fetch::limit::Limits;
 use crate::fetch::slice::list_request;
 use crate::fetch::{Fetcher, Transport};
@@ -69,7 +69,6 @@ pub async fn estimate(setup: &Setup, options: Options, transport: Arc<dyn Transp
     let known = sync::read_lake(&setup.lake).await?;
     sync::check_mode(known.as_ref(), options.livemode, "a key")?;
     let fetcher = sync::fetcher(setup, &options, transport, started);
-    let mut interrupted = options.interrupted.clone();
     let surveyed = async {
         let account = sync::account(&fetcher, setup).await.map_err(|e| e.lake("unchanged"))?;
         sync::check_account(known.as_ref(), account.id.as_deref())?;
@@ -92,9 +91,7 @@ pub async fn estimate(setup: &Setup, options: Options, transport: Arc<dyn Transp
     };
     let surveyed = tokio::select! {
         surveyed = surveyed => surveyed?,
-        Ok(kind) = interrupted.wait_for(Option::is_some) => {
-            return Err(Error::new(kind.unwrap_or(Kind::Interrupted), "interrupted").lake("unchanged"));
-        }
+        error = sync::interrupted(options.interrupted.clone()) => return Err(error),
     };
     Ok(sum(&options, &fetcher, surveyed, started))
 }

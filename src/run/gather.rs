@@ -28,10 +28,11 @@ use crate::partition::{Grain, Partition};
 use crate::plan::coverage::Coverage;
 use crate::run::Setup;
 use crate::run::event::Event;
+use crate::run::gather::grain::stored_grain;
 use crate::run::gather::rejected::RejectedObjects;
 use crate::run::gather::waiting::WaitingRows;
 use crate::run::partition_commit::{Job, commit};
-use crate::run::table::{LOST_STATE, Table};
+use crate::run::table::Table;
 use crate::spool::Budget;
 use crate::spool::away::FileCopy;
 
@@ -132,7 +133,7 @@ impl Gatherer {
             tables.push(Table::open(setup, resource, budget).await?);
         }
         let listing = listing.map(|listing| without_a_wrong_end(setup, listing, &mut tables[0].state));
-        let grain = if resource.has_created { grain_of(&tables)? } else { Some(Grain::Whole) };
+        let grain = if resource.has_created { stored_grain(&tables)? } else { Some(Grain::Whole) };
         let chosen = setup.grains.get(&resource.name).copied();
         if let (Some(grain), Some(chosen), true) = (grain, chosen, listing.is_some())
             && grain != chosen
@@ -200,7 +201,7 @@ impl Gatherer {
         for table in &mut self.tables {
             table.reload(&self.setup).await?;
         }
-        let stored = grain_of(&self.tables)?;
+        let stored = stored_grain(&self.tables)?;
         self.grain = self.grain.or(stored);
         if self.grain.is_some()
             && stored.is_some()
@@ -385,18 +386,4 @@ fn without_a_wrong_end(setup: &Setup, listing: Listing, state: &mut ResourceStat
     );
     (setup.on_event)(Event::Warning { message });
     Listing { span: listing.span.start..i64::MAX, now: None, ..listing }
-}
-
-/// Of the tables together: a child's rows are in the partition of their parent.
-fn grain_of(tables: &[Table]) -> Result<Option<Grain>> {
-    let has_files = |table: &&Table| !table.state.partitions.is_empty() || !table.state.begun.is_empty();
-    let with_files: HashSet<Grain> =
-        tables.iter().filter(has_files).filter_map(|table| table.state.grain).collect();
-    if with_files.len() > 1 {
-        let name = &tables[0].resource.name;
-        let what =
-            format!("{name}: its files and those of what belongs to it are by several kinds of partitions");
-        return Err(Error::integrity(what).hint(LOST_STATE));
-    }
-    Ok(with_files.into_iter().next().or(tables[0].state.grain))
 }

@@ -67,14 +67,7 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     let account = account(&fetcher, setup).await.map_err(|e| e.lake("unchanged"))?;
     check_account(known.as_ref(), account.id.as_deref())?;
     let listing = listing(&options, account.now)?;
-    let mut interrupted = options.interrupted.clone();
-    let stop = async {
-        match interrupted.wait_for(Option::is_some).await {
-            Ok(kind) => Error::new(kind.unwrap_or(Kind::Interrupted), "interrupted").lake("unchanged"),
-            // Nobody can interrupt it any longer.
-            Err(_) => std::future::pending().await,
-        }
-    };
+    let stop = interrupted(options.interrupted.clone());
     let guard = lock::acquire_unless(&setup.lake, &setup.run_id, setup.wait_lock, stop).await?;
     let report = match locked(setup, &options, &fetcher, &account, listing).await {
         Ok(report) => Report { secs: started.elapsed().as_secs_f64(), ..report },
@@ -84,6 +77,15 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
         }
     };
     finish(setup, guard, report, "sync").await
+}
+
+/// The error of a run that is interrupted before it has written anything; done when it is.
+pub(super) async fn interrupted(mut signal: watch::Receiver<Option<Kind>>) -> Error {
+    match signal.wait_for(Option::is_some).await {
+        Ok(kind) => Error::new(kind.unwrap_or(Kind::Interrupted), "interrupted").lake("unchanged"),
+        // Nobody can interrupt it any longer.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// What a run does while it holds the lock.

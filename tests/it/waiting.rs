@@ -265,6 +265,18 @@ fn i3_a_run_that_has_only_looked_is_newer_than_rows_that_wait() {
     alone(lake.check_table_equals(&table, "charges"));
 }
 
+/// Some of the newest customers vanish; runs that are killed, and one that is not, mark them.
+fn check_vanished_are_marked(lake: &TestLake, table: &Arc<Table>) {
+    table.edit("customers", |customers| drop(customers.drain(20..320)));
+    let total = table.list("customers").len() as u64 / 100;
+    let mut n = 5;
+    while n < total && killed_at(lake, table, lake.options_for(&["customers"]), n).is_none() {
+        n += 3;
+    }
+    check_kind(&run(lake, table, lake.options_for(&["customers"])).0, None);
+    alone(lake.check_table_equals(table, "customers"));
+}
+
 #[test]
 fn rows_of_another_run_that_vanish_are_marked_though_the_listing_began_with_nothing() {
     let table = Table::some_of(&account(51, 6_000), |name| name == "customers");
@@ -275,14 +287,7 @@ fn rows_of_another_run_that_vanish_are_marked_though_the_listing_began_with_noth
     options.until = Some(table.now() - 1);
     options.since = Some(1);
     check_kind(&run(&lake, &table, options).0, None);
-    table.edit("customers", |customers| drop(customers.drain(20..320)));
-    let total = table.list("customers").len() as u64 / 100;
-    let mut n = 5;
-    while n < total && killed_at(&lake, &table, lake.options_for(&["customers"]), n).is_none() {
-        n += 3;
-    }
-    check_kind(&run(&lake, &table, lake.options_for(&["customers"])).0, None);
-    alone(lake.check_table_equals(&table, "customers"));
+    check_vanished_are_marked(&lake, &table);
 }
 
 #[test]
@@ -297,12 +302,5 @@ fn files_that_the_state_only_knows_as_begun_are_not_of_the_listings_own_making()
     let path = state_path("customers");
     let (_, version) = alone(lake.lake.read_json::<ResourceState>(&path)).unwrap().unwrap();
     alone(lake.lake.write_json(&path, &known, &version)).unwrap();
-    table.edit("customers", |customers| drop(customers.drain(20..320)));
-    let total = table.list("customers").len() as u64 / 100;
-    let mut n = 5;
-    while n < total && killed_at(&lake, &table, lake.options_for(&["customers"]), n).is_none() {
-        n += 3;
-    }
-    check_kind(&run(&lake, &table, lake.options_for(&["customers"])).0, None);
-    alone(lake.check_table_equals(&table, "customers"));
+    check_vanished_are_marked(&lake, &table);
 }

@@ -4,10 +4,9 @@ use indicatif::{HumanBytes, HumanCount};
 use serde_json::json;
 use stripelake::error::Kind;
 use stripelake::plan::estimate::Precision;
-use stripelake::redact::shown;
 use stripelake::run::estimate::{Estimate, ResourceEstimate};
 
-use crate::output::{failure, out, say};
+use crate::output::{failure, failures, out};
 
 /// Shows what a sync would cost and what the key may not read, and says what the exit code is.
 pub fn show(estimate: &Estimate, is_json: bool, is_quiet: bool) -> Option<Kind> {
@@ -17,12 +16,7 @@ pub fn show(estimate: &Estimate, is_json: bool, is_quiet: bool) -> Option<Kind> 
     } else if !is_quiet {
         out(&table(estimate));
     }
-    for (name, failure) in &estimate.report.failures {
-        say(&format!("error: {name}: {}", shown(&failure.to_string(), 1000)));
-        if let Some(hint) = failure.hint_text() {
-            say(&format!("  fix:         {}", shown(hint, 500)));
-        }
-    }
+    failures(&estimate.report.failures);
     kind
 }
 

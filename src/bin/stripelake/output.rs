@@ -141,12 +141,7 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
             show(&format!("{}\n", complete(report)));
         }
     }
-    for (name, failure) in &report.failures {
-        say(&format!("error: {name}: {}", shown(&failure.to_string(), 1000)));
-        if let Some(hint) = failure.hint_text() {
-            say(&format!("  fix:         {}", shown(hint, 500)));
-        }
-    }
+    failures(&report.failures);
     if let Some(kind) = kind {
         let lake = match report.complete.as_slice() {
             [] => "no resource was finished; partitions that were written are whole".to_owned(),
@@ -156,6 +151,16 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
         say(&format!("  exit:        {}", kind.exit_code()));
     }
     kind
+}
+
+/// Says what went wrong with which resource, and what helps.
+pub fn failures(failures: &[(String, Error)]) {
+    for (name, failure) in failures {
+        say(&format!("error: {name}: {}", shown(&failure.to_string(), 1000)));
+        if let Some(hint) = failure.hint_text() {
+            say(&format!("  fix:         {}", shown(hint, 500)));
+        }
+    }
 }
 
 fn summary(report: &Report, kind: Option<Kind>) -> serde_json::Value {

@@ -32,9 +32,7 @@ impl Gatherer {
         let began = self.progress.as_ref().filter(|_| self.is_continued).map(|progress| progress.began);
         let seen_until = began.map_or(self.listing.end, |began| began.min(self.listing.end));
         let listed_since = self.listed_since();
-        for table in &mut self.tables {
-            table.catch_up(&self.setup).await?;
-        }
+        self.catch_up().await?;
         for index in 0..self.tables.len() {
             self.close(index, outlook, seen_until, listed_since).await?;
         }

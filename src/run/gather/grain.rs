@@ -1,7 +1,11 @@
-//! Turns the rows that came first into the grain of a resource's partitions.
+//! Turns what the states say, or the rows that came first, into the grain of a resource's partitions.
+
+use std::collections::HashSet;
 
 use super::Gatherer;
+use crate::error::{Error, Result};
 use crate::partition::{Grain, ROWS_PER_FILE, partition_at};
+use crate::run::table::{LOST_STATE, Table};
 
 /// Rows that wait at most for the grain to be chosen.
 const UNDECIDED: u64 = 25_000;
@@ -9,6 +13,20 @@ const UNDECIDED: u64 = 25_000;
 const ENOUGH: usize = 1_000;
 /// A few rows of one busy hour say nothing about a day.
 const LEAST_SECS: u64 = 86_400;
+
+/// What the states of a resource and of its children say: a child's rows are in the partition of their parent.
+pub(super) fn stored_grain(tables: &[Table]) -> Result<Option<Grain>> {
+    let has_files = |table: &&Table| !table.state.partitions.is_empty() || !table.state.begun.is_empty();
+    let with_files: HashSet<Grain> =
+        tables.iter().filter(has_files).filter_map(|table| table.state.grain).collect();
+    if with_files.len() > 1 {
+        let name = &tables[0].resource.name;
+        let what =
+            format!("{name}: its files and those of what belongs to it are by several kinds of partitions");
+        return Err(Error::integrity(what).hint(LOST_STATE));
+    }
+    Ok(with_files.into_iter().next().or(tables[0].state.grain))
+}
 
 impl Gatherer {
     /// Chooses the grain from the newest rows whose span is read without a gap.

@@ -67,6 +67,11 @@ impl Gatherer {
             self.commit_partition(partition).await?;
         }
         self.record_progress().await?;
+        self.catch_up().await
+    }
+
+    /// Writes the states that lack committed files.
+    pub(super) async fn catch_up(&mut self) -> Result<()> {
         for table in &mut self.tables {
             table.catch_up(&self.setup).await?;
         }
