@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 
 use crate::encode::gather::gather;
 use crate::encode::memory::bytes_of;
-use crate::encode::reorder::{Stretch, Stretches, reordered};
+use crate::encode::reorder::{Piece, Stretches, reordered};
 use crate::error::Result;
 use crate::nulls;
 
@@ -87,13 +87,10 @@ impl Picked {
 
     /// The same for every column.
     pub fn part(&self, rows: Range<usize>) -> Part<'_> {
-        let piece = |order: &Order, start: usize| {
-            let piece = start..rows.end.min(start + ROWS_PER_PIECE);
-            (order.stretches.part(piece.clone()), piece)
-        };
-        let starts = rows.clone().step_by(ROWS_PER_PIECE);
+        let ranges = rows.clone().step_by(ROWS_PER_PIECE);
+        let ranges = ranges.map(|start| start..rows.end.min(start + ROWS_PER_PIECE));
         let pieces = match &self.rows {
-            Some(order) => starts.map(|start| piece(order, start)).collect(),
+            Some(order) => ranges.map(|range| order.stretches.piece(range)).collect(),
             None => Vec::new(),
         };
         Part { picked: self, rows, pieces }
@@ -105,7 +102,7 @@ pub struct Part<'a> {
     picked: &'a Picked,
     rows: Range<usize>,
     /// None where the rows are those of the only batch as they stand.
-    pieces: Vec<(Vec<Stretch>, Range<usize>)>,
+    pieces: Vec<Piece>,
 }
 
 impl Part<'_> {
@@ -116,17 +113,18 @@ impl Part<'_> {
         mut take: impl FnMut(ArrayRef) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let (batches, rows) = (&self.picked.batches, &self.rows);
-        let Some(order) = &self.picked.rows else {
+        if self.picked.rows.is_none() {
             return take(batches[0].column(column).slice(rows.start, rows.len()));
-        };
+        }
         if self.picked.is_null(column) {
             return take(new_null_array(batches[0].column(column).data_type(), rows.len()));
         }
-        let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
-        self.pieces.iter().try_for_each(|(stretches, piece)| {
-            take(match reordered(&arrays, stretches) {
+        self.pieces.iter().try_for_each(|piece| {
+            let array = |batch: &usize| batches[*batch].column(column).as_ref();
+            let arrays: Vec<&dyn Array> = piece.batches.iter().map(array).collect();
+            take(match reordered(&arrays, &piece.stretches) {
                 Some(array) => array,
-                None => interleave(&arrays, &order.rows[piece.clone()])?,
+                None => interleave(&arrays, &piece.rows())?,
             })
         })
     }

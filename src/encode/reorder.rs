@@ -6,7 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, PrimitiveArray, StringArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, PrimitiveArray, StringArray,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
@@ -61,6 +63,32 @@ impl Stretches {
             .map(|(stretch, start)| stretch.part(rows.start.max(*start) - start..rows.end - start))
             .collect()
     }
+
+    /// The same with the batches that it is in, few of many: the stretches count among those.
+    pub fn piece(&self, rows: Range<usize>) -> Piece {
+        let mut stretches = self.part(rows);
+        let mut batches: Vec<usize> = stretches.iter().map(|stretch| stretch.batch).collect();
+        batches.sort_unstable();
+        batches.dedup();
+        for stretch in &mut stretches {
+            stretch.batch = batches.partition_point(|batch| *batch < stretch.batch);
+        }
+        Piece { batches, stretches }
+    }
+}
+
+/// Some rows, and the batches that they are in.
+#[derive(Debug)]
+pub struct Piece {
+    pub batches: Vec<usize>,
+    pub stretches: Vec<Stretch>,
+}
+
+impl Piece {
+    /// The rows, each `(batch, row)`, in their order.
+    pub fn rows(&self) -> Vec<(usize, usize)> {
+        self.stretches.iter().flat_map(Stretch::places).collect()
+    }
 }
 
 impl Stretch {
@@ -73,6 +101,12 @@ impl Stretch {
         };
         Stretch { rows, ..self.clone() }
     }
+
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+        let Stretch { batch, rows, is_backwards } = self;
+        let (last, n_rows) = (rows.end - 1, rows.len());
+        (0..n_rows).map(move |n| (*batch, if *is_backwards { last - n } else { rows.start + n }))
+    }
 }
 
 /// One array of the rows of `stretches`; `None` for types that are seldom.
@@ -81,6 +115,7 @@ impl Stretch {
 pub fn reordered(arrays: &[&dyn Array], stretches: &[Stretch]) -> Option<ArrayRef> {
     match arrays.first()?.data_type() {
         DataType::Utf8 => text(arrays, stretches),
+        DataType::Boolean => Some(flags(arrays, stretches)),
         DataType::Int64 => Some(fixed::<Int64Type>(arrays, stretches)),
         DataType::Float64 => Some(fixed::<Float64Type>(arrays, stretches)),
         DataType::Decimal128(_, _) => Some(fixed::<Decimal128Type>(arrays, stretches)),
@@ -103,6 +138,18 @@ fn fixed<T: ArrowPrimitiveType>(arrays: &[&dyn Array], stretches: &[Stretch]) ->
     }
     let array = PrimitiveArray::<T>::new(values.into(), nulls(arrays, stretches));
     Arc::new(array.with_data_type(arrays[0].data_type().clone()))
+}
+
+fn flags(arrays: &[&dyn Array], stretches: &[Stretch]) -> ArrayRef {
+    let mut values = Bits::default();
+    for Stretch { batch, rows, is_backwards } in stretches {
+        let array = arrays[*batch].as_boolean();
+        match array.null_count() == array.len() {
+            true => values.fill(0, rows.len()),
+            false => values.copy(&array.values().slice(rows.start, rows.len()), *is_backwards),
+        }
+    }
+    Arc::new(BooleanArray::new(values.buffer(), nulls(arrays, stretches)))
 }
 
 /// `None` where one array cannot hold as many bytes.
@@ -164,7 +211,7 @@ fn nulls(arrays: &[&dyn Array], stretches: &[Stretch]) -> Option<NullBuffer> {
             Some(nulls) => valid.copy(&nulls.inner().slice(rows.start, rows.len()), *is_backwards),
         }
     }
-    Some(NullBuffer::new(BooleanBuffer::new(valid.words.into(), 0, valid.n_bits)))
+    Some(NullBuffer::new(valid.buffer()))
 }
 
 /// Bits one after the other, 64 at a time.
@@ -175,6 +222,10 @@ struct Bits {
 }
 
 impl Bits {
+    fn buffer(self) -> BooleanBuffer {
+        BooleanBuffer::new(self.words.into(), 0, self.n_bits)
+    }
+
     /// Adds the lowest `n` bits, 1 to 64; the others are 0.
     fn push(&mut self, bits: u64, n: usize) {
         let at = self.n_bits % 64;
@@ -234,6 +285,9 @@ mod tests {
         let text = |value: &Option<u16>| value.map(|n| "é".repeat(usize::from(n % 40)) + &n.to_string());
         let array: ArrayRef = match data_type {
             DataType::Utf8 => Arc::new(values.iter().map(text).collect::<StringArray>()),
+            DataType::Boolean => {
+                Arc::new(values.iter().map(|value| value.map(|n| n % 3 == 0)).collect::<BooleanArray>())
+            }
             other => {
                 let numbers: PrimitiveArray<Int64Type> = values.iter().map(|n| n.map(i64::from)).collect();
                 cast(&numbers, other).unwrap()
@@ -246,6 +300,7 @@ mod tests {
         let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         prop_oneof![
             Just(DataType::Utf8),
+            Just(DataType::Boolean),
             Just(DataType::Int64),
             Just(DataType::Float64),
             Just(DataType::Decimal128(38, 12)),
@@ -287,7 +342,10 @@ mod tests {
             }
             let (from, to) = (within.0.index(rows.len() + 1), within.1.index(rows.len() + 1));
             let within = from.min(to)..from.max(to);
-            let got = reordered(&arrays, &Stretches::of(&rows).part(within.clone())).unwrap();
+            prop_assume!(!within.is_empty());
+            let Piece { batches, stretches } = Stretches::of(&rows).piece(within.clone());
+            let of_piece: Vec<&dyn Array> = batches.iter().map(|batch| arrays[*batch]).collect();
+            let got = reordered(&of_piece, &stretches).unwrap();
             let got = if data_type == DataType::Utf8 { cast(&got, &data_type).unwrap() } else { got };
             prop_assert_eq!(&got, &interleave(&arrays, &rows[within]).unwrap());
         }
@@ -302,5 +360,8 @@ mod tests {
         let stretch = |batch, rows| Stretch { batch, rows, is_backwards: true };
         assert_eq!(Stretches::of(&rows).part(0..150), [stretch(1, 0..50), stretch(0, 0..100)]);
         assert_eq!(Stretches::of(&rows).part(40..60), [stretch(1, 0..10), stretch(0, 90..100)]);
+        let piece = Stretches::of(&rows).piece(10..30);
+        assert_eq!((&piece.batches[..], &piece.stretches[..]), (&[1][..], &[stretch(0, 20..40)][..]));
+        assert_eq!(piece.rows(), (20..40).rev().map(|row| (0, row)).collect::<Vec<_>>());
     }
 }
