@@ -32,13 +32,9 @@ enum Attempt {
     HeldBy(String),
 }
 
-/// Takes the lock, waiting at most `wait`. Fails with [`Kind::Locked`].
-pub async fn acquire(lake: &Lake, run_id: &str, wait: Duration) -> Result<Guard> {
-    acquire_unless(lake, run_id, wait, std::future::pending()).await
-}
-
-/// The same, and fails while it waits as soon as `stop` has an error. A try is never cut short: it may have taken a lease.
-pub async fn acquire_unless(
+/// Takes the lock, waiting at most `wait`. Fails with [`Kind::Locked`], and while it waits as soon as `stop` has an
+/// error. A try is never cut short: it may have taken a lease.
+pub async fn acquire(
     lake: &Lake,
     run_id: &str,
     wait: Duration,

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ use crate::run::gather::{Gatherer, Message, Outlook};
 use crate::run::import::decoding::{Part, RefusedChunk, decode_all, push};
 use crate::run::import::source::{Block, Blocks};
 use crate::run::report::Report;
-use crate::run::sync::{check_mode, finish, read_lake, write_down};
+use crate::run::sync::{check_mode, finish, interrupted, read_lake, signalled, write_down};
 use crate::run::{Setup, sql};
 use crate::spool::Budget;
 
@@ -49,8 +49,13 @@ pub enum Content {
     Stdin,
 }
 
-/// Imports objects of one resource.
-pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>) -> Result<Report> {
+/// Imports objects of one resource. `signal` becomes the kind of the signal that ends the run.
+pub async fn import(
+    setup: &Setup,
+    resource: &Arc<Resource>,
+    inputs: Vec<Input>,
+    signal: watch::Receiver<Option<Kind>>,
+) -> Result<Report> {
     let started = Instant::now();
     setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
     let livemode = read_lake(&setup.lake).await?.and_then(|(info, _)| info.livemode);
@@ -70,14 +75,24 @@ pub async fn import(setup: &Setup, resource: &Arc<Resource>, inputs: Vec<Input>)
             Reading { setup, resource, decoders, sender, cut_off: None, livemode, is_of_mode, n_read, of };
         spawn_blocking(move || reading.all(inputs))
     };
-    while let Some(message) = messages.recv().await {
-        gatherer.take(message).await?;
-    }
-    let read = reading.await.map_err(|e| Error::bug(format!("import: {e}")))?;
+    let gathering = async {
+        while let Some(message) = messages.recv().await {
+            gatherer.take(message).await?;
+        }
+        reading.await.map_err(|e| Error::bug(format!("import: {e}")))?
+    };
+    let read = tokio::select! {
+        read = gathering => read,
+        error = interrupted(signal.clone()) => Err(error),
+    };
     let Found { cut_off, livemode } = read.map_err(|error| error.lake("as it was"))?;
 
-    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock).await?;
-    let committed = commit(setup, &mut gatherer, livemode).await;
+    let stop = interrupted(signal.clone());
+    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock, stop).await?;
+    let committed = tokio::select! {
+        committed = commit(setup, &mut gatherer, livemode) => committed,
+        kind = signalled(signal) => Err(Error::new(kind, "interrupted").hint("run the same command again")),
+    };
     let mut report = Report { run_id: setup.run_id.clone(), ..Report::default() };
     match (committed, cut_off) {
         (Err(error), _) => report.failures.push((resource.name.clone(), error)),

@@ -68,7 +68,7 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     check_account(known.as_ref(), account.id.as_deref())?;
     let listing = listing(&options, account.now)?;
     let stop = interrupted(options.interrupted.clone());
-    let guard = lock::acquire_unless(&setup.lake, &setup.run_id, setup.wait_lock, stop).await?;
+    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock, stop).await?;
     let report = match locked(setup, &options, &fetcher, &account, listing).await {
         Ok(report) => Report { secs: started.elapsed().as_secs_f64(), ..report },
         Err(error) => {
@@ -80,9 +80,14 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
 }
 
 /// The error of a run that is interrupted before it has written anything; done when it is.
-pub(super) async fn interrupted(mut signal: watch::Receiver<Option<Kind>>) -> Error {
+pub(super) async fn interrupted(signal: watch::Receiver<Option<Kind>>) -> Error {
+    Error::new(signalled(signal).await, "interrupted").lake("unchanged")
+}
+
+/// What the signal makes of the run, once there is one.
+pub(super) async fn signalled(mut signal: watch::Receiver<Option<Kind>>) -> Kind {
     match signal.wait_for(Option::is_some).await {
-        Ok(kind) => Error::new(kind.unwrap_or(Kind::Interrupted), "interrupted").lake("unchanged"),
+        Ok(kind) => kind.unwrap_or(Kind::Interrupted),
         // Nobody can interrupt it any longer.
         Err(_) => std::future::pending().await,
     }

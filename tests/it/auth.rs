@@ -92,8 +92,14 @@ async fn a5_a_lake_that_another_account_took_meanwhile_is_refused() {
     // Two first runs at once: the second one waits for the lock with the account it has asked for.
     let (ours, theirs) = (Table::of(&account(65, 50)), Table::of(&account(66, 50)));
     let lake = TestLake::new();
-    let guard =
-        stripelake::commit::lock::acquire(&lake.lake, "first", std::time::Duration::ZERO).await.unwrap();
+    let guard = stripelake::commit::lock::acquire(
+        &lake.lake,
+        "first",
+        std::time::Duration::ZERO,
+        std::future::pending(),
+    )
+    .await
+    .unwrap();
     let mut setup = lake.setup();
     setup.wait_lock = std::time::Duration::from_secs(60);
     let waiting = stripelake::run::sync::sync(&setup, lake.options(), ours);
@@ -199,8 +205,14 @@ async fn a6_a_clock_that_falls_back_leaves_nothing_out() {
 #[tokio::test(start_paused = true)]
 async fn c1_a_lake_in_use_is_left_alone() {
     let lake = TestLake::new();
-    let guard =
-        stripelake::commit::lock::acquire(&lake.lake, "other", std::time::Duration::ZERO).await.unwrap();
+    let guard = stripelake::commit::lock::acquire(
+        &lake.lake,
+        "other",
+        std::time::Duration::ZERO,
+        std::future::pending(),
+    )
+    .await
+    .unwrap();
     let transport = Arc::new(InProcess::new(Arc::new(account(70, 50))));
     let error = lake.sync(transport.clone()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Locked);

@@ -9,7 +9,7 @@ use stripelake::error::{Error, Kind, Result};
 use stripelake::run::import::{Content, Input, import};
 
 use crate::cli::{Global, Import};
-use crate::{output, setup};
+use crate::{output, setup, signals};
 
 const INPUTS: &str = "name files of list pages or of objects in lines, plain or gzip, or - for stdin: stripelake import RESOURCE pages/*.json.gz";
 
@@ -24,7 +24,8 @@ pub fn run(global: &Global, flags: Import) -> Result<Option<Kind>> {
     }
     let observed_at = observed_at.as_deref().map(parse_time).transpose()?.map(micros).transpose()?;
     let inputs = files.into_iter().map(|file| input(file, observed_at)).collect::<Result<Vec<_>>>()?;
-    let report = setup::block_on(import(&setup, &resource, inputs))?;
+    let work = async { import(&setup, &resource, inputs, signals::interruption(None)?).await };
+    let report = setup::block_on(work)?;
     Ok(output::report(&report, writing.json, global.quiet))
 }
 
