@@ -101,11 +101,9 @@ impl Settings {
                 return Err(Error::usage(what).hint(hint));
             }
         };
-        // Whoever writes the command runs it as the user of this program.
-        if is_open_to_all && settings.key_command.is_some() {
+        if let (true, Some(name)) = (is_open_to_all, settings.leads_the_key()) {
             let place = path.display();
-            let what =
-                format!("config {place}: has a key_command, and everyone on this machine can write it");
+            let what = format!("config {place}: has {name}, and everyone on this machine can write it");
             return Err(Error::usage(what).hint(format!("chmod o-w {place}")));
         }
         settings.check().map_err(|e| e.context(format!("config {}", path.display())))?;
@@ -120,15 +118,32 @@ impl Settings {
         self.grains().map(drop)
     }
 
+    /// A setting that gets the key for whoever writes it: as a command that runs as this user, or as a server that is
+    /// trusted with it.
+    fn leads_the_key(&self) -> Option<&'static str> {
+        let named = [
+            ("a key_command", self.key_command.is_some()),
+            ("an api_base", self.api_base.is_some()),
+            ("a ca_file", self.ca_file.is_some()),
+        ];
+        named.into_iter().find_map(|(name, is_there)| is_there.then_some(name))
+    }
+
     /// These settings, and those of `below` where these say nothing.
     pub fn over(self, below: Settings) -> Settings {
         let mut resources = below.resources;
         resources.extend(self.resources);
+        // A key is one setting, wherever it is kept: that of another account must not win by the way it is found.
+        let has_key = self.api_key_file.is_some() || self.key_command.is_some();
+        let (api_key_file, key_command) = match has_key {
+            true => (self.api_key_file, self.key_command),
+            false => (below.api_key_file, below.key_command),
+        };
         Settings {
             lake: self.lake.or(below.lake),
             api_base: self.api_base.or(below.api_base),
-            api_key_file: self.api_key_file.or(below.api_key_file),
-            key_command: self.key_command.or(below.key_command),
+            api_key_file,
+            key_command,
             api_version: self.api_version.or(below.api_version),
             rate: self.rate.or(below.rate),
             concurrency: self.concurrency.or(below.concurrency),
@@ -180,6 +195,9 @@ fn read(path: &Path) -> std::io::Result<(String, bool)> {
     Ok((text, is_open_to_all))
 }
 
+/// A request in a quarter of an hour: with fewer, no run comes to an end.
+const LEAST_RATE: f64 = 0.001;
+
 /// `80%` of the documented limits, `50` requests per second, or `unlimited`.
 pub fn parse_rate(text: &str) -> Result<Rate> {
     let wrong = || Error::usage(format!("expected a rate like 80%, 50 or unlimited, got \"{text}\""));
@@ -189,8 +207,8 @@ pub fn parse_rate(text: &str) -> Result<Rate> {
     let (number, is_share) = text.strip_suffix('%').map_or((text, false), |number| (number, true));
     let number: f64 = number.parse().map_err(|_| wrong())?;
     match is_share {
-        true if number > 0.0 && number <= 1000.0 => Ok(Rate::Share(number / 100.0)),
-        false if number > 0.0 && number <= 100_000.0 => Ok(Rate::PerSecond(number)),
+        true if (LEAST_RATE..=1000.0).contains(&number) => Ok(Rate::Share(number / 100.0)),
+        false if (LEAST_RATE..=100_000.0).contains(&number) => Ok(Rate::PerSecond(number)),
         _ => Err(wrong()),
     }
 }
@@ -227,7 +245,7 @@ mod tests {
         assert_eq!(parse_rate("100%").unwrap(), Rate::Share(1.0));
         assert_eq!(parse_rate("12.5").unwrap(), Rate::PerSecond(12.5));
         assert_eq!(parse_rate("unlimited").unwrap(), Rate::Unlimited);
-        for text in ["", "fast", "0", "-1", "0%", "NaN"] {
+        for text in ["", "fast", "0", "-1", "0%", "NaN", "1e-20", "1e-9%", "1e9"] {
             assert!(parse_rate(text).is_err(), "{text}");
         }
     }
@@ -243,6 +261,23 @@ mod tests {
         assert_eq!(parse_time("0").unwrap(), 0);
         for text in ["yesterday", "2026", "2026112", "20261323", "2026-13-01", "-5", "1795392000000"] {
             assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_profile_wins_however_each_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stripelake.toml");
+        let command = r#"key_command = ["pass", "stripe"]"#;
+        let file = r#"api_key_file = "/run/key""#;
+        for (base, profile) in [(file, command), (command, file)] {
+            std::fs::write(&path, format!("{base}\n[profile.test]\n{profile}\n[profile.other]\n")).unwrap();
+            let kept = |profile| {
+                let settings = Settings::read(Some(&path), Some(profile)).unwrap();
+                (settings.api_key_file.is_some(), settings.key_command.is_some())
+            };
+            assert_eq!(kept("test"), (profile == file, profile == command));
+            assert_eq!(kept("other"), (base == file, base == command));
         }
     }
 

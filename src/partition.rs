@@ -100,7 +100,8 @@ impl Partition {
         }
         let (key, value) = folder.split_once('=')?;
         let grain = [Grain::Year, Grain::Month, Grain::Day].into_iter().find(|g| g.key() == Some(key))?;
-        let start: Date = value.parse().ok()?;
+        // As few years as objects may be of; others have no place in what follows.
+        let start = value.parse::<Date>().ok().filter(|start| (1970..2200).contains(&start.year()))?;
         let partition = Partition { grain, start };
         (partition.to_string() == folder && grain.partition_of(partition.span().start) == partition)
             .then_some(partition)
@@ -207,7 +208,9 @@ mod tests {
 
     #[test]
     fn names_that_no_partition_has_are_refused() {
-        for name in ["created_month=2026-11-02", "created_week=2026-11-01", "created_year=2026", "x"] {
+        let sentinels = ["created_day=9999-12-31", "created_year=9999-01-01", "created_day=-009999-01-01"];
+        let others = ["created_month=2026-11-02", "created_week=2026-11-01", "created_year=2026", "x"];
+        for name in sentinels.into_iter().chain(others) {
             assert_eq!(Partition::parse(name), None, "{name}");
         }
     }

@@ -198,22 +198,30 @@ impl RemoteLake {
         file.seek(SeekFrom::Start(0)).map_err(temporary_failed)?;
         let target = self.path(path);
         let mut upload = self.store.put_multipart(&target).await.map_err(|e| self.failed(path, &e))?;
-        loop {
-            let mut part = Vec::with_capacity(PART);
-            file.take(PART as u64).read_to_end(&mut part).map_err(temporary_failed)?;
-            if part.is_empty() {
-                break;
-            }
-            if let Err(error) = upload.put_part(part.into()).await {
-                let _ = upload.abort().await;
-                return Err(self.failed(path, &error).into());
-            }
-        }
-        let completed = self.complete(path, file, seen, upload.as_mut()).await;
+        let completed = match self.put_parts(path, file, upload.as_mut()).await {
+            Ok(()) => self.complete(path, file, seen, upload.as_mut()).await,
+            Err(error) => Err(error),
+        };
         if completed.is_err() {
             let _ = upload.abort().await;
         }
         completed
+    }
+
+    async fn put_parts(
+        &self,
+        path: &str,
+        file: &File,
+        upload: &mut dyn MultipartUpload,
+    ) -> std::result::Result<(), ReplaceError> {
+        loop {
+            let mut part = Vec::with_capacity(PART);
+            file.take(PART as u64).read_to_end(&mut part).map_err(temporary_failed)?;
+            if part.is_empty() {
+                return Ok(());
+            }
+            upload.put_part(part.into()).await.map_err(|error| self.failed(path, &error))?;
+        }
     }
 
     async fn complete(

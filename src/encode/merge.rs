@@ -3,6 +3,8 @@
 pub mod absent;
 pub mod age;
 mod input;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -62,8 +64,8 @@ pub struct Merge {
     heap: BinaryHeap<Reverse<(i64, String, usize)>>,
     absent: Absent,
     old_age: OldAge,
-    /// Ids that the old file has in a newer form than the runs.
-    outdated: HashSet<String>,
+    /// Ids that the old file has in a newer form than the runs; `None` where nobody asks for them.
+    outdated: Option<HashSet<String>>,
     changes: Changes,
     held: Vec<RecordBatch>,
     held_bytes: usize,
@@ -98,7 +100,7 @@ impl Merge {
             heap,
             absent,
             old_age,
-            outdated: HashSet::new(),
+            outdated: None,
             changes: Changes::default(),
             held: Vec::new(),
             held_bytes: 0,
@@ -109,9 +111,14 @@ impl Merge {
         })
     }
 
-    /// The ids that the old file has in a newer form, once the last batch was handed out.
+    /// The same, and notes the ids that the old file has in a newer form: as many as there are.
+    pub fn noting_outdated(self) -> Merge {
+        Merge { outdated: Some(HashSet::new()), ..self }
+    }
+
+    /// Those ids, once the last batch was handed out.
     pub fn take_outdated(&mut self) -> HashSet<String> {
-        std::mem::take(&mut self.outdated)
+        self.outdated.take().unwrap_or_default()
     }
 
     /// What has changed in the rows that were handed out so far.
@@ -139,8 +146,10 @@ impl Merge {
             }
         } else {
             let newest = self.newest(&candidates);
-            if newest == 0 && self.old_age != OldAge::Superseded {
-                self.outdated.insert(id.clone());
+            if let (Some(outdated), 0) = (&mut self.outdated, newest)
+                && self.old_age != OldAge::Superseded
+            {
+                outdated.insert(id.clone());
             }
             let kept = self.compare_with_old(&candidates, newest);
             self.keep(kept);
@@ -259,8 +268,8 @@ impl Merge {
         let (old, row) = self.input(0).row();
         let parents = self.absent.parents.as_ref();
         let replaced = parents.and_then(|parents| parents.replaced.get(parents.of(&old.batch, row)));
-        let is_newer = matches!(self.old_age, OldAge::AtLeast(_))
-            && replaced.is_some_and(|replaced| old.synced_at.value(row) > replaced.observed_at);
+        let observed_at = self.old_age.observed_at(old.synced_at.value(row), created);
+        let is_newer = replaced.is_some_and(|replaced| observed_at > replaced.observed_at);
         if replaced.is_some() && !is_newer {
             self.changes.deleted += 1;
             return;

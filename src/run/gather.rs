@@ -291,7 +291,8 @@ impl Gatherer {
         let mut outdated = Arc::new(HashSet::new());
         let is_first = self.committed.insert(partition);
         let vanished = if is_first { self.listed_anew(&partition) } else { Vec::new() };
-        for index in 0..self.tables.len() {
+        let n_tables = self.tables.len();
+        for index in 0..n_tables {
             let replaced = self.parents.remove(&(partition, index)).unwrap_or_default();
             let old_age = self.old_age(index, &partition, is_first);
             let table = &mut self.tables[index];
@@ -310,6 +311,7 @@ impl Gatherer {
                     .then(|| (vanished.clone(), Timestamp::now().as_microsecond())),
                 parents: table.parents(replaced, &outdated),
                 old_age,
+                has_children: !is_child && n_tables > 1,
                 known,
                 ..Job::new(&self.setup, &table.resource, partition)
             };

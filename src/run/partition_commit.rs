@@ -42,6 +42,8 @@ pub struct Job {
     /// For a child: what became of its parents.
     pub parents: Option<Parents>,
     pub old_age: OldAge,
+    /// Whether tables of children have to know which objects the old file has in a newer form.
+    pub has_children: bool,
     /// What the state knows of the file.
     pub known: Option<FileState>,
 }
@@ -57,6 +59,7 @@ impl Job {
             vanished: None,
             parents: None,
             old_age: OldAge::AtLeast(Vec::new()),
+            has_children: false,
             known: None,
         }
     }
@@ -65,7 +68,7 @@ impl Job {
 /// What became of the file.
 pub struct Outcome {
     pub changes: Changes,
-    /// The ids that the old file has in a newer form.
+    /// The ids that the old file has in a newer form, where [`Job::has_children`].
     pub outdated: HashSet<String>,
     /// `None` when the file stayed as it was.
     pub written: Option<(Written, Version)>,
@@ -148,10 +151,11 @@ fn merge(job: &Job, gathered: &[Gathered], old: Option<File>) -> Result<Merged> 
 }
 
 fn merged(job: &Job, gathered: &[Gathered], old: Option<OldFile>) -> Result<Merge> {
-    let Job { resource, vanished, parents, old_age, .. } = job;
+    let Job { resource, vanished, parents, old_age, has_children, .. } = job;
     let absent = Absent { vanished: vanished.clone(), parents: parents.clone() };
     let old = old.map(|old| present(old, resource));
-    Merge::new(old, sources(gathered, parents.as_ref())?, absent, old_age.clone())
+    let merge = Merge::new(old, sources(gathered, parents.as_ref())?, absent, old_age.clone())?;
+    Ok(if *has_children { merge.noting_outdated() } else { merge })
 }
 
 /// The rows, without those of lists that were read again later.

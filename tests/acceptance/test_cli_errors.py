@@ -157,6 +157,41 @@ def test_a_key_command_that_everyone_can_write_is_not_run(stub, tmp_path):
     assert trace.exists()
 
 
+@pytest.mark.parametrize("name", ["api_base", "ca_file"])
+def test_settings_that_everyone_can_write_do_not_say_who_gets_the_key(stub, tmp_path, name):
+    settings = tmp_path / "stripelake.toml"
+    value = stub.url if name == "api_base" else tmp_path / "ca.pem"
+    settings.write_text(f'{name} = "{value}"\n')
+    settings.chmod(0o666)
+    sync = ["sync", "prices", "-C", settings, "--lake", tmp_path / "lake"]
+    before = len(stub.log)
+    harness.run(*sync).expect(2).expect_said(name, f"chmod o-w {settings}")
+    assert len(stub.log) == before, "the key was sent"
+    settings.chmod(0o664)
+    assert "chmod" not in harness.run(*sync, "--api-base", stub.url).err
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [
+        ("--rate", "1e-20"),
+        ("--wait-lock", "18446744073709551615"),
+        ("--timeout", "18446744073709551615"),
+        ("--max-duration", "99999999999h"),
+    ],
+)
+def test_a_number_that_no_clock_can_count_is_refused(stub, tmp_path, flag, value):
+    sync = ["sync", "prices", "--api-base", stub.url, "--lake", tmp_path / "lake"]
+    harness.run(*sync, flag, value).expect(2).expect_said("expected", value)
+
+
+def test_a_partition_of_what_comes_with_something_else_is_refused(tmp_path):
+    settings = tmp_path / "stripelake.toml"
+    settings.write_text('[resources.subscription_items]\npartition = "day"\n')
+    outcome = harness.run("sync", "-C", settings, "--lake", tmp_path / "lake").expect(2)
+    outcome.expect_said("[resources.subscription_items]", "set [resources.subscriptions]")
+
+
 @pytest.mark.parametrize(
     "text, words",
     [

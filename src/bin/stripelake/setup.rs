@@ -20,13 +20,21 @@ pub fn lake(settings: &Settings) -> Result<Lake> {
     Lake::open(settings.lake(), &aws)
 }
 
+/// No run waits longer for anything; clocks cannot count what is much longer.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
 /// A run that begins now.
 pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<Setup> {
     let Writing { lake: _, wait_lock, zstd_level, memory, json, progress } = writing;
     let started_at = Timestamp::now();
     let catalog = Catalog::embedded()?;
     for name in settings.resources.keys() {
-        catalog.resolve(name).map_err(|error| error.context(format!("[resources.{name}]")))?;
+        let resource = catalog.resolve(name).map_err(|error| error.context(format!("[resources.{name}]")))?;
+        if let Some(parent) = &resource.parent {
+            let (what, parent) =
+                (format!("[resources.{name}]: it lies as its {0} do", parent.resource), &parent.resource);
+            return Err(Error::usage(what).hint(format!("set [resources.{parent}]")));
+        }
     }
     Ok(Setup {
         catalog: Arc::new(catalog),
@@ -54,12 +62,12 @@ pub fn run_id(now: Timestamp) -> String {
 
 /// `90s`, `10m`, `1h 30m`, or seconds.
 pub fn duration(flag: &str, text: &str) -> Result<Duration> {
-    let wrong = || Error::usage(format!("expected {flag} like 90s, 10m or 1h30m, got \"{text}\""));
-    if let Ok(secs) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(secs));
-    }
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    Duration::try_from(span).map_err(|_| wrong())
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    let span = || Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok();
+    let duration = seconds.or_else(span).filter(|duration| *duration <= LONGEST);
+    duration.ok_or_else(|| {
+        Error::usage(format!("expected {flag} like 90s, 10m or 1h30m, a year at most, got \"{text}\""))
+    })
 }
 
 /// Runs the asynchronous side of the process. Blocking work that nobody waits for any more, such as a merge

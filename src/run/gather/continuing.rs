@@ -197,15 +197,17 @@ impl Gatherer {
     /// must not end without having read these seconds again.
     pub(super) async fn read_again(&mut self, partition: &Partition) -> Result<()> {
         let table = &mut self.tables[0];
-        let before = table.state.clone();
+        let mut has_less = false;
         for progress in table.state.progress.iter_mut().chain(&mut table.state.window) {
             let mut read = Coverage::from_pairs(&progress.read);
             read.remove(&partition.span());
-            progress.read = read.pairs();
+            let left = read.pairs();
+            has_less |= left != progress.read;
+            progress.read = left;
         }
-        match table.state == before {
-            true => Ok(()),
-            false => table.write_state(&self.setup).await,
+        match has_less {
+            false => Ok(()),
+            true => table.write_state(&self.setup).await,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A partition's file is written when its span has been read, which may take minutes. What would be lost with the process
 //! until then stands in these files. They are read where that happens, and where memory is short. A file is a row of Arrow streams, one for each
-//! batch; it holds what came in about a second, in the order in which it came.
+//! batch; it holds what came in about a second, in the order in which it came. What came together has the same number.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
@@ -33,12 +33,15 @@ const HELD: usize = 2 << 20;
 const TABLE: &str = "stripelake.table";
 const CLOSED: &str = "stripelake.closed";
 const OBSERVED_AT: &str = "observed_at";
+/// What a stream came with, in its schema.
+const PART: &str = "stripelake.part";
 
 /// The rows of one resource and its children that stand in no partition's file.
 pub struct WaitingRows {
     resource: String,
     run_id: String,
     n_files: usize,
+    n_parts: usize,
     /// Finished files, those of earlier runs first.
     pub files: Vec<WaitingFile>,
     forgotten: Vec<String>,
@@ -80,6 +83,7 @@ impl WaitingRows {
             resource: resource.to_owned(),
             run_id: run_id.to_owned(),
             n_files: 0,
+            n_parts: 0,
             files: Vec::new(),
             forgotten: Vec::new(),
             open: None,
@@ -94,6 +98,7 @@ impl WaitingRows {
     pub fn add(&mut self, lake: &Lake, decoded: &Decoded) -> Result<Vec<FileCopy>> {
         let Decoded { parent, children, closed, findings: _ } = decoded;
         let mut copies = Vec::new();
+        self.n_parts += 1;
         for (index, batch) in std::iter::once(parent).chain(children).enumerate() {
             copies
                 .push(batch.as_ref().map_or_else(FileCopy::default, |batch| self.hold(batch, TABLE, index)));
@@ -115,6 +120,7 @@ impl WaitingRows {
         }
         let mut schema = batch.schema().as_ref().clone();
         schema.metadata.insert(what.to_owned(), table.to_string());
+        schema.metadata.insert(PART.to_owned(), self.n_parts.to_string());
         let columns = batch.columns().to_vec();
         let tagged =
             RecordBatch::try_new(Arc::new(schema), columns).expect("the columns of the batch itself");
@@ -207,31 +213,49 @@ fn checked(mut opened: File, file: &WaitingFile) -> io::Result<Option<File>> {
     Ok(is_whole.then_some(opened))
 }
 
-/// What a file holds of objects that were created in these seconds, batch by batch. `schemas` are those of the resource's
+/// What a file holds of objects that were created in these seconds, as it was added. `schemas` are those of the resource's
 /// table and of its children's. Fails where another version of this program wrote it in another form.
 pub fn read(file: File, schemas: &[SchemaRef], wanted: Coverage) -> impl Iterator<Item = Result<Decoded>> {
     let mut file = BufReader::with_capacity(1 << 16, file);
-    std::iter::from_fn(move || match file.fill_buf().map(<[u8]>::is_empty) {
+    let mut streams = std::iter::from_fn(move || match file.fill_buf().map(<[u8]>::is_empty) {
         Ok(true) => None,
         Ok(false) => Some(read_one(&mut file, schemas, &wanted).map_err(failed)),
         Err(error) => Some(Err(failed(error))),
     })
+    .peekable();
+    std::iter::from_fn(move || {
+        let (part, mut whole) = match streams.next()? {
+            Ok(first) => first,
+            Err(error) => return Some(Err(error)),
+        };
+        // Rows alone do not say that the list which they are of is out of date.
+        while let Some(Ok((_, more))) = streams.next_if(|next| next.as_ref().is_ok_and(|(of, _)| *of == part))
+        {
+            whole.parent = whole.parent.or(more.parent);
+            let children = whole.children.iter_mut().zip(more.children);
+            children.for_each(|(rows, more)| *rows = rows.take().or(more));
+            whole.closed.iter_mut().zip(more.closed).for_each(|(lists, more)| lists.extend(more));
+        }
+        Some(Ok(whole))
+    })
 }
 
+/// A stream, and the number of what it came with.
 fn read_one(
     file: &mut impl Read,
     schemas: &[SchemaRef],
     wanted: &Coverage,
-) -> std::result::Result<Decoded, ArrowError> {
+) -> std::result::Result<(usize, Decoded), ArrowError> {
     let mut stream = StreamReader::try_new(file, None)?;
     let mut decoded = Decoded::default();
     decoded.children.resize(schemas.len() - 1, None);
     decoded.closed.resize(schemas.len() - 1, Vec::new());
     let metadata = stream.schema().metadata().clone();
     let number = |what: &str| metadata.get(what).and_then(|number| number.parse::<usize>().ok());
+    let other = || ArrowError::IpcError("expected rows of another form".to_owned());
+    let part = number(PART).ok_or_else(other)?;
     for batch in &mut stream {
         let batch = batch?;
-        let other = || ArrowError::IpcError("expected rows of another form".to_owned());
         let at = batch.column_by_name(PARTITION_AT).and_then(|at| at.as_primitive_opt::<Int64Type>());
         at.ok_or_else(other)?;
         let batch = rows_at(&batch, |second| wanted.contains(&(second..second + 1)));
@@ -246,7 +270,7 @@ fn read_one(
             _ => return Err(other()),
         }
     }
-    Ok(decoded)
+    Ok((part, decoded))
 }
 
 fn write_stream(mut out: impl Write, batch: &RecordBatch) -> std::result::Result<(), ArrowError> {

@@ -3,9 +3,9 @@
 //! The order matters: of two observations of one object at the same time the later one counts.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
 
 use serde::de::IgnoredAny;
 
@@ -46,20 +46,21 @@ pub fn decode_all(
 ) -> Result<Vec<Decoder>> {
     let n = decoders.len();
     let (blocks, waiting) = sync_channel::<Numbered>(n);
-    let waiting = Mutex::new(waiting);
+    // It ends with the last decoder, whatever that dies of: else the reader would wait for ever.
+    let waiting = Arc::new(Mutex::new(waiting));
     let (answers, answered) = sync_channel::<Answer>(2 * n);
     let (spares, spare) = channel::<Vec<u8>>();
     let is_stopped = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let (waiting, is_stopped) = (&waiting, &is_stopped);
+        let is_stopped = &is_stopped;
         let reading = scope.spawn(move || read(&mut next, &spare, &blocks, is_stopped));
         let mut working = Vec::new();
         for decoder in decoders {
-            let (answers, spares) = (answers.clone(), spares.clone());
+            let (waiting, answers, spares) = (waiting.clone(), answers.clone(), spares.clone());
             let work = Work { decoder, observed_at, waiting, answers, spares, is_stopped };
             working.push(scope.spawn(move || work.run()));
         }
-        drop((answers, spares));
+        drop((waiting, answers, spares));
         let taken = in_order(&answered, refused, &mut take);
         is_stopped.store(true, Ordering::Relaxed);
         drop(answered);
@@ -92,7 +93,7 @@ fn read(
 struct Work<'a> {
     decoder: Decoder,
     observed_at: i64,
-    waiting: &'a Mutex<Receiver<Numbered>>,
+    waiting: Arc<Mutex<Receiver<Numbered>>>,
     answers: SyncSender<Answer>,
     spares: Sender<Vec<u8>>,
     is_stopped: &'a AtomicBool,
