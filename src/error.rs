@@ -72,6 +72,10 @@ struct Inner {
     refused_with: Option<u16>,
 }
 
+/// What helps where a file of the lake is damaged.
+pub const MADE_AGAIN: &str =
+    "move the file out of the lake and sync again: that makes it anew; or restore it from a copy";
+
 /// What helps where a file could not be written or opened, if the error tells.
 pub fn disk_hint(error: &std::io::Error) -> Option<&'static str> {
     use std::io::ErrorKind;

@@ -12,12 +12,6 @@ use rust_text::{Rust, paths};
 /// Longer files are split by what they know.
 const MOST_LINES: usize = 420;
 
-/// Files that may be longer than [`MOST_LINES`], up to a limit of their own, and why.
-const LONGER: &[(&str, usize, &str)] = &[
-    ("src/decode.rs", 470, "the decoder's door and its page walk; to be split with the second decoder"),
-    ("src/run/gather.rs", 470, "one struct with one invariant: what is gathered is committed once"),
-];
-
 /// Words that name a resource and may stand in a text: a query to paste is no rule about a resource.
 const MAY_SAY_A_RESOURCE: &[&str] = &["src/bin/stripelake/demo.rs"];
 
@@ -91,11 +85,9 @@ fn every_file_starts_with_one_sentence_that_says_what_it_is() {
 fn no_file_is_too_long_to_read_at_night() {
     let mut findings = Vec::new();
     for Source { path, text, .. } in sources(true) {
-        let exception = LONGER.iter().find(|(name, ..)| *name == path);
-        let most = exception.map_or(MOST_LINES, |(_, most, _)| *most);
         let n_lines = text.lines().count();
-        if n_lines > most {
-            findings.push(format!("{path}: expected at most {most} lines, got {n_lines}"));
+        if n_lines > MOST_LINES {
+            findings.push(format!("{path}: expected at most {MOST_LINES} lines, got {n_lines}"));
         }
     }
     check(findings);

@@ -22,7 +22,7 @@ use crate::decode::older::value::{common_type, json_of, with_common_types};
 use crate::decode::plain::Walk;
 use crate::decode::schema::{EXTRA, PATH, arrow_schema, is_json, json_path};
 use crate::decode::shape::Shape;
-use crate::error::{Error, Result};
+use crate::error::{Error, MADE_AGAIN, Result};
 use crate::nulls::is_null;
 
 /// The way from one old schema to a resource's present one.
@@ -190,8 +190,7 @@ impl Older {
 }
 
 fn damaged(why: &str) -> Error {
-    Error::integrity(format!("the file cannot be brought to the present columns: {why}"))
-        .hint("move the file away; the next complete sync makes it again")
+    Error::integrity(format!("the file cannot be brought to the present columns: {why}")).hint(MADE_AGAIN)
 }
 
 /// Name, type, and path, and whether text is JSON: everything that decides what a value means.

@@ -10,7 +10,7 @@ use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use crate::crc::crc32_of;
 use crate::encode::CONTENT;
 use crate::encode::merge::Run;
-use crate::error::{Error, Result};
+use crate::error::{Error, MADE_AGAIN, Result};
 
 const ROWS_PER_BATCH: usize = 2048;
 
@@ -71,6 +71,5 @@ fn unreadable(error: String) -> Error {
 }
 
 fn damaged(error: String) -> Error {
-    Error::integrity(format!("the file cannot be read: {error}"))
-        .hint("move the file away; `stripelake sync --full` makes it again")
+    Error::integrity(format!("the file cannot be read: {error}")).hint(MADE_AGAIN)
 }

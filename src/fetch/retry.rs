@@ -38,11 +38,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether requests come too fast.
-    pub fn is_slowdown(&self) -> bool {
-        matches!(self, Reason::RateLimited(_, _))
-    }
-
     /// Whether a smaller page might have come through. Stripe's advice for a 500 on a page of 100.
     pub fn is_heavy(&self) -> bool {
         matches!(self, Reason::Network | Reason::Server(500.., _))

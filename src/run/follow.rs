@@ -9,6 +9,9 @@ use crate::error::{Error, Kind, Result};
 use crate::fetch::slice::PageSize;
 use crate::fetch::{FetchError, Fetcher, Request};
 
+/// What helps where a list is not what it was a moment ago.
+const AGAIN: &str = "run the same command again later";
+
 /// Reads the list behind the embedded page to its end.
 ///
 /// Without a cursor in the way of a vanished row, the list is read again from its start: a row that
@@ -42,14 +45,16 @@ pub async fn follow(
                 return Err(Error::stripe(format!(
                     "{}: objects vanish faster than they are listed",
                     child.path
-                )));
+                ))
+                .hint(AGAIN));
             }
             Err(error) => return Err(error.into()),
         };
         let last = page.envelope.ids.last().cloned();
         if page.envelope.has_more && last.as_ref().is_none_or(|last| !ends.insert(last.clone())) {
             let what = format!("{}: expected new objects on a page that has more", child.path);
-            return Err(Error::new(Kind::Partial, what).request_id(page.request_id.as_deref()));
+            let error = Error::new(Kind::Partial, what).hint(AGAIN);
+            return Err(error.request_id(page.request_id.as_deref()));
         }
         let pushed = decoder
             .push_child_page(open.child, &open.parent, &page.content, page.observed_at)

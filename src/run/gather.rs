@@ -31,7 +31,7 @@ use crate::run::event::Event;
 use crate::run::gather::grain::stored_grain;
 use crate::run::gather::rejected::RejectedObjects;
 use crate::run::gather::waiting::WaitingRows;
-use crate::run::partition_commit::{Job, commit};
+use crate::run::partition_commit::{PartitionCommit, commit};
 use crate::run::table::Table;
 use crate::spool::Budget;
 use crate::spool::away::FileCopy;
@@ -306,34 +306,30 @@ impl Gatherer {
             }
             self.begin_files(index, &partition).await?;
             let table = &mut self.tables[index];
-            let job = Job {
+            let wanted = PartitionCommit {
                 vanished: (!vanished.is_empty() && !is_child)
                     .then(|| (vanished.clone(), Timestamp::now().as_microsecond())),
                 parents: table.parents(replaced, &outdated),
                 old_age,
                 has_children: !is_child && n_tables > 1,
                 known,
-                ..Job::new(&self.setup, &table.resource, partition)
+                ..PartitionCommit::new(&self.setup, &table.resource, partition)
             };
-            let outcome = commit(Arc::new(job), gathered).await?;
+            let outcome = commit(Arc::new(wanted), gathered).await?;
             table.report.add(outcome.changes, is_first);
             if !is_child {
                 outdated = Arc::new(outcome.outdated);
             }
             if let Some((written, version)) = outcome.written {
-                let file = FileState::new(&written, version.etag());
-                (self.setup.on_event)(Event::File {
-                    table: table.resource.name.clone(),
-                    path: partition.path(&table.resource.name),
-                    rows: file.rows,
-                    bytes: file.bytes,
-                });
-                table.spool.with_files.insert(partition);
-                table.add_file(&self.setup, folder, file).await?;
+                table.add_file(&self.setup, partition, FileState::new(&written, version.etag())).await?;
                 self.remove_placeholder(index).await?;
             }
         }
         Ok(())
+    }
+
+    fn may_mark_vanished(&self) -> bool {
+        self.marks_vanished && self.rejected.is_empty()
     }
 
     /// The seconds of a partition whose objects this run has listed, all of them; an old row of these that
@@ -341,7 +337,7 @@ impl Gatherer {
     ///
     /// An object that could not be a row is absent too, and yet not deleted, whichever run has met it.
     fn listed_anew(&self, partition: &Partition) -> Vec<Range<i64>> {
-        match self.marks_vanished && self.rejected.is_empty() {
+        match self.may_mark_vanished() {
             true => self.fresh.within(&self.listed_part(partition)),
             false => Vec::new(),
         }

@@ -32,7 +32,7 @@ const READ_TWICE: u64 = 50;
 const COPIED_AT_ONCE: usize = 1 << 18;
 
 /// One table's part of a commit.
-pub struct Job {
+pub struct PartitionCommit {
     pub lake: Arc<Lake>,
     pub resource: Arc<Resource>,
     pub partition: Partition,
@@ -48,10 +48,10 @@ pub struct Job {
     pub known: Option<FileState>,
 }
 
-impl Job {
+impl PartitionCommit {
     /// A commit that takes nothing away: of one partition of a resource's table.
-    pub fn new(setup: &Setup, resource: &Arc<Resource>, partition: Partition) -> Job {
-        Job {
+    pub fn new(setup: &Setup, resource: &Arc<Resource>, partition: Partition) -> PartitionCommit {
+        PartitionCommit {
             lake: setup.lake.clone(),
             resource: resource.clone(),
             partition,
@@ -68,7 +68,7 @@ impl Job {
 /// What became of the file.
 pub struct Outcome {
     pub changes: Changes,
-    /// The ids that the old file has in a newer form, where [`Job::has_children`].
+    /// The ids that the old file has in a newer form, where [`PartitionCommit::has_children`].
     pub outdated: HashSet<String>,
     /// `None` when the file stayed as it was.
     pub written: Option<(Written, Version)>,
@@ -83,22 +83,22 @@ struct Merged {
 
 /// Merges, encodes and replaces. Nothing is written where nothing has changed. `gathered` are the rows of a resource; those of a
 /// child by how often their parent's list had been read before them.
-pub async fn commit(job: Arc<Job>, gathered: Vec<Gathered>) -> Result<Outcome> {
-    let path = job.partition.path(&job.resource.name);
+pub async fn commit(wanted: Arc<PartitionCommit>, gathered: Vec<Gathered>) -> Result<Outcome> {
+    let path = wanted.partition.path(&wanted.resource.name);
     let gathered = Arc::new(gathered);
     for _ in 0..CONFLICTS {
-        let old = job.lake.read(&path).await?;
+        let old = wanted.lake.read(&path).await?;
         let seen = old.as_ref().map_or(Version::Absent, |(_, version)| version.clone());
         let merged = {
-            let (job, gathered) = (job.clone(), gathered.clone());
+            let (wanted, gathered) = (wanted.clone(), gathered.clone());
             let old = old.map(|(file, _)| file);
-            spawn_blocking(move || merge(&job, &gathered, old)).await
+            spawn_blocking(move || merge(&wanted, &gathered, old)).await
         };
         let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
         let merged = merged.map_err(|error| error.context(path.clone()))?;
         let Merged { changes, outdated, new } = merged;
         let Some((written, staged)) = new else { return Ok(Outcome { changes, outdated, written: None }) };
-        match job.lake.replace(&path, staged, &seen).await {
+        match wanted.lake.replace(&path, staged, &seen).await {
             Ok(version) => return Ok(Outcome { changes, outdated, written: Some((written, version)) }),
             Err(ReplaceError::Conflict) => {}
             Err(ReplaceError::Failed(error)) => return Err(error),
@@ -108,8 +108,8 @@ pub async fn commit(job: Arc<Job>, gathered: Vec<Gathered>) -> Result<Outcome> {
         .hint("run one stripelake per lake at a time"))
 }
 
-fn merge(job: &Job, gathered: &[Gathered], old: Option<File>) -> Result<Merged> {
-    let Job { resource, partition, parents, known, .. } = job;
+fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> Result<Merged> {
+    let PartitionCommit { resource, partition, parents, known, .. } = wanted;
     let is_known = match (&old, known) {
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
@@ -123,13 +123,13 @@ fn merge(job: &Job, gathered: &[Gathered], old: Option<File>) -> Result<Merged> 
     let may_stay = current.is_some_and(|known| n_rows <= known.rows + known.rows / READ_TWICE);
     if let Some(file) = old.as_ref().filter(|_| may_stay) {
         let file = file.try_clone().map_err(|e| Error::destination(e.to_string()))?;
-        let mut merge = merged(job, gathered, Some(old::open(file, is_known)?))?;
+        let mut merge = merged(wanted, gathered, Some(old::open(file, is_known)?))?;
         while merge.changes().is_none() && merge.next().transpose()?.is_some() {}
         if merge.changes().is_none() {
             return Ok(Merged { changes: merge.changes(), outdated: merge.take_outdated(), new: None });
         }
     }
-    let mut staged = job.lake.stage(&partition.path(&resource.name))?;
+    let mut staged = wanted.lake.stage(&partition.path(&resource.name))?;
     let is_judged =
         parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty() || parents.most_times() > 1);
     let finished = if let [gathered] = gathered { gathered.finished() } else { None };
@@ -143,15 +143,16 @@ fn merge(job: &Job, gathered: &[Gathered], old: Option<File>) -> Result<Merged> 
     }
     let old = old.map(|file| old::open(file, is_known)).transpose()?;
     let n_rows = n_rows + old.as_ref().map_or(0, |old| old.n_rows);
-    let mut merge = merged(job, gathered, old)?;
-    let written = encode::write(BufWriter::new(staged.writer()), &schema, &mut merge, n_rows, job.options)?;
+    let mut merge = merged(wanted, gathered, old)?;
+    let written =
+        encode::write(BufWriter::new(staged.writer()), &schema, &mut merge, n_rows, wanted.options)?;
     let (changes, outdated) = (merge.changes(), merge.take_outdated());
     let is_same = changes.is_none() && current.is_some();
     Ok(Merged { changes, outdated, new: (!is_same).then_some((written, staged)) })
 }
 
-fn merged(job: &Job, gathered: &[Gathered], old: Option<OldFile>) -> Result<Merge> {
-    let Job { resource, vanished, parents, old_age, has_children, .. } = job;
+fn merged(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<OldFile>) -> Result<Merge> {
+    let PartitionCommit { resource, vanished, parents, old_age, has_children, .. } = wanted;
     let absent = Absent { vanished: vanished.clone(), parents: parents.clone() };
     let old = old.map(|old| present(old, resource));
     let merge = Merge::new(old, sources(gathered, parents.as_ref())?, absent, old_age.clone())?;

@@ -100,8 +100,13 @@ pub async fn read_all(
     let end = End { early: fetcher.allowance.ended(), deadline };
     let closing =
         lists.into_iter().zip(gatherings).map(|(list, gathering)| close(setup, list, gathering, &end));
-    let mut report = Report::default();
     let closed = join_all(closing).await.into_iter().collect::<Result<Vec<Closed>>>()?;
+    Ok(summed(closed, end, fetcher))
+}
+
+/// What became of all of them.
+fn summed(closed: Vec<Closed>, end: End, fetcher: &Fetcher) -> Report {
+    let mut report = Report::default();
     // Where nothing could be read the lists say why, and the budget would hide it.
     let is_outage = fetcher.counters.accepted.load(Ordering::Relaxed) == 0
         && closed
@@ -118,7 +123,7 @@ pub async fn read_all(
             None => {}
         }
     }
-    Ok(report)
+    report
 }
 
 /// Runs the workers to their end. After a signal no request is sent, and what is decoded already is handed

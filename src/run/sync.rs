@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -289,7 +290,10 @@ pub(super) fn listing(options: &Options, now: Option<i64>) -> Result<Range<i64>>
     let start = options.since.unwrap_or(0).max(0);
     let end = options.until.unwrap_or(i64::MAX).min(now.map_or(i64::MAX, |now| now + 1));
     if start >= end {
-        return Err(Error::usage(format!("expected --since before --until and now, got {start} and {end}")));
+        let shown = |secs| Timestamp::from_second(secs).map_or(format!("{secs}"), |time| time.to_string());
+        let what =
+            format!("expected --since before --until and now, got {} and {}", shown(start), shown(end));
+        return Err(Error::usage(what).hint("times are UTC; leave --until out for all that there is"));
     }
     Ok(start..end)
 }

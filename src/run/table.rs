@@ -12,6 +12,7 @@ use crate::encode::merge::absent::{Parents, Replaced};
 use crate::error::{Error, Result};
 use crate::partition::{Grain, Partition};
 use crate::run::Setup;
+use crate::run::event::Event;
 use crate::run::report::TableReport;
 use crate::spool::{Budget, Spool};
 
@@ -80,9 +81,19 @@ impl Table {
         } else {
             self.adopt(setup).await?;
         }
-        let with_rows = self.state.partitions.iter().filter(|(_, file)| file.rows > 0);
-        self.spool.with_files = with_rows.filter_map(|(folder, _)| Partition::parse(folder)).collect();
+        self.spool.with_files = self.partitions_with_rows().collect();
         Ok(())
+    }
+
+    fn partitions_with_rows(&self) -> impl Iterator<Item = Partition> {
+        let with_rows = self.state.partitions.iter().filter(|(_, file)| file.rows > 0);
+        with_rows.filter_map(|(folder, _)| Partition::parse(folder))
+    }
+
+    /// The partitions that have rows, or may have some that a killed run did not write down.
+    pub fn partitions_with_rows_or_begun(&self) -> impl Iterator<Item = Partition> {
+        let begun = self.state.begun.iter().filter_map(|folder| Partition::parse(folder));
+        self.partitions_with_rows().chain(begun)
     }
 
     /// Where the state was lost, files may be there nevertheless: another grain would have their rows twice.
@@ -116,8 +127,18 @@ impl Table {
 
     /// Takes note of a committed file. A run that is killed before the state names it leaves one that the next run reads
     /// as any other of an unknown origin.
-    pub async fn add_file(&mut self, setup: &Setup, folder: String, file: FileState) -> Result<()> {
+    pub async fn add_file(&mut self, setup: &Setup, partition: Partition, file: FileState) -> Result<()> {
+        (setup.on_event)(Event::File {
+            table: self.resource.name.clone(),
+            path: partition.path(&self.resource.name),
+            rows: file.rows,
+            bytes: file.bytes,
+        });
         self.report.files_written += 1;
+        if file.rows > 0 {
+            self.spool.with_files.insert(partition);
+        }
+        let folder = partition.to_string();
         self.state.begun.remove(&folder);
         self.state.partitions.insert(folder, file);
         self.is_behind = true;

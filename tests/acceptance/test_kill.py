@@ -42,7 +42,8 @@ def killed(account, lake, env, n):
         start_new_session=True,
     )
     deadline = time.monotonic() + 90
-    while asked(account) < before + n and process.poll() is None and time.monotonic() < deadline:
+    while asked(account) < before + n and process.poll() is None:
+        assert time.monotonic() < deadline, "too few pages were asked for"
         time.sleep(0.02)
     process.kill()
     assert process.wait(10) == -signal.SIGKILL, "the run was over before it was killed"

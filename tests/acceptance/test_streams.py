@@ -74,7 +74,8 @@ def sync_of_a_silent_bucket(api, silent, **options):
 def begun(lake, timeout=30):
     """Waits until a run is at work on the lake."""
     deadline = time.monotonic() + timeout
-    while not (lake / "_stripelake/waiting").exists() and time.monotonic() < deadline:
+    while not (lake / "_stripelake/waiting").exists():
+        assert time.monotonic() < deadline, "the run has not begun"
         time.sleep(0.05)
 
 

@@ -141,14 +141,6 @@ fn what_the_server_says_decides_what_is_repeated() {
 }
 
 #[test]
-fn only_a_stated_rate_limit_slows_down() {
-    assert!(Reason::RateLimited("endpoint-rate".to_owned(), None).is_slowdown());
-    for reason in [Reason::LockTimeout(None), Reason::Server(503, None), Reason::Network, Reason::Broken] {
-        assert!(!reason.is_slowdown(), "{reason}");
-    }
-}
-
-#[test]
 fn eight_attempts_end_with_a_page_of_one_object() {
     let mut tries = Tries::default();
     let mut limits = Vec::new();

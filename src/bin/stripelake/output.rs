@@ -61,6 +61,10 @@ pub fn error(error: &Error) {
         say(&format!("  fix:         {}", shown(hint, 500)));
     } else if error.kind() == Kind::Usage {
         say("  fix:         see stripelake --help");
+    } else if error.kind() == Kind::Bug {
+        say(
+            "  fix:         this should not happen: please report it, with this message and stripelake --version",
+        );
     }
 }
 

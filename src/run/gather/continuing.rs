@@ -22,10 +22,25 @@ const LONGEST_SECS: i64 = 29 * 86_400;
 impl Gatherer {
     /// Finds out what an earlier run has read of this listing. Nothing is written.
     pub(super) async fn continue_from_state(&mut self, listing: &Listing) -> Result<()> {
+        let Some(new) = self.new_progress(listing) else { return Ok(()) };
+        // Where a longer listing waits to be continued, this one leaves it alone.
+        let longest = self.tables[0].state.progress.as_ref();
+        if longest.is_some_and(|old| is_fit(old, &new) && is_more(old, &new)) {
+            self.extent = Extent::Window;
+        }
+        match self.continuable(&new, listing.starts_over).await? {
+            Some((old, rejected)) => self.take_over(old, rejected, new),
+            None => self.progress = Some(new),
+        }
+        Ok(())
+    }
+
+    /// That of a listing which begins now.
+    fn new_progress(&self, listing: &Listing) -> Option<Progress> {
         let table = &self.tables[0];
         // Without a filter on `created` there are no seconds to leave out.
-        let (Some(now), true) = (listing.now, table.resource.created_filter) else { return Ok(()) };
-        let new = Progress {
+        let now = listing.now.filter(|_| table.resource.created_filter)?;
+        Some(Progress {
             began: now,
             listed_at: now,
             span: (listing.span.start, listing.span.end),
@@ -38,23 +53,26 @@ impl Gatherer {
             run: self.setup.run_id.clone(),
             rejected: Vec::new(),
             from_nothing: table.state.n_rows() == 0 && table.state.begun.is_empty(),
-        };
-        // Where a longer listing waits to be continued, this one leaves it alone.
-        if table.state.progress.as_ref().is_some_and(|old| is_fit(old, &new) && is_more(old, &new)) {
-            self.extent = Extent::Window;
-        }
+        })
+    }
+
+    /// What an earlier run has left of the same listing, with the objects that could not be rows.
+    async fn continuable(
+        &mut self,
+        new: &Progress,
+        starts_over: bool,
+    ) -> Result<Option<(Progress, RejectedObjects)>> {
         let old = self.tables[0].state.progress_of(self.extent).clone();
         let is_same = |old: &Progress| old.span.0 == new.span.0 && old.span.1 <= new.span.1;
-        let Some(old) = old.filter(|old| !listing.starts_over && is_fit(old, &new) && is_same(old)) else {
-            self.progress = Some(new);
-            return Ok(());
+        let Some(old) = old.filter(|old| !starts_over && is_fit(old, new) && is_same(old)) else {
+            return Ok(None);
         };
         let lacks_a_file = self.lacks_a_file().await?;
         let rejected = RejectedObjects::read(&self.setup.lake, &old.rejected).await?;
-        let Some(rejected) = rejected.filter(|_| !lacks_a_file) else {
-            self.progress = Some(new);
-            return Ok(());
-        };
+        Ok(rejected.filter(|_| !lacks_a_file).map(|rejected| (old, rejected)))
+    }
+
+    fn take_over(&mut self, old: Progress, rejected: RejectedObjects, new: Progress) {
         for table in &mut self.tables {
             table.report.rejected = rejected.n_of(&table.resource.name);
         }
@@ -88,7 +106,6 @@ impl Gatherer {
             waiting: self.waiting.files.clone(),
             ..new
         });
-        Ok(())
     }
 
     /// Takes up the rows that an earlier run has kept, and writes down that they are no other run's any longer. Call it

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Gatherer, Outlook};
-use crate::commit::state::Extent;
+use crate::commit::state::{Extent, Progress};
 use crate::decode::findings::Findings;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::error::Result;
@@ -29,7 +29,7 @@ impl Gatherer {
         }
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         // What an earlier run has read of this listing is as old as its beginning.
-        let began = self.progress.as_ref().filter(|_| self.is_continued).map(|progress| progress.began);
+        let began = self.continued().map(|progress| progress.began);
         let seen_until = began.map_or(self.listing.end, |began| began.min(self.listing.end));
         let listed_since = self.listed_since();
         self.catch_up().await?;
@@ -85,9 +85,14 @@ impl Gatherer {
 
     /// Since when all objects of the listing have been read, in microseconds by the clock of the machine.
     fn listed_since(&self) -> Option<i64> {
-        let began = self.progress.as_ref().filter(|_| self.is_continued).map(|progress| progress.began_here);
+        let began = self.continued().map(|progress| progress.began_here);
         let is_whole = self.is_listing && self.rejected.is_empty();
         is_whole.then(|| began.unwrap_or(self.setup.started_at.as_microsecond()))
+    }
+
+    /// The progress, where an earlier run has begun it.
+    fn continued(&self) -> Option<&Progress> {
+        self.progress.as_ref().filter(|_| self.is_continued)
     }
 
     fn marks_everything(&self) -> bool {
@@ -104,17 +109,11 @@ impl Gatherer {
     /// Files without new rows of which rows may have vanished.
     fn partitions_to_touch(&self) -> Vec<Partition> {
         let mut touch = Vec::new();
-        for table in &self.tables {
-            let state = &table.state;
-            let with_rows =
-                state.partitions.iter().filter(|(_, file)| file.rows > 0).map(|(folder, _)| folder);
-            for folder in with_rows.chain(&state.begun) {
-                let Some(partition) = Partition::parse(folder) else { continue };
-                let may_have_vanished = !self.listed_anew(&partition).is_empty();
-                let is_done = Some(partition.grain) != self.grain || self.committed.contains(&partition);
-                if !is_done && may_have_vanished {
-                    touch.push(partition);
-                }
+        for partition in self.tables.iter().flat_map(|table| table.partitions_with_rows_or_begun()) {
+            let may_have_vanished = !self.listed_anew(&partition).is_empty();
+            let is_done = Some(partition.grain) != self.grain || self.committed.contains(&partition);
+            if !is_done && may_have_vanished {
+                touch.push(partition);
             }
         }
         touch

@@ -9,7 +9,7 @@ use super::Gatherer;
 use crate::commit::state::FileState;
 use crate::error::Result;
 use crate::partition::{Grain, Partition};
-use crate::run::partition_commit::{Job, commit};
+use crate::run::partition_commit::{PartitionCommit, commit};
 
 impl Gatherer {
     /// An empty file with the full schema, so that a glob and a view work for a resource without rows.
@@ -25,8 +25,8 @@ impl Gatherer {
             table.state.placeholder = Some(folder.clone());
             table.write_state(&self.setup).await?;
         }
-        let job = Job::new(&self.setup, &table.resource, partition);
-        let outcome = commit(Arc::new(job), Vec::new()).await?;
+        let wanted = PartitionCommit::new(&self.setup, &table.resource, partition);
+        let outcome = commit(Arc::new(wanted), Vec::new()).await?;
         if let Some((written, version)) = outcome.written {
             table.state.partitions.insert(folder, FileState::new(&written, version.etag()));
             table.write_state(&self.setup).await?;

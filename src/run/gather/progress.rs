@@ -80,10 +80,7 @@ impl Gatherer {
 
     /// Known partitions of which this run has listed seconds that may say that rows have vanished.
     fn known(&self) -> impl Iterator<Item = Partition> {
-        let state = &self.tables[0].state;
-        let with_rows = state.partitions.iter().filter(|(_, file)| file.rows > 0);
-        let folders = with_rows.map(|(folder, _)| folder).chain(&state.begun);
-        let partitions = folders.filter_map(|folder| Partition::parse(folder));
+        let partitions = self.tables[0].partitions_with_rows_or_begun();
         partitions.filter(|partition| !self.listed_anew(partition).is_empty())
     }
 
@@ -96,8 +93,7 @@ impl Gatherer {
         let folder = partition.to_string();
         let has_rows =
             state.begun.contains(&folder) || state.partitions.get(&folder).is_some_and(|file| file.rows > 0);
-        let marks_vanished = self.marks_vanished && self.rejected.is_empty();
-        marks_vanished && has_rows && !is_of_this_listing && !self.committed.contains(partition)
+        self.may_mark_vanished() && has_rows && !is_of_this_listing && !self.committed.contains(partition)
     }
 
     async fn record_progress(&mut self) -> Result<()> {

@@ -54,7 +54,9 @@ impl RejectedObjects {
         match self.n_bytes > MAX_BYTES {
             true => {
                 let what = format!("too many objects cannot be rows, one because: {reason}");
-                Err(Error::new(Kind::Partial, what))
+                Err(Error::new(Kind::Partial, what).hint(
+                    "look at some of them in _stripelake/rejected: is it Stripe that answers, and in this version of its API?",
+                ))
             }
             false => Ok(()),
         }

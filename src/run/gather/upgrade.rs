@@ -7,8 +7,7 @@ use crate::commit::state::FileState;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::error::Result;
 use crate::partition::Partition;
-use crate::run::event::Event;
-use crate::run::partition_commit::{Job, commit};
+use crate::run::partition_commit::{PartitionCommit, commit};
 
 impl Gatherer {
     /// Files of one table have one schema: a reader that takes the columns from the first file would not
@@ -33,20 +32,17 @@ impl Gatherer {
 
     async fn upgrade_file(&mut self, index: usize, partition: Partition) -> Result<()> {
         let table = &mut self.tables[index];
-        let path = partition.path(&table.resource.name);
         // A file that somebody took away is made anew by the listing, and not as an empty one here.
-        if !self.setup.lake.exists(&path).await? {
+        if !self.setup.lake.exists(&partition.path(&table.resource.name)).await? {
             return Ok(());
         }
         let known = table.state.partitions.get(&partition.to_string()).cloned();
-        let job = Job { known, ..Job::new(&self.setup, &table.resource, partition) };
+        let wanted =
+            PartitionCommit { known, ..PartitionCommit::new(&self.setup, &table.resource, partition) };
         // Rows may wait already for their own commit; they are not for this one.
-        let outcome = commit(Arc::new(job), Vec::new()).await?;
+        let outcome = commit(Arc::new(wanted), Vec::new()).await?;
         if let Some((written, version)) = outcome.written {
-            let file = FileState::new(&written, version.etag());
-            let (rows, bytes) = (file.rows, file.bytes);
-            (self.setup.on_event)(Event::File { table: table.resource.name.clone(), path, rows, bytes });
-            table.add_file(&self.setup, partition.to_string(), file).await?;
+            table.add_file(&self.setup, partition, FileState::new(&written, version.etag())).await?;
         }
         Ok(())
     }
