@@ -17,7 +17,7 @@
 //! * [`run`]: the story. The only place that calls the stages, and starts their tasks.
 //!
 //! Beside them: [`error`] (one error, one kind for each exit code), [`redact`] (text that may be shown),
-//! [`nulls`], [`tokens`], [`walk`] and [`utf8`], and [`fake`], a Stripe account on loopback for the demo and for tests.
+//! [`crc`], [`ipc`], [`nulls`], [`tokens`], [`walk`] and [`utf8`], and [`fake`], a Stripe account on loopback for the demo and for tests.
 //!
 //! # The walk of one page
 //!
@@ -29,8 +29,8 @@
 //!    plan how far it got.
 //! 4. A [`decode::Decoded`] batch goes to the gatherer of its resource (`run/gather.rs`), which lets
 //!    [`partition::split`] cut it and puts the parts into its [`spool::Spool`].
-//! 5. When all seconds of a partition have been read ([`plan::coverage::Coverage`]), the gatherer commits it, and
-//!    from time to time also what is not complete yet:
+//! 5. Until all seconds of a partition have been read ([`plan::coverage::Coverage`]), its rows wait, and are written down
+//!    every second for the case that the run is killed. Then the gatherer commits it:
 //!    [`encode::merge::Merge`] walks the old file and the new runs and keeps the newest row of each id,
 //!    [`encode::write`] makes the file, [`commit::Lake::replace`] puts it in the place of the old one.
 //!    If no row differs, nothing is written.

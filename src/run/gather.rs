@@ -1,4 +1,13 @@
 //! Turns the decoded batches of one resource into committed partitions, as soon as their spans are read.
+//!
+//! | word | of seconds or rows |
+//! |---|---|
+//! | fresh | seconds that this run has listed |
+//! | covered | these, and those that an earlier run of the same listing has read, or kept and this one took up |
+//! | settled | seconds whose rows have all been handed to the gatherer |
+//! | waits | a row without a partition's file |
+//! | kept | a row that waits and is written down under `_stripelake/waiting` |
+//! | taken up | a row that an earlier run had kept and that waits in this one |
 
 mod continuing;
 mod ending;
