@@ -16,6 +16,8 @@ pub struct Frame {
     pub oldest: Option<i64>,
     /// Whether no object is newer than the one before it.
     pub is_newest_first: bool,
+    /// The list that it says to be a page of.
+    pub url: Option<String>,
 }
 
 /// What was seen of a page so far.
@@ -23,6 +25,7 @@ pub struct Frame {
 pub struct Seen {
     is_list: bool,
     has_more: Option<bool>,
+    url: Option<String>,
     is_odd: bool,
 }
 
@@ -42,6 +45,7 @@ impl Seen {
         self.is_odd |= match (key, value) {
             ("\"object\"", "\"list\"") => std::mem::replace(&mut self.is_list, true),
             ("\"has_more\"", "true" | "false") => self.has_more.replace(value == "true").is_some(),
+            ("\"url\"", url) => self.url.replace(url.trim_matches('"').to_owned()).is_some(),
             ("\"object\"" | "\"has_more\"", _) => true,
             _ => false,
         };
@@ -61,6 +65,7 @@ impl Seen {
             newest: created.iter().max().copied(),
             oldest: created.iter().min().copied(),
             is_newest_first: created.is_sorted_by(|a, b| a >= b),
+            url: self.url,
         })
     }
 }

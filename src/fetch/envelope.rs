@@ -25,6 +25,8 @@ pub struct Envelope {
     pub oldest: Option<i64>,
     /// Whether no object is newer than the one before it.
     pub is_newest_first: bool,
+    /// The list that it says to be a page of.
+    pub url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -33,6 +35,8 @@ struct List<'a> {
     #[serde(borrow)]
     data: Vec<Item<'a>>,
     has_more: bool,
+    #[serde(borrow, default)]
+    url: Option<&'a RawValue>,
 }
 
 /// What paging needs of one object; anything but an object is for the decoder to refuse.
@@ -116,8 +120,14 @@ impl Envelope {
             return Err(format!("object is \"{}\", expected \"list\"", list.object));
         }
         let n_objects = list.data.len();
-        let mut envelope =
-            Envelope { has_more: list.has_more, n_objects, is_newest_first: true, ..Envelope::default() };
+        let url = list.url.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let mut envelope = Envelope {
+            has_more: list.has_more,
+            n_objects,
+            is_newest_first: true,
+            url,
+            ..Envelope::default()
+        };
         for item in &list.data {
             let id = item.id.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
             envelope.ids.extend(id.filter(|id| !id.is_empty()));
@@ -147,6 +157,7 @@ mod tests {
         assert_eq!((envelope.newest, envelope.oldest), (Some(9), Some(7)));
         assert_eq!((envelope.n_objects, envelope.has_more), (3, true));
         assert!(envelope.is_newest_first);
+        assert_eq!(envelope.url.as_deref(), Some("/v1/x"));
         let body = br#"{"object":"list","data":[{"created":9},{"created":3},{"created":8}],"has_more":true}"#;
         assert!(!Envelope::parse(body).unwrap().is_newest_first);
     }

@@ -48,6 +48,10 @@ pub struct SliceReader {
     is_done: bool,
     size: PageSize,
     n_unreadable: usize,
+    /// Whether newer objects are known to come behind older ones.
+    is_other_order: bool,
+    /// Whether objects were created outside of what was asked for, until the caller takes it.
+    pub is_outside: bool,
     /// Objects that no page could hold, and why, until the caller takes them.
     pub unreadable: Vec<(String, String)>,
 }
@@ -121,6 +125,8 @@ impl SliceReader {
             is_done: false,
             size: PageSize::FULL,
             n_unreadable: 0,
+            is_other_order: false,
+            is_outside: false,
             unreadable: Vec::new(),
         }
     }
@@ -139,6 +145,7 @@ impl SliceReader {
         mut accept: impl FnMut(&Bytes, i64) -> Result<(Envelope, T), Unfit>,
     ) -> Result<Option<Page<T>>, Error> {
         let mut repeats = 0;
+        let mut jump = None;
         loop {
             if self.is_done {
                 return Ok(None);
@@ -160,7 +167,9 @@ impl SliceReader {
                 }
                 Err(FetchError::Failed(error)) => return Err(self.after(error)),
             };
-            if let Err(what) = self.check(&page.envelope) {
+            let envelope = &page.envelope;
+            let checked = self.check_place(envelope).and_then(|()| self.check_order(envelope, &mut jump));
+            if let Err(what) = checked.and_then(|()| self.check(envelope)) {
                 repeats += 1;
                 if repeats > 1 {
                     let error = Error::new(Kind::Partial, format!("{}: {what}", self.resource.path));
@@ -185,15 +194,54 @@ impl SliceReader {
         }
     }
 
+    fn asked_window(&self) -> Option<Range<i64>> {
+        let window = self.window.as_ref()?;
+        Some(window.start..window.end.min(self.restart_below.unwrap_or(i64::MAX)))
+    }
+
     fn request(&self, limit: usize) -> Request {
-        let end = |window: &Range<i64>| window.end.min(self.restart_below.unwrap_or(i64::MAX));
-        let window = self.window.as_ref().map(|window| window.start..end(window));
+        let window = self.asked_window();
         let pass = &self.resource.passes[self.pass];
         let request = list_request(&self.resource, pass, window.as_ref(), limit);
         match &self.cursor {
             Some(cursor) => request.with("starting_after", cursor.clone()),
             None => request,
         }
+    }
+
+    /// Whether a page may be that of another request: a broken proxy may mix answers up, and the filter on `created` and the
+    /// order of a list are exact. Some objects outside of the window are taken all the same.
+    fn check_place(&mut self, envelope: &Envelope) -> Result<(), String> {
+        let Envelope { newest, oldest, n_objects, url, .. } = envelope;
+        if let (0, Some(url)) = (n_objects, url)
+            && !url.starts_with(&self.resource.path)
+        {
+            return Err(format!("expected a page of this list, got an empty one of {url}"));
+        }
+        let (Some(window), Some(newest), Some(oldest)) = (self.asked_window(), *newest, *oldest) else {
+            return Ok(());
+        };
+        if oldest >= window.end || newest < window.start {
+            let what = format!("expected objects created in {}..{}", window.start, window.end);
+            return Err(format!("{what}, got none of them but others"));
+        }
+        self.is_outside |= newest >= window.end || oldest < window.start;
+        Ok(())
+    }
+
+    /// All objects newer than some before, in a list that came newest first so far, may be the answer to another request, too.
+    /// If they come twice, the list has another order. `jump` is what came the first time.
+    fn check_order(&mut self, envelope: &Envelope, jump: &mut Option<Vec<String>>) -> Result<(), String> {
+        let is_newer = self.oldest.zip(envelope.oldest).is_some_and(|(before, oldest)| oldest > before);
+        if !is_newer || self.is_other_order || !self.is_on_its_way() {
+            return Ok(());
+        }
+        self.is_other_order = jump.as_ref() == Some(&envelope.ids);
+        if self.is_other_order {
+            return Ok(());
+        }
+        *jump = Some(envelope.ids.clone());
+        Err("expected objects older than those before, got newer ones".to_owned())
     }
 
     /// What no list of Stripe's does: going on without getting on. After a step back, or a restart, a
@@ -230,6 +278,7 @@ impl SliceReader {
         if is_new_end {
             (self.steps_back, self.restarts) = (0, 0);
         }
+        self.is_other_order |= !envelope.is_newest_first;
         self.oldest = match (self.oldest, envelope.oldest) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

@@ -81,6 +81,7 @@ pub async fn read_all(
             failed: Mutex::new(None),
             decoders: Mutex::default(),
             has_failed: AtomicBool::new(false),
+            has_outsiders: AtomicBool::new(false),
         }));
     }
     let shared = Arc::new(Shared {

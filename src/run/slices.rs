@@ -37,6 +37,8 @@ pub struct List {
     /// The first failure; readers of other slices stop at their next page.
     pub failed: Mutex<Option<Error>>,
     pub has_failed: AtomicBool,
+    /// Whether objects came that had not been asked for.
+    pub has_outsiders: AtomicBool,
 }
 
 impl List {
@@ -188,6 +190,7 @@ impl Shared {
                 rest.inspect_err(|_| reading.taking.take_back())?;
             }
             self.leave_out(list, &mut reading.reader).await?;
+            self.warn_of_outsiders(list, &mut reading.reader);
             reading.settled = settled;
             let n_bytes = reading.taking.decoder().map_or(0, |decoder| decoder.n_bytes());
             if n_bytes >= FLUSH_BYTES || handed_on.elapsed() >= FLUSH_TIME {
@@ -261,6 +264,16 @@ impl Shared {
         match rejected.is_empty() {
             true => Ok(()),
             false => self.send(list, Message::Rejected(rejected)).await,
+        }
+    }
+
+    /// Says once for a list that it does not keep to its filter.
+    fn warn_of_outsiders(&self, list: &List, reader: &mut SliceReader) {
+        if std::mem::take(&mut reader.is_outside) && !list.has_outsiders.swap(true, Ordering::Relaxed) {
+            let resource = &list.resource.name;
+            let message =
+                format!("{resource}: some objects were created outside of what was asked for; they are kept");
+            (self.on_event)(Event::Warning { message });
         }
     }
 

@@ -11,6 +11,7 @@ mod complete;
 mod conflict;
 mod damage;
 mod estimate;
+mod misplaced;
 mod network;
 mod paging;
 mod payload;
