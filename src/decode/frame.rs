@@ -45,7 +45,10 @@ impl Seen {
         self.is_odd |= match (key, value) {
             ("\"object\"", "\"list\"") => std::mem::replace(&mut self.is_list, true),
             ("\"has_more\"", "true" | "false") => self.has_more.replace(value == "true").is_some(),
-            ("\"url\"", url) => self.url.replace(url.trim_matches('"').to_owned()).is_some(),
+            ("\"url\"", text) if text.starts_with('"') && !text.contains('\\') => {
+                self.url.replace(text.trim_matches('"').to_owned()).is_some()
+            }
+            ("\"url\"", _) => true,
             ("\"object\"" | "\"has_more\"", _) => true,
             _ => false,
         };

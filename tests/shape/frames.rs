@@ -36,7 +36,7 @@ fn check_frame(page: &Page, body: &[u8]) -> bool {
 }
 
 /// Members of the list that have a meaning, and some that look like them.
-const MEMBERS: [&str; 12] = [
+const MEMBERS: [&str; 14] = [
     r#""object":"list""#,
     r#""object":"list""#,
     r#""object":"search_result""#,
@@ -48,6 +48,8 @@ const MEMBERS: [&str; 12] = [
     r#""has_more":null"#,
     r#""has_mor\u0065":true"#,
     r#""url":"/v1/x""#,
+    r#""url":"\/v1\/x""#,
+    r#""url":null"#,
     r#""x\\y":[{"object":"list","has_more":true}]"#,
 ];
 
