@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -53,7 +54,14 @@ pub(super) struct Account {
     pub now: Option<i64>,
     /// When the account was opened, for guessing where its objects begin.
     pub created: Option<i64>,
+    /// When that was found out, by the clock of the process.
+    pub asked: Instant,
 }
+
+/// An answer about the account that is older than this says too little of the time.
+const FRESH: Duration = Duration::from_secs(2);
+/// Clocks, and answers on their way, may differ by so many seconds.
+const CLOCKS_DIFFER: i64 = 60;
 
 /// Lists the resources into the lake.
 ///
@@ -67,10 +75,10 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     let fetcher = Arc::new(fetcher(setup, &options, transport, started));
     let account = account(&fetcher, setup).await.map_err(|e| e.lake("unchanged"))?;
     check_account(known.as_ref(), account.id.as_deref())?;
-    let listing = listing(&options, account.now)?;
+    listing(&options, account.now)?;
     let stop = interrupted(options.interrupted.clone());
     let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock, stop).await?;
-    let report = match locked(setup, &options, &fetcher, &account, listing).await {
+    let report = match locked(setup, &options, &fetcher, account).await {
         Ok(report) => Report { secs: started.elapsed().as_secs_f64(), ..report },
         Err(error) => {
             guard.release().await;
@@ -99,9 +107,14 @@ async fn locked(
     setup: &Setup,
     options: &Options,
     fetcher: &Arc<Fetcher>,
-    account: &Account,
-    listing: Range<i64>,
+    account: Account,
 ) -> Result<Report> {
+    let account = match account.asked.elapsed() > FRESH {
+        // What was created while this run waited for the lock belongs to it, too.
+        true => self::account(fetcher, setup).await.map_err(|e| e.lake("unchanged"))?,
+        false => account,
+    };
+    let listing = listing(options, account.now)?;
     claim(setup, account.id.clone(), options.livemode).await?;
     setup.lake.remove_leftovers(setup.catalog.resources.iter().map(|resource| resource.name.as_str()))?;
     (setup.on_event)(Event::Start {
@@ -118,6 +131,9 @@ async fn locked(
         starts_over: options.starts_over,
     };
     let mut report = read_all(setup, options, fetcher, listing).await?;
+    if let Some(error) = stale_end(setup, fetcher, &account) {
+        report.failures.push(("run".to_owned(), error));
+    }
     if let Err(error) = sql::write_views(&setup.lake, &setup.catalog).await {
         report.failures.push(("views".to_owned(), error));
     }
@@ -128,6 +144,22 @@ async fn locked(
     report.slowdowns = fetcher.counters.slowdowns.load(Ordering::Relaxed);
     report.waited_secs = fetcher.counters.waited_ms.load(Ordering::Relaxed) as f64 / 1e3;
     Ok(report)
+}
+
+/// The listing ends at Stripe's clock as the answer about the account told it. Where a cache gave that answer, later ones tell
+/// that it was old. A date that this machine's clock has not come to is no such sign.
+fn stale_end(setup: &Setup, fetcher: &Fetcher, account: &Account) -> Option<Error> {
+    let (now, latest) = (account.now?, fetcher.server_date()?);
+    let passed = account.asked.elapsed().as_secs() as i64;
+    let is_possible = latest <= setup.started_at.as_second() + passed + CLOCKS_DIFFER;
+    let n_secs = latest - now - passed;
+    (is_possible && n_secs > CLOCKS_DIFFER).then(|| {
+        let what = format!(
+            "the answer about the account was {n_secs} s old: what was created since then may be missing"
+        );
+        Error::new(Kind::Partial, what)
+            .hint("a cache stands between this program and Stripe: let it pass the answers on as they come")
+    })
 }
 
 /// Records the run in the lake and gives the lock back.
@@ -220,7 +252,7 @@ pub(super) async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account>
         Some(_) => {}
         None => warn("Stripe's answer has no Date: everything is listed, whatever its time".to_owned()),
     }
-    Ok(Account { id, now, created })
+    Ok(Account { id, now, created, asked: Instant::now() })
 }
 
 /// `what` is of the mode `livemode`: a key, or objects.

@@ -1,13 +1,17 @@
 //! Turns keys that are revoked, lack a permission or belong elsewhere into the right exit, and clocks into windows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
+use stripelake::commit::lock;
 use stripelake::error::Kind;
 use stripelake::fake::script::{Action, Rewrite, Rule, refusal};
 use stripelake::fake::{Account, InProcess, Resource, Spec};
 use stripelake::fetch::Response;
+use stripelake::run::Setup;
 use stripelake::run::event::Event;
-use stripelake::run::sync::Options;
+use stripelake::run::sync::{Options, sync};
 
 use crate::harness::{TestLake, account, check_kind, scripted, scripted_table};
 use crate::table::Table;
@@ -92,19 +96,12 @@ async fn a5_a_lake_that_another_account_took_meanwhile_is_refused() {
     // Two first runs at once: the second one waits for the lock with the account it has asked for.
     let (ours, theirs) = (Table::of(&account(65, 50)), Table::of(&account(66, 50)));
     let lake = TestLake::new();
-    let guard = stripelake::commit::lock::acquire(
-        &lake.lake,
-        "first",
-        std::time::Duration::ZERO,
-        std::future::pending(),
-    )
-    .await
-    .unwrap();
+    let guard = lock::acquire(&lake.lake, "first", Duration::ZERO, std::future::pending()).await.unwrap();
     let mut setup = lake.setup();
-    setup.wait_lock = std::time::Duration::from_secs(60);
-    let waiting = stripelake::run::sync::sync(&setup, lake.options(), ours);
+    setup.wait_lock = Duration::from_secs(60);
+    let waiting = sync(&setup, lake.options(), ours);
     let first = async {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         let info = serde_json::json!({
             "format": 1, "account": theirs.id, "livemode": false, "stripe_version": lake.catalog.stripe_version,
         });
@@ -180,6 +177,54 @@ async fn a6_without_a_date_nothing_is_cut_off_by_our_clock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a6_an_old_answer_about_the_account_is_no_success() {
+    // As a cache gives it; the lists come from Stripe.
+    let account = Account::new(Spec { now: Timestamp::now().as_second(), charges: 400, ..spec(74) });
+    let table = Table::of(&account);
+    let script = scripted_table(&table);
+    let lake = TestLake::new();
+    let old = table.now() - 30 * 86_400;
+    let old: Rewrite = Arc::new(move |_, response| {
+        let mut response: Response = response;
+        response.headers.date = Some(old);
+        response
+    });
+    script.rules.add(Rule::new("/v1/account", Action::Rewrite(old)));
+    let report = lake.sync(script.clone()).await.unwrap();
+    check_kind(&report, Some(Kind::Partial));
+    let (_, error) = &report.failures[0];
+    assert!(
+        error.to_string().contains("2592000 s old") && error.hint_text().unwrap().contains("cache"),
+        "{error}"
+    );
+    assert!(lake.rows("charges").await.len() < table.list("charges").len());
+    script.rules.clear();
+    lake.sync_completely(script).await;
+    lake.check_equals(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_created_while_a_run_waits_for_the_lock_belongs_to_it() {
+    let table = Table::of(&account(75, 50));
+    let lake = TestLake::new();
+    let free = std::future::pending();
+    let guard = lock::acquire(&lake.lake, "first", Duration::ZERO, free).await.unwrap();
+    let setup = Setup { wait_lock: Duration::from_secs(60), ..lake.setup() };
+    let waiting = sync(&setup, lake.options(), table.clone());
+    let first = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let mut new = table.list("charges")[0].clone();
+        (new["id"], new["created"]) = ("ch_meanwhile".into(), (table.now() + 5).into());
+        table.edit("charges", |charges| charges.insert(0, new));
+        table.set_now(table.now() + 10);
+        guard.release().await;
+    };
+    let (report, ()) = tokio::join!(waiting, first);
+    check_kind(&report.unwrap(), None);
+    lake.check_table_equals(&table, "charges").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a6_a_clock_that_falls_back_leaves_nothing_out() {
     let account = Account::new(spec(73));
     let table = Table::of(&account);
@@ -205,14 +250,7 @@ async fn a6_a_clock_that_falls_back_leaves_nothing_out() {
 #[tokio::test(start_paused = true)]
 async fn c1_a_lake_in_use_is_left_alone() {
     let lake = TestLake::new();
-    let guard = stripelake::commit::lock::acquire(
-        &lake.lake,
-        "other",
-        std::time::Duration::ZERO,
-        std::future::pending(),
-    )
-    .await
-    .unwrap();
+    let guard = lock::acquire(&lake.lake, "other", Duration::ZERO, std::future::pending()).await.unwrap();
     let transport = Arc::new(InProcess::new(Arc::new(account(70, 50))));
     let error = lake.sync(transport.clone()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Locked);
