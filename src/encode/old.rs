@@ -21,6 +21,8 @@ pub struct OldFile {
     /// That of the catalog which the file was written with.
     pub schema: SchemaRef,
     pub n_rows: u64,
+    /// Whether its bytes are those that the state speaks of.
+    pub is_known: bool,
 }
 
 /// Opens a partition file. `is_known` says that its bytes are those that the state speaks of.
@@ -31,7 +33,7 @@ pub fn open(file: File, is_known: bool) -> Result<OldFile> {
         return open_known(file);
     }
     check_content(file.try_clone().map_err(|e| damaged(e.to_string()))?)?;
-    open_as(file, damaged)
+    Ok(OldFile { is_known: false, ..open_as(file, damaged)? })
 }
 
 /// The same for bytes that are what they should be: whatever fails now is no damage.
@@ -45,7 +47,7 @@ fn open_as(bytes: impl ChunkReader + 'static, failed: fn(String) -> Error) -> Re
     let schema = builder.schema().clone();
     let reader = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(|e| failed(e.to_string()))?;
     let run: Run = Box::new(reader.map(move |batch| batch.map_err(|e| failed(e.to_string()))));
-    Ok(OldFile { run, schema, n_rows })
+    Ok(OldFile { run, schema, n_rows, is_known: true })
 }
 
 /// A file that the state does not speak of was left by a run that ended before it wrote the state, or somebody

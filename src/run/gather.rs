@@ -11,16 +11,16 @@
 
 mod continuing;
 mod ending;
+mod folders;
 mod grain;
 mod placeholder;
 mod placing;
 mod progress;
 mod rejected;
-mod strangers;
 mod upgrade;
 mod waiting;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -118,6 +118,8 @@ pub struct Gatherer {
     committed: HashSet<Partition>,
     /// Parents whose lists were read, for replacing their children.
     parents: HashMap<(Partition, usize), HashMap<String, Replaced>>,
+    /// Files with rows that a state names and that were not there, by table.
+    gone: BTreeSet<(usize, Partition)>,
     findings: Findings,
     rejected: RejectedObjects,
     /// What this listing has read and not committed, kept for the case that the run is killed.
@@ -175,6 +177,7 @@ impl Gatherer {
             undecided_bytes: 0,
             committed: HashSet::new(),
             parents: HashMap::new(),
+            gone: BTreeSet::new(),
             findings: Findings::default(),
             rejected: RejectedObjects::default(),
             waiting: WaitingRows::new(&resource.name, &setup.run_id),
@@ -326,6 +329,9 @@ impl Gatherer {
             };
             let outcome = commit(Arc::new(wanted), gathered).await?;
             table.report.add(outcome.changes, is_first);
+            if outcome.was_lost {
+                self.gone.insert((index, partition));
+            }
             if !is_child {
                 outdated = Arc::new(outcome.outdated);
             }

@@ -6,6 +6,7 @@ use std::io::{self, BufReader, BufWriter, Seek};
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use tokio::task::spawn_blocking;
 
 use crate::catalog::Resource;
@@ -18,8 +19,8 @@ use crate::encode::merge::absent::{Absent, Parents};
 use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Changes, Merge, Run, Source};
 use crate::encode::old::{self, OldFile};
-use crate::encode::{self, Written};
-use crate::error::{Error, Kind, Result};
+use crate::encode::{self, Written, created_of};
+use crate::error::{Error, Kind, MADE_AGAIN, Result};
 use crate::partition::Partition;
 use crate::run::Setup;
 use crate::spool::Gathered;
@@ -70,6 +71,8 @@ pub struct Outcome {
     pub changes: Changes,
     /// The ids that the old file has in a newer form, where [`PartitionCommit::has_children`].
     pub outdated: HashSet<String>,
+    /// Whether the file that the state speaks of, with its rows, was not there.
+    pub was_lost: bool,
     /// `None` when the file stayed as it was.
     pub written: Option<(Written, Version)>,
 }
@@ -88,6 +91,7 @@ pub async fn commit(wanted: Arc<PartitionCommit>, gathered: Vec<Gathered>) -> Re
     let gathered = Arc::new(gathered);
     for _ in 0..CONFLICTS {
         let old = wanted.lake.read(&path).await?;
+        let was_lost = old.is_none() && wanted.known.as_ref().is_some_and(|known| known.rows > 0);
         let seen = old.as_ref().map_or(Version::Absent, |(_, version)| version.clone());
         let merged = {
             let (wanted, gathered) = (wanted.clone(), gathered.clone());
@@ -97,9 +101,13 @@ pub async fn commit(wanted: Arc<PartitionCommit>, gathered: Vec<Gathered>) -> Re
         let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
         let merged = merged.map_err(|error| error.context(path.clone()))?;
         let Merged { changes, outdated, new } = merged;
-        let Some((written, staged)) = new else { return Ok(Outcome { changes, outdated, written: None }) };
+        let Some((written, staged)) = new else {
+            return Ok(Outcome { changes, outdated, was_lost, written: None });
+        };
         match wanted.lake.replace(&path, staged, &seen).await {
-            Ok(version) => return Ok(Outcome { changes, outdated, written: Some((written, version)) }),
+            Ok(version) => {
+                return Ok(Outcome { changes, outdated, was_lost, written: Some((written, version)) });
+            }
             Err(ReplaceError::Conflict) => {}
             Err(ReplaceError::Failed(error)) => return Err(error),
         }
@@ -154,7 +162,13 @@ fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> 
 fn merged(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<OldFile>) -> Result<Merge> {
     let PartitionCommit { resource, vanished, parents, old_age, has_children, .. } = wanted;
     let absent = Absent { vanished: vanished.clone(), parents: parents.clone() };
-    let old = old.map(|old| present(old, resource));
+    let old = old.map(|old| {
+        let is_known = old.is_known;
+        let run = present(old, resource);
+        // What belongs to an object lies where that does, whenever it was created itself.
+        let is_by_created = resource.has_created && resource.parent.is_none();
+        if is_known || !is_by_created { run } else { within(run, wanted.partition.span()) }
+    });
     let merge = Merge::new(old, sources(gathered, parents.as_ref())?, absent, old_age.clone())?;
     Ok(if *has_children { merge.noting_outdated() } else { merge })
 }
@@ -182,9 +196,26 @@ fn present(old: OldFile, resource: &Resource) -> Run {
     Box::new(old.run.map(move |batch| older.present(&batch?)))
 }
 
+/// Fails at a row that was created outside of these seconds: a file in the place of another one would have its rows twice.
+fn within(run: Run, seconds: Range<i64>) -> Run {
+    let is_within = move |batch: &RecordBatch| {
+        let created = created_of(batch);
+        created.is_none_or(|created| {
+            created.values().iter().all(|at| seconds.contains(&at.div_euclid(1_000_000)))
+        })
+    };
+    Box::new(run.map(move |batch| {
+        let batch = batch?;
+        match is_within(&batch) {
+            true => Ok(batch),
+            false => Err(Error::integrity("the file holds objects of another partition").hint(MADE_AGAIN)),
+        }
+    }))
+}
+
 /// Whether the file is what the state says. It is not where a run ended between the file and the state;
 /// the file is then written anew, so that the state tells the truth again. Nor where it is damaged.
-fn is_described(mut file: &File, known: &FileState) -> Result<bool> {
+pub fn is_described(mut file: &File, known: &FileState) -> Result<bool> {
     let failed = |e: std::io::Error| Error::destination(format!("reading the old file: {e}"));
     if file.metadata().map_err(failed)?.len() != known.bytes {
         return Ok(false);

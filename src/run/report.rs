@@ -8,8 +8,8 @@ use crate::encode::merge::Changes;
 use crate::error::{Error, Kind};
 use crate::redact::shown;
 
-/// So many files of others are named.
-const STRANGERS_NAMED: usize = 3;
+/// So many files are named in an error.
+const FILES_NAMED: usize = 3;
 
 /// One table of the lake after the run.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -31,6 +31,9 @@ pub struct TableReport {
     /// Files in its folder that are not of the lake.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strangers: Vec<String>,
+    /// Files of the lake that have gone and were not made again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
     /// The listing that was continued, if one was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continued: Option<Continued>,
@@ -55,6 +58,15 @@ pub struct Continued {
     pub began: jiff::Timestamp,
     /// The part of its time that was read before, 0 to 1.
     pub share: f64,
+}
+
+/// The first of them, and how many there are.
+fn named(paths: &[String]) -> String {
+    let first = paths.iter().take(FILES_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match paths.len().checked_sub(FILES_NAMED) {
+        Some(more @ 1..) => format!("{first} and {more} more"),
+        _ => first,
+    }
 }
 
 impl TableReport {
@@ -107,20 +119,21 @@ impl Report {
         }
     }
 
-    /// A glob over the table is not right where a file of somebody else stands in it.
-    pub fn fail_for_strangers(&mut self) {
-        for TableReport { table, strangers, .. } in &self.tables {
-            if strangers.is_empty() {
-                continue;
+    /// A glob over the table is not right where a file of somebody else stands in it, or one of ours has gone.
+    pub fn fail_for_files(&mut self) {
+        for TableReport { table, strangers, lost, .. } in &self.tables {
+            if !strangers.is_empty() {
+                let what =
+                    format!("not written by stripelake, and read by every query: {}", named(strangers));
+                let error = Error::integrity(what)
+                    .hint("move that out of the table's folder, then run the same command again");
+                self.failures.push((table.clone(), error));
             }
-            let mut named = strangers.iter().take(STRANGERS_NAMED).cloned().collect::<Vec<_>>().join(", ");
-            if strangers.len() > STRANGERS_NAMED {
-                named += &format!(" and {} more", strangers.len() - STRANGERS_NAMED);
+            if !lost.is_empty() {
+                let error = Error::integrity(format!("lost: {}", named(lost)))
+                    .hint("restore that from a copy, or list everything again: stripelake sync, without --since and --until");
+                self.failures.push((table.clone(), error));
             }
-            let what = format!("not written by stripelake, and read by every query: {named}");
-            let error = Error::integrity(what)
-                .hint("move that out of the table's folder, then run the same command again");
-            self.failures.push((table.clone(), error));
         }
     }
 

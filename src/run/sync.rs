@@ -164,7 +164,7 @@ fn stale_end(setup: &Setup, fetcher: &Fetcher, account: &Account) -> Option<Erro
 
 /// Records the run in the lake and gives the lock back.
 pub async fn finish(setup: &Setup, guard: Guard, mut report: Report, command: &str) -> Result<Report> {
-    report.fail_for_strangers();
+    report.fail_for_files();
     let kind = report.kind();
     let record = RunRecord::new(&report, command, setup.started_at, kind);
     let written = setup.lake.write_json(&run_path(&setup.run_id), &record, &Version::Absent).await;

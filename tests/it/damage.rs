@@ -1,14 +1,18 @@
 //! Turns damaged, lost and foreign files of a lake into errors that name them, and never into rows.
 
+use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use stripelake::error::Kind;
+use stripelake::fetch::allowance::Budgets;
 use stripelake::partition::Grain;
 use stripelake::run::Setup;
+use stripelake::run::event::Event;
+use stripelake::run::report::Report;
 use stripelake::run::sync::{Options, sync};
 
 use crate::harness::{TestLake, account, check_kind};
-use crate::table::Table;
+use crate::table::{Table, created};
 
 #[tokio::test(start_paused = true)]
 async fn a_damaged_file_is_named_and_no_row_is_made_of_it() {
@@ -116,6 +120,112 @@ async fn files_of_others_in_a_tables_folder_are_named() {
     lake.sync_completely(table).await;
 }
 
+async fn put(lake: &TestLake, path: &str, bytes: Bytes) {
+    lake.store.put(&Path::from(path), bytes.into()).await.unwrap();
+}
+
+/// Kind and text of the first failure.
+fn failure(report: &Report) -> Option<(Kind, String)> {
+    report.failures.first().map(|(_, error)| (error.kind(), error.to_string()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_file_in_the_place_of_another_one_is_named() {
+    let table = Table::charges(48, 400);
+    let setup = |lake: &TestLake| by(lake, "charges", Grain::Month);
+    let named = async |lake: &TestLake, path: &str| {
+        let report = sync(&setup(lake), lake.options_for(&["charges"]), table.clone()).await.unwrap();
+        let (kind, text) = failure(&report).unwrap_or_else(|| panic!("{:?}", report.tables));
+        assert!(
+            kind == Kind::Integrity && text.contains(path) && text.contains("another partition"),
+            "{text}"
+        );
+    };
+    let lake = TestLake::new();
+    check_kind(&sync(&setup(&lake), lake.options_for(&["charges"]), table.clone()).await.unwrap(), None);
+    let files: Vec<(String, Bytes)> =
+        lake.parquet("charges").await.into_iter().map(|(path, (bytes, _))| (path, bytes)).collect();
+    // Where there was none.
+    let elsewhere = "charges/created_month=2019-01-01/charges.parquet";
+    put(&lake, elsewhere, files[0].1.clone()).await;
+    named(&lake, elsewhere).await;
+    forget(&lake, &[elsewhere]).await;
+    put(&lake, &files[1].0, files[0].1.clone()).await;
+    named(&lake, &files[1].0).await;
+    forget(&lake, &[&files[1].0]).await;
+    check_kind(&sync(&setup(&lake), lake.options_for(&["charges"]), table.clone()).await.unwrap(), None);
+    lake.check_table_equals(&table, "charges").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_file_that_has_gone_is_made_anew_or_named() {
+    let table = Table::charges(49, 400);
+    let lake = TestLake::new();
+    let setup = || by(&lake, "charges", Grain::Month);
+    let options = || lake.options_for(&["charges"]);
+    check_kind(&sync(&setup(), options(), table.clone()).await.unwrap(), None);
+    let path = lake.parquet("charges").await.pop_first().unwrap().0;
+    forget(&lake, &[&path]).await;
+    // A window that does not reach it, and one that ends in it.
+    let within = created(table.list("charges").last().unwrap()) + 86_400;
+    for since in [table.now() - 40 * 86_400, within] {
+        let report =
+            sync(&setup(), Options { since: Some(since), ..options() }, table.clone()).await.unwrap();
+        let (kind, text) = failure(&report).unwrap_or_else(|| panic!("{:?}", report.tables));
+        assert!(kind == Kind::Integrity && text.contains(&path), "{text}");
+    }
+    forget(&lake, &[&path]).await;
+    lake.events.lock().unwrap().clear();
+    check_kind(&sync(&setup(), options(), table.clone()).await.unwrap(), None);
+    lake.check_table_equals(&table, "charges").await;
+    let is_told = |event: &Event| matches!(event, Event::Warning { message } if message.contains(&path));
+    assert!(lake.events.lock().unwrap().iter().any(is_told));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_empty_file_of_a_table_without_rows_is_made_again() {
+    let table = Table::some_of(&account(50, 60), |name| name != "refunds");
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    let path = lake.parquet("refunds").await.pop_first().unwrap().0;
+    forget(&lake, &[&path]).await;
+    lake.sync_completely(table.clone()).await;
+    assert!(lake.parquet("refunds").await.contains_key(&path));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_file_that_changed_between_two_parts_of_a_listing_is_read_again() {
+    let table = Table::charges(51, 2_000);
+    for is_whole in [true, false] {
+        let lake = TestLake::new();
+        let month = || by(&lake, "charges", Grain::Month);
+        let options = || lake.options_for(&["charges"]);
+        check_kind(&sync(&month(), options(), table.clone()).await.unwrap(), None);
+        let before = lake.parquet("charges").await;
+        table.edit("charges", |charges| {
+            charges.iter_mut().for_each(|charge| charge["description"] = format!("changed {is_whole}").into())
+        });
+        let budgets = Budgets { requests: Some(14), ..Budgets::default() };
+        let part = Options { budgets, concurrency: 1, ..options() };
+        check_kind(&sync(&month(), part, table.clone()).await.unwrap(), Some(Kind::Budget));
+        let after = lake.parquet("charges").await;
+        let (path, (bytes, _)) = after.iter().find(|(path, file)| file.0 != before[*path].0).unwrap();
+        // As it was before the listing, from a copy; or damaged.
+        let other = if is_whole { before[path].0.clone() } else { bytes.slice(..bytes.len() / 2) };
+        put(&lake, path, other).await;
+        let report = sync(&month(), options(), table.clone()).await.unwrap();
+        match is_whole {
+            true => {
+                check_kind(&report, None);
+                lake.check_table_equals(&table, "charges").await;
+            }
+            false => assert!(
+                failure(&report).is_some_and(|(kind, text)| kind == Kind::Integrity && text.contains(path))
+            ),
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_state_that_a_newer_program_wrote_is_left_alone() {
     let table = Table::of(&account(45, 60));
@@ -164,7 +274,7 @@ async fn a_file_that_an_older_state_does_not_name_is_no_strangers() {
     // Nothing of it is listed.
     let window = Options { since: Some(table.now() - 40 * 86_400), ..options() };
     check_kind(&sync(&setup(), window, table.clone()).await.unwrap(), None);
-    assert!(lake.state("charges").await.unwrap().begun.contains(&folder));
+    assert!(lake.state("charges").await.unwrap().partitions.contains_key(&folder));
     check_kind(&sync(&setup(), options(), table.clone()).await.unwrap(), None);
     lake.check_table_equals(&table, "charges").await;
     assert!(lake.state("charges").await.unwrap().partitions.contains_key(&folder));

@@ -637,24 +637,30 @@ fn progress_that_does_not_fit_is_not_continued() {
         run(&lake, &table, Options { budgets, ..lake.options_for(&["charges"]) });
         lake
     };
-    let check_whole = |lake: &TestLake, options: Options| {
+    // Twelve of 21 were made.
+    let check_whole = |lake: &TestLake, options: Options, at_least: u64| {
         let (report, requests) = run(lake, &table, options);
         check_kind(&report, None);
-        assert!(requests >= 21, "{requests}");
+        assert!(requests >= at_least, "{requests}");
         alone(lake.check_table_equals(&table, "charges"));
     };
     let lake = started();
-    check_whole(&lake, Options { stripe_version: "2020-01-01".to_owned(), ..lake.options_for(&["charges"]) });
+    check_whole(
+        &lake,
+        Options { stripe_version: "2020-01-01".to_owned(), ..lake.options_for(&["charges"]) },
+        21,
+    );
 
     let lake = started();
     let path = alone(lake.parquet("charges")).into_keys().next().unwrap();
     alone(lake.lake.remove(&path)).unwrap();
-    check_whole(&lake, lake.options_for(&["charges"]));
+    // Its own seconds are read again, and no others.
+    check_whole(&lake, lake.options_for(&["charges"]), 14);
 
     let lake = started();
     let now = table.now();
     table.set_now(now + 30 * 86_400);
-    check_whole(&lake, lake.options_for(&["charges"]));
+    check_whole(&lake, lake.options_for(&["charges"]), 21);
     table.set_now(now);
 }
 

@@ -1,16 +1,19 @@
 //! Turns the progress of an earlier run into what is left, and the rows that it has kept into rows that wait.
 
 use arrow::datatypes::SchemaRef;
+use tokio::task::spawn_blocking;
 
 use super::{Gatherer, Listing, waiting};
-use crate::commit::state::{Extent, Progress, WaitingFile};
+use crate::commit::Version;
+use crate::commit::state::{Extent, FileState, Progress, WaitingFile};
 use crate::decode::rows::with_partition_at;
 use crate::decode::schema::{arrow_schema, schema_version};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::partition::Partition;
 use crate::plan::coverage::Coverage;
 use crate::run::event::Event;
 use crate::run::gather::rejected::RejectedObjects;
+use crate::run::partition_commit::is_described;
 use crate::run::report::Continued;
 use crate::run::table::Table;
 
@@ -67,9 +70,11 @@ impl Gatherer {
         let Some(old) = old.filter(|old| !starts_over && is_fit(old, new) && is_same(old)) else {
             return Ok(None);
         };
-        let lacks_a_file = self.lacks_a_file().await?;
         let rejected = RejectedObjects::read(&self.setup.lake, &old.rejected).await?;
-        Ok(rejected.filter(|_| !lacks_a_file).map(|rejected| (old, rejected)))
+        let Some(rejected) = rejected else { return Ok(None) };
+        let mut read = Coverage::from_pairs(&old.read);
+        self.changed_partitions().await?.iter().for_each(|partition| read.remove(&partition.span()));
+        Ok(Some((Progress { read: read.pairs(), ..old }, rejected)))
     }
 
     fn take_over(&mut self, old: Progress, rejected: RejectedObjects, new: Progress) {
@@ -197,17 +202,32 @@ impl Gatherer {
         versions.collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether a file has gone that the states name: then what was read is not all there.
-    async fn lacks_a_file(&self) -> Result<bool> {
+    /// The partitions whose files have gone, or are not what the states say: what was read of them is not all there.
+    async fn changed_partitions(&self) -> Result<Vec<Partition>> {
+        let mut changed = Vec::new();
         for table in &self.tables {
-            let partitions = table.state.partitions.keys().filter_map(|folder| Partition::parse(folder));
-            for partition in partitions {
-                if !self.setup.lake.exists(&partition.path(&table.resource.name)).await? {
-                    return Ok(true);
+            for (folder, known) in &table.state.partitions {
+                let Some(partition) = Partition::parse(folder) else { continue };
+                if !self.is_unchanged(&partition.path(&table.resource.name), known).await? {
+                    changed.push(partition);
                 }
             }
         }
-        Ok(false)
+        Ok(changed)
+    }
+
+    async fn is_unchanged(&self, path: &str, known: &FileState) -> Result<bool> {
+        let version = self.setup.lake.version(path).await?;
+        // An etag says it without reading the file.
+        if version == Version::Absent
+            || version.etag().is_some_and(|etag| known.etag.as_deref() == Some(etag))
+        {
+            return Ok(version != Version::Absent);
+        }
+        let Some((file, _)) = self.setup.lake.read(path).await? else { return Ok(false) };
+        let known = known.clone();
+        let compared = spawn_blocking(move || is_described(&file, &known)).await;
+        compared.map_err(|e| Error::bug(format!("{path}: {e}")))?
     }
 
     /// An import may know older forms of what an unfinished listing has read, and objects that were gone by then: the listing

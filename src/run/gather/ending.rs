@@ -18,7 +18,7 @@ impl Gatherer {
         self.covered.add(self.listing.clone());
         self.choose_grain(true);
         self.place_undecided()?;
-        self.find_strangers().await?;
+        self.compare_folders().await?;
         let mut left = self.gathered();
         left.extend(self.partitions_to_touch());
         left.sort_unstable();
@@ -27,6 +27,7 @@ impl Gatherer {
         for partition in left.into_iter().rev() {
             self.commit_partition(partition).await?;
         }
+        self.tell_lost().await?;
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         // What an earlier run has read of this listing is as old as its beginning.
         let began = self.continued().map(|progress| progress.began);
@@ -106,13 +107,14 @@ impl Gatherer {
         partitions.into_iter().collect()
     }
 
-    /// Files without new rows of which rows may have vanished.
+    /// Files without new rows of which rows may have vanished, or that nobody has looked at since they were begun.
     fn partitions_to_touch(&self) -> Vec<Partition> {
         let mut touch = Vec::new();
         for partition in self.tables.iter().flat_map(|table| table.partitions_with_rows_or_begun()) {
-            let may_have_vanished = !self.listed_anew(&partition).is_empty();
+            let is_begun = self.tables.iter().any(|table| table.state.begun.contains(&partition.to_string()));
+            let is_due = is_begun || !self.listed_anew(&partition).is_empty();
             let is_done = Some(partition.grain) != self.grain || self.committed.contains(&partition);
-            if !is_done && may_have_vanished {
+            if !is_done && is_due {
                 touch.push(partition);
             }
         }
