@@ -20,5 +20,6 @@ mod rejected;
 mod resume;
 mod sizes;
 mod speed;
+mod store;
 mod upgrade;
 mod waiting;
