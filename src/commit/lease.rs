@@ -20,6 +20,8 @@ use crate::redact::shown;
 const LEASE: Duration = Duration::from_secs(30);
 /// How often it is renewed, how long that may take, and how much of it is left where a write begins.
 const RENEWAL: Duration = Duration::from_secs(10);
+/// A lease that ends later than this was written by a clock that was wrong, or is read by one.
+const LONGEST: Duration = Duration::from_secs(300);
 /// Until the next try where a renewal failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -47,7 +49,10 @@ struct Held {
 pub enum Attempt {
     Taken,
     /// By whom, in words; empty where that is not known.
-    HeldBy(String),
+    HeldBy {
+        holder: String,
+        has_odd_end: bool,
+    },
 }
 
 fn path() -> String {
@@ -66,7 +71,8 @@ impl Holding {
                 Ok(lease) if lease.expires_at > Timestamp::now() => {
                     let Lease { run_id, expires_at, .. } = lease;
                     let holder = format!("run {run_id}, its lease ends at {expires_at:.0} unless renewed");
-                    return Ok(Attempt::HeldBy(shown(&holder, 200)));
+                    let has_odd_end = expires_at > Timestamp::now() + LONGEST;
+                    return Ok(Attempt::HeldBy { holder: shown(&holder, 200), has_odd_end });
                 }
                 Ok(lease) => (lease.epoch, version),
                 Err(_) => (0, version),
@@ -75,9 +81,14 @@ impl Holding {
         let expires_at = Timestamp::now() + LEASE;
         let lease = Lease { run_id: run_id.to_owned(), epoch: epoch + 1, expires_at };
         let Some(version) = lake.put_if(&path(), json(&lease), &seen).await? else {
-            return Ok(Attempt::HeldBy(String::new()));
+            return Ok(Attempt::HeldBy { holder: String::new(), has_odd_end: false });
         };
-        *self.0.lock().await = Some(Held { lease, version, is_lost: false });
+        let mut held = Held { lease, version, is_lost: false };
+        if let Err(error) = lake.prove_conditions(&path(), &json(&held.lease)).await {
+            held.give_back(lake).await;
+            return Err(error);
+        }
+        *self.0.lock().await = Some(held);
         Ok(Attempt::Taken)
     }
 
@@ -111,7 +122,7 @@ impl Holding {
     /// Lets others take it at once. It is not removed: that has no condition, and might meet the lease of another run.
     pub async fn release(&self, lake: &RemoteLake) {
         if let Some(mut held) = self.0.lock().await.take() {
-            let _ = held.write(lake, Timestamp::UNIX_EPOCH).await;
+            held.give_back(lake).await;
         }
     }
 
@@ -131,6 +142,11 @@ impl Held {
         }
     }
 
+    /// Where that fails, it ends by itself.
+    async fn give_back(&mut self, lake: &RemoteLake) {
+        let _ = timeout(RENEWAL, self.write(lake, Timestamp::UNIX_EPOCH)).await;
+    }
+
     async fn write(&mut self, lake: &RemoteLake, expires_at: Timestamp) -> Result<()> {
         let lease = Lease { expires_at, ..self.lease.clone() };
         while !self.is_lost {
@@ -138,13 +154,13 @@ impl Held {
                 (self.lease, self.version) = (lease, version);
                 return Ok(());
             }
-            // The answer to an earlier renewal may have been lost: then the lease is still ours.
-            let present = lake.read_bytes(&path()).await?;
-            let ours = present.filter(|(bytes, _)| self.is_own(bytes));
-            match ours {
+            match lake.read_bytes(&path()).await? {
+                // Somebody has removed it. If no run has taken it since, it is still ours.
+                None => self.version = Version::Absent,
+                Some((bytes, _)) if !self.is_own(&bytes) => self.is_lost = true,
+                // The answer to an earlier renewal may have been lost.
                 Some((_, version)) if version != self.version => self.version = version,
                 Some(_) => return Err(Error::destination(format!("{}: refused without a reason", path()))),
-                None => self.is_lost = true,
             }
         }
         Err(Error::new(

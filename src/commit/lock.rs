@@ -15,6 +15,10 @@ use crate::commit::{LOCK, Lake, META};
 use crate::error::{Error, Kind, Result, disk_hint};
 use crate::redact::shown;
 
+const WAIT: &str = "wait for it to end, or pass --wait-lock 10m";
+const ODD_END: &str =
+    "a clock was wrong, there or here: if no run is at work, remove _stripelake/lease.json from the lake";
+
 /// How often a waiting run looks again.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -28,8 +32,8 @@ pub enum Guard {
 /// What came of one try.
 enum Attempt {
     Taken(Guard),
-    /// By whom, as an addition to a sentence.
-    HeldBy(String),
+    /// By whom, as an addition to a sentence, and what to do.
+    HeldBy(String, &'static str),
 }
 
 /// Takes the lock, waiting at most `wait`. Fails with [`Kind::Locked`], and while it waits as soon as `stop` has an
@@ -47,15 +51,13 @@ pub async fn acquire(
             Lake::Local(local) => try_file(local, run_id)?,
             Lake::Remote(remote) => try_lease(remote, run_id).await?,
         };
-        let holder = match attempt {
+        let (holder, hint) = match attempt {
             Attempt::Taken(guard) => return Ok(guard),
-            Attempt::HeldBy(holder) => holder,
+            Attempt::HeldBy(holder, hint) => (holder, hint),
         };
         if tokio::time::Instant::now() >= deadline {
             let what = format!("another run holds the lake {}{holder}", lake.location());
-            return Err(Error::new(Kind::Locked, what)
-                .lake("unchanged by this run")
-                .hint("wait for it to end, or pass --wait-lock 10m"));
+            return Err(Error::new(Kind::Locked, what).lake("unchanged by this run").hint(hint));
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
@@ -83,7 +85,7 @@ fn try_file(lake: &LocalLake, run_id: &str) -> Result<Attempt> {
         }
         Err(std::fs::TryLockError::WouldBlock) => {
             let holder = std::fs::read_to_string(&path).unwrap_or_default();
-            Ok(Attempt::HeldBy(in_brackets(shown(holder.trim(), 100))))
+            Ok(Attempt::HeldBy(in_brackets(shown(holder.trim(), 100)), WAIT))
         }
         Err(std::fs::TryLockError::Error(e)) => Err(failed(e)),
     }
@@ -94,8 +96,9 @@ fn in_brackets(holder: String) -> String {
 }
 
 async fn try_lease(lake: &RemoteLake, run_id: &str) -> Result<Attempt> {
-    if let lease::Attempt::HeldBy(holder) = lake.lease.take(lake, run_id).await? {
-        return Ok(Attempt::HeldBy(in_brackets(holder)));
+    if let lease::Attempt::HeldBy { holder, has_odd_end } = lake.lease.take(lake, run_id).await? {
+        let hint = if has_odd_end { ODD_END } else { WAIT };
+        return Ok(Attempt::HeldBy(in_brackets(holder), hint));
     }
     let lake = lake.clone();
     let renewing = lake.clone();

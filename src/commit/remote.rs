@@ -1,22 +1,22 @@
 //! Turns staged files into objects of a store: one PUT or one completed multipart upload, fenced by etag.
 
+mod client;
+mod failed;
+mod patience;
+
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{
-    ClientOptions, GetOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
-    PutPayload, RetryConfig, UpdateVersion,
-};
-
-use tokio::time::{Instant, sleep};
+use object_store::{MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
 use crate::commit::lease::Holding;
+use crate::commit::remote::failed::is_missing_object;
+use crate::commit::remote::patience::{ANSWER, COMPLETION, Tries, may_pass, repeated, sending, within};
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
 use crate::error::{Error, Result};
 use crate::redact::Secrets;
@@ -26,9 +26,10 @@ const ONE_PUT: u64 = 64 << 20;
 /// Part size of larger files; 10,000 parts make 160 GB.
 const PART: usize = 16 << 20;
 
-/// A PUT that came to nothing is repeated for so long, beside what object_store repeats itself.
-const RETRIES: Duration = Duration::from_secs(20);
-const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// How long the proof of conditions may wait for a refusal. A lease goes on meanwhile.
+const PROOF: Duration = Duration::from_secs(5);
+/// The entity tag of nothing.
+const NO_ETAG: &str = "\"00000000000000000000000000000000\"";
 
 /// A lake under a prefix of an object store.
 #[derive(Debug, Clone)]
@@ -58,21 +59,7 @@ impl RemoteLake {
         // As the user names it, so that readers find it by the same name.
         let prefix = Path::parse(prefix)
             .map_err(|e| Error::usage(format!("expected s3://bucket/prefix, got \"{location}\": {e}")))?;
-        let retry =
-            RetryConfig { max_retries: 8, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() };
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_retry(retry)
-            .with_client_options(ClientOptions::new().with_timeout(Duration::from_secs(300)));
-        for (key, value) in environment {
-            // Other variables of the AWS family, such as AWS_PROFILE, are not for this client.
-            if let Ok(key) = key.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
-                builder = builder.with_config(key, value);
-            }
-        }
-        let store = builder
-            .build()
-            .map_err(|e| Error::usage(format!("lake {location}: {e}")).hint("set the AWS_* variables"))?;
+        let store = client::client(&location, bucket, environment)?;
         let is_secret = |name: &str| ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"].contains(&name);
         let secret = environment.iter().filter(|(name, _)| is_secret(name));
         let secrets = Secrets::new(secret.map(|(_, value)| value.clone()));
@@ -88,33 +75,44 @@ impl RemoteLake {
         self.read_bytes(&format!("{}/lake.json", crate::commit::META)).await.map(drop)
     }
 
-    async fn get(&self, path: &str) -> Result<Option<object_store::GetResult>> {
-        match self.store.get_opts(&self.path(path), GetOptions::default()).await {
-            Ok(result) => Ok(Some(result)),
-            Err(error) if is_missing_object(&error) => Ok(None),
-            Err(error) => Err(self.failed(path, &error)),
-        }
-    }
-
     pub async fn read_bytes(&self, path: &str) -> Result<Option<(Vec<u8>, Version)>> {
-        let Some(result) = self.get(path).await? else { return Ok(None) };
-        let version = version(result.meta.e_tag.clone());
-        let bytes = result.bytes().await.map_err(|e| self.failed(path, &e))?;
-        Ok(Some((bytes.to_vec(), version)))
+        self.read(path, || Ok(Vec::new())).await
     }
 
     /// Streams the object into a nameless temporary file.
     pub async fn read_to_temporary(&self, path: &str) -> Result<Option<(File, Version)>> {
-        let Some(result) = self.get(path).await? else { return Ok(None) };
-        let version = version(result.meta.e_tag.clone());
-        let mut file = tempfile::tempfile().map_err(temporary_failed)?;
-        let mut stream = result.into_stream();
-        while let Some(bytes) = stream.next().await {
-            let bytes = bytes.map_err(|e| self.failed(path, &e))?;
-            file.write_all(&bytes).map_err(temporary_failed)?;
-        }
+        let Some((mut file, version)) = self.read(path, tempfile::tempfile).await? else { return Ok(None) };
         file.rewind().map_err(temporary_failed)?;
         Ok(Some((file, version)))
+    }
+
+    /// Reads an object into what `new` makes, from the beginning again where it breaks off.
+    async fn read<W: Write>(
+        &self,
+        path: &str,
+        new: impl Fn() -> io::Result<W>,
+    ) -> Result<Option<(W, Version)>> {
+        let mut tries = Tries::default();
+        loop {
+            let mut target = new().map_err(temporary_failed)?;
+            match self.read_once(path, &mut target).await {
+                Ok(version) => return Ok(Some((target, version))),
+                Err(Broken::Store(error)) if is_missing_object(&error) => return Ok(None),
+                Err(Broken::Store(error)) if may_pass(&error) && tries.wait().await => {}
+                Err(broken) => return Err(self.broken(path, broken)),
+            }
+        }
+    }
+
+    /// A large object may take as long as it likes, as long as bytes come.
+    async fn read_once(&self, path: &str, target: &mut impl Write) -> std::result::Result<Version, Broken> {
+        let result = within(ANSWER, self.store.get(&self.path(path))).await?;
+        let version = version(result.meta.e_tag.clone());
+        let mut stream = result.into_stream();
+        while let Some(bytes) = within(ANSWER, stream.try_next()).await? {
+            target.write_all(&bytes)?;
+        }
+        Ok(version)
     }
 
     pub async fn replace(
@@ -139,7 +137,7 @@ impl RemoteLake {
 
     /// A PUT may land although its answer is lost or says something else, so after each failure the object is read: if it is
     /// byte for byte ours, it counts as written. If it is what it was, the PUT is repeated: object_store does so after an
-    /// answer of 5xx, not after a broken connection or a refusal without a reason.
+    /// answer of 5xx, not after a broken connection, without an answer, or after a refusal without a reason.
     async fn put(
         &self,
         path: &str,
@@ -153,12 +151,11 @@ impl RemoteLake {
             Version::Absent => PutMode::Create,
             Version::Locked => PutMode::Overwrite,
         };
-        let until = Instant::now() + RETRIES;
-        let mut wait = FIRST_WAIT;
+        let at = self.path(path);
+        let mut tries = Tries::default();
         loop {
-            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
-            let payload = PutPayload::from_bytes(bytes.clone());
-            let error = match self.store.put_opts(&self.path(path), payload, options).await {
+            let put = self.store.put_opts(&at, bytes.clone().into(), mode.clone().into());
+            let error = match within(sending(bytes.len() as u64), put).await {
                 Ok(result) => return Ok(version(result.e_tag)),
                 Err(error) => error,
             };
@@ -175,15 +172,13 @@ impl RemoteLake {
             if &present != seen {
                 return Err(ReplaceError::Conflict);
             }
-            if Instant::now() + wait > until {
+            if !tries.wait().await {
                 return Err(if is_refused {
                     ReplaceError::Conflict
                 } else {
                     self.failed(path, &error).into()
                 });
             }
-            sleep(wait).await;
-            wait *= 2;
         }
     }
 
@@ -195,32 +190,39 @@ impl RemoteLake {
         file: &mut File,
         seen: &Version,
     ) -> std::result::Result<Version, ReplaceError> {
-        file.seek(SeekFrom::Start(0)).map_err(temporary_failed)?;
-        let target = self.path(path);
-        let mut upload = self.store.put_multipart(&target).await.map_err(|e| self.failed(path, &e))?;
-        let completed = match self.put_parts(path, file, upload.as_mut()).await {
-            Ok(()) => self.complete(path, file, seen, upload.as_mut()).await,
-            Err(error) => Err(error),
+        let mut tries = Tries::default();
+        let mut upload = loop {
+            match self.put_parts(path, file).await {
+                Ok(upload) => break upload,
+                Err(Broken::Store(error)) if may_pass(&error) && tries.wait().await => {}
+                Err(broken) => return Err(self.broken(path, broken).into()),
+            }
         };
+        let completed = self.complete(path, file, seen, upload.as_mut()).await;
         if completed.is_err() {
-            let _ = upload.abort().await;
+            let _ = within(ANSWER, upload.abort()).await;
         }
         completed
     }
 
+    /// Uploads the whole file, invisibly. A part cannot be repeated alone: object_store gives it another number.
     async fn put_parts(
         &self,
         path: &str,
-        file: &File,
-        upload: &mut dyn MultipartUpload,
-    ) -> std::result::Result<(), ReplaceError> {
+        file: &mut File,
+    ) -> std::result::Result<Box<dyn MultipartUpload>, Broken> {
+        file.rewind()?;
+        let mut upload = within(ANSWER, self.store.put_multipart(&self.path(path))).await?;
         loop {
             let mut part = Vec::with_capacity(PART);
-            file.take(PART as u64).read_to_end(&mut part).map_err(temporary_failed)?;
+            (&mut *file).take(PART as u64).read_to_end(&mut part)?;
             if part.is_empty() {
-                return Ok(());
+                return Ok(upload);
             }
-            upload.put_part(part.into()).await.map_err(|error| self.failed(path, &error))?;
+            if let Err(error) = within(sending(PART as u64), upload.put_part(part.into())).await {
+                let _ = within(ANSWER, upload.abort()).await;
+                return Err(error.into());
+            }
         }
     }
 
@@ -235,7 +237,7 @@ impl RemoteLake {
         if &self.present_version(path).await? != seen {
             return Err(ReplaceError::Conflict);
         }
-        match upload.complete().await {
+        match within(COMPLETION, upload.complete()).await {
             Ok(result) => Ok(version(result.e_tag)),
             // It may be complete although the answer was lost.
             Err(error) => match self.read_to_temporary(path).await {
@@ -246,7 +248,8 @@ impl RemoteLake {
     }
 
     pub async fn present_version(&self, path: &str) -> Result<Version> {
-        match self.store.head(&self.path(path)).await {
+        let at = self.path(path);
+        match repeated(|| within(ANSWER, self.store.head(&at))).await {
             Ok(meta) => Ok(version(meta.e_tag)),
             Err(error) if is_missing_object(&error) => Ok(Version::Absent),
             Err(error) => Err(self.failed(path, &error)),
@@ -263,7 +266,8 @@ impl RemoteLake {
     }
 
     pub async fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let found = self.store.list_with_delimiter(Some(&self.path(folder))).await;
+        let prefix = self.path(folder);
+        let found = repeated(|| within(ANSWER, self.store.list_with_delimiter(Some(&prefix)))).await;
         let found = found.map_err(|e| self.failed(folder, &e))?;
         let names = found.objects.iter().filter_map(|object| object.location.filename());
         Ok(names.map(|name| format!("{folder}/{name}")).collect())
@@ -271,8 +275,7 @@ impl RemoteLake {
 
     pub async fn files_below(&self, folder: &str) -> Result<Vec<String>> {
         let prefix = self.path(folder);
-        let found: Vec<ObjectMeta> =
-            self.store.list(Some(&prefix)).try_collect().await.map_err(|e| self.failed(folder, &e))?;
+        let found = repeated(|| self.list_all(&prefix)).await.map_err(|e| self.failed(folder, &e))?;
         let below = |object: &ObjectMeta| {
             let parts: Vec<_> =
                 object.location.prefix_match(&prefix)?.map(|part| part.as_ref().to_owned()).collect();
@@ -281,29 +284,74 @@ impl RemoteLake {
         Ok(found.iter().filter_map(below).collect())
     }
 
+    async fn list_all(&self, prefix: &Path) -> object_store::Result<Vec<ObjectMeta>> {
+        let mut stream = self.store.list(Some(prefix));
+        let mut found = Vec::new();
+        while let Some(object) = within(ANSWER, stream.try_next()).await? {
+            found.push(object);
+        }
+        Ok(found)
+    }
+
     pub async fn remove(&self, path: &str) -> Result<()> {
         self.lease.check(self).await?;
-        match self.store.delete(&self.path(path)).await {
+        let at = self.path(path);
+        match repeated(|| within(ANSWER, self.store.delete(&at))).await {
             Ok(()) => Ok(()),
             Err(error) if is_missing_object(&error) => Ok(()),
             Err(error) => Err(self.failed(path, &error)),
         }
     }
 
+    /// Fails where the store takes a write although its condition is not met. What stands at `path` has to be these bytes,
+    /// so that such a write changes nothing.
+    pub async fn prove_conditions(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let at = self.path(path);
+        let never = UpdateVersion { e_tag: Some(NO_ETAG.to_owned()), version: None };
+        for (condition, mode) in [("If-None-Match: *", PutMode::Create), ("If-Match", PutMode::Update(never))]
+        {
+            let put = self.store.put_opts(&at, bytes.to_vec().into(), mode.into());
+            // Any other answer proves nothing: the store may only be busy.
+            if within(PROOF, put).await.is_ok() {
+                let what = format!(
+                    "{}: expected the store to refuse a PUT with {condition}, got success",
+                    self.location
+                );
+                return Err(Error::destination(what).hint(
+                    "this store has no conditional writes, so it cannot hold a lake that several runs may write: choose another --lake",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn broken(&self, path: &str, broken: Broken) -> Error {
+        match broken {
+            Broken::Store(error) => self.failed(path, &error),
+            Broken::Temporary(error) => temporary_failed(error),
+        }
+    }
+
     fn failed(&self, path: &str, error: &object_store::Error) -> Error {
-        let text = self.secrets.without(&chain(error));
-        let hint = if text.contains("NoSuchBucket") {
-            "create the bucket, or correct --lake"
-        } else if text.contains("SignatureDoesNotMatch") || text.contains("InvalidAccessKeyId") {
-            "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        } else if text.contains("AccessDenied") || text.contains("403") {
-            "allow s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket on the lake's prefix"
-        } else if text.contains("RequestTimeTooSkewed") {
-            "set this machine's clock"
-        } else {
-            "check the AWS_* variables and AWS_ENDPOINT_URL, then run the same command again"
-        };
-        Error::destination(format!("{}/{path}: {text}", self.location)).hint(hint)
+        failed::failed(&self.location, path, error, &self.secrets)
+    }
+}
+
+/// What can break between a store and a temporary file.
+enum Broken {
+    Store(object_store::Error),
+    Temporary(io::Error),
+}
+
+impl From<object_store::Error> for Broken {
+    fn from(error: object_store::Error) -> Broken {
+        Broken::Store(error)
+    }
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Broken {
+        Broken::Temporary(error)
     }
 }
 
@@ -331,25 +379,6 @@ fn is_same(a: &File, b: &File) -> std::result::Result<bool, Error> {
 
 fn version(e_tag: Option<String>) -> Version {
     e_tag.map_or(Version::Locked, Version::Etag)
-}
-
-/// A missing bucket is "not found" too, but no reason to go on.
-fn is_missing_object(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::NotFound { .. }) && !chain(error).contains("NoSuchBucket")
-}
-
-/// The error and its causes, each said once, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn temporary_failed(error: std::io::Error) -> Error {

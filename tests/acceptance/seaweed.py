@@ -100,6 +100,13 @@ class Seaweed:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.read()
 
+    def put(self, path, body):
+        """Writes an object with one signed PUT."""
+        headers, _ = signed(self.host, path, {}, "PUT", body)
+        request = urllib.request.Request(self.endpoint + path, body, headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            answer.read()
+
 
 def command(home, ports):
     """Only what S3 needs, only on loopback, and nothing that calls home."""
@@ -130,19 +137,19 @@ def free_ports(count):
     return ports
 
 
-def signed(host, path, query):
-    """Headers and query text of a GET, signed with AWS signature version 4."""
+def signed(host, path, query, method="GET", body=b""):
+    """Headers and query text of a request, signed with AWS signature version 4."""
     quote = lambda text: urllib.parse.quote(text, safe="-_.~")
     text = "&".join(f"{quote(k)}={quote(v)}" for k, v in sorted(query.items()))
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    empty = hashlib.sha256(b"").hexdigest()
+    digest = hashlib.sha256(body).hexdigest()
     names = "host;x-amz-content-sha256;x-amz-date"
-    lines = ["GET", path, text, f"host:{host}", f"x-amz-content-sha256:{empty}", f"x-amz-date:{now}", "", names]
-    canonical = hashlib.sha256("\n".join(lines + [empty]).encode()).hexdigest()
+    lines = [method, path, text, f"host:{host}", f"x-amz-content-sha256:{digest}", f"x-amz-date:{now}", "", names]
+    canonical = hashlib.sha256("\n".join(lines + [digest]).encode()).hexdigest()
     scope = f"{now[:8]}/{REGION}/s3/aws4_request"
     secret = f"AWS4{SECRET}".encode()
     for step in [*scope.split("/"), "\n".join(["AWS4-HMAC-SHA256", now, scope, canonical])]:
         secret = hmac.new(secret, step.encode(), hashlib.sha256).digest()
     credential = f"Credential={ACCESS}/{scope}, SignedHeaders={names}, Signature={secret.hex()}"
-    headers = {"x-amz-content-sha256": empty, "x-amz-date": now}
+    headers = {"x-amz-content-sha256": digest, "x-amz-date": now}
     return headers | {"Authorization": f"AWS4-HMAC-SHA256 {credential}"}, text

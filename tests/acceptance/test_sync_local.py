@@ -266,3 +266,8 @@ def test_too_few_open_files_are_told_with_what_helps(fake, tmp_path):
             assert outcome.returncode == 6 and "Too many open files" in outcome.stderr, (n, outcome)
             said.append(outcome.stderr)
     assert any("ulimit -n" in text for text in said), said
+
+
+def test_a_variable_that_is_no_text_is_nobodys_business(fake, tmp_path):
+    env = {"ODD": b"\xff\xfe", "AWS_ODD": b"\xff"}
+    harness.sync(fake, tmp_path / "lake", "customers", key=fake.key, env=env).expect(0)

@@ -67,3 +67,25 @@ def test_a_wrong_secret_exits_6_and_is_not_shown(seaweed, fake):
     assert "wrong-secret-canary-5309" not in outcome.said, f"the AWS secret stands in the output\n{outcome}"
     assert "error" in outcome.err.lower() and "s3://lake/wrong" in outcome.said, f"expected the lake by name\n{outcome}"
     assert seaweed.list("wrong") == {}
+
+
+def test_the_lake_names_the_bucket_whatever_the_environment_says(seaweed, fake):
+    env = seaweed.env | {"AWS_BUCKET": "other", "AWS_BUCKET_NAME": "another"}
+    harness.sync(fake, "s3://lake/bucket", "customers", key=fake.key, env=env).expect(0)
+    assert any(key.endswith(".parquet") for key in seaweed.list("bucket/"))
+
+
+def test_virtual_hosts_without_the_bucket_in_the_endpoint_exit_2(seaweed, fake):
+    env = seaweed.env | {"AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true"}
+    outcome = harness.sync(fake, "s3://lake/hosted", key=fake.key, env=env).expect(2)
+    outcome.expect_said("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "fix:")
+
+
+def test_a_lease_that_ends_in_years_may_be_removed(seaweed, fake):
+    """[S6] A run was killed whose clock was wrong."""
+    lake = "s3://lake/years"
+    harness.sync(fake, lake, "customers", key=fake.key, env=seaweed.env).expect(0)
+    lease = {"run_id": "old", "epoch": 1, "expires_at": "2099-01-01T00:00:00Z"}
+    seaweed.put(f"/{seaweeds.BUCKET}/years/_stripelake/lease.json", json.dumps(lease).encode())
+    outcome = harness.sync(fake, lake, "customers", key=fake.key, env=seaweed.env).expect(11)
+    outcome.expect_said("clock", "_stripelake/lease.json")

@@ -21,5 +21,6 @@ mod rejected;
 mod resume;
 mod sizes;
 mod speed;
+mod store;
 mod upgrade;
 mod waiting;

@@ -1,5 +1,6 @@
 //! Turns resolved settings into what a run of the library needs.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,11 @@ use crate::progress::receiver;
 
 /// The lake that the settings name, with `AWS_*` of the environment.
 pub fn lake(settings: &Settings) -> Result<Lake> {
-    let aws: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect();
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    // What is no text is skipped: it may be anybody's.
+    let variables = std::env::vars_os().filter_map(text);
+    let aws: Vec<_> = variables.filter(|(name, _)| name.starts_with("AWS_")).collect();
     Lake::open(settings.lake(), &aws)
 }
 

@@ -1,0 +1,102 @@
+//! Turns errors of an object store into ours, with what helps.
+
+use object_store::Error as StoreError;
+
+use crate::error::Error;
+use crate::redact::Secrets;
+
+/// What a request for `path` has come to.
+pub fn failed(location: &str, path: &str, error: &StoreError, secrets: &Secrets) -> Error {
+    let text = secrets.without(&chain(error));
+    let hint = match error {
+        StoreError::InvalidPath { .. } => {
+            "a key there is no path, with an empty or dotted part or a control character: move that object away"
+        }
+        _ => hint(&text),
+    };
+    Error::destination(format!("{location}/{path}: {text}")).hint(hint)
+}
+
+/// By the code in the store's answer, which says more than the status.
+fn hint(text: &str) -> &'static str {
+    let says = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
+    if says(&["NoSuchBucket"]) {
+        "create the bucket, or correct --lake"
+    } else if says(&["RequestTimeTooSkewed"]) {
+        "set this machine's clock"
+    } else if says(&["ExpiredToken", "InvalidToken", "TokenRefreshRequired"]) {
+        "renew the credentials, AWS_SESSION_TOKEN with the keys that belong to it"
+    } else if says(&["SignatureDoesNotMatch", "InvalidAccessKeyId"]) {
+        "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    } else if says(&["AccessDenied"]) || status(text) == Some(403) {
+        "allow s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket on the lake's prefix"
+    } else {
+        "check the AWS_* variables and AWS_ENDPOINT_URL, then run the same command again"
+    }
+}
+
+/// The status of the answer, as object_store writes it.
+pub fn status(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once("status code: ")?;
+    rest.get(..3)?.parse().ok()
+}
+
+/// A missing bucket is "not found" too, but no reason to go on.
+pub fn is_missing_object(error: &StoreError) -> bool {
+    matches!(error, StoreError::NotFound { .. }) && !chain(error).contains("NoSuchBucket")
+}
+
+/// The error and its causes, each said once, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As object_store tells of an answer.
+    fn said(status: &str, code: &str) -> String {
+        let request = "Error performing GET http://127.0.0.1:14035/lake/x in 2ms";
+        format!(
+            "{request} - Server returned non-2xx status code: {status}: <Error><Code>{code}</Code></Error>"
+        )
+    }
+
+    #[test]
+    fn a_hint_is_about_what_the_store_has_said() {
+        let cases = [
+            ("403 Forbidden", "RequestTimeTooSkewed", "clock"),
+            ("403 Forbidden", "ExpiredToken", "renew the credentials"),
+            ("400 Bad Request", "ExpiredToken", "renew the credentials"),
+            ("400 Bad Request", "InvalidToken", "renew the credentials"),
+            ("403 Forbidden", "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
+            ("403 Forbidden", "AccessDenied", "s3:PutObject"),
+            ("403 Forbidden", "", "s3:PutObject"),
+            ("404 Not Found", "NoSuchBucket", "create the bucket"),
+            // The port has the digits.
+            ("500 Internal Server Error", "InternalError", "AWS_ENDPOINT_URL"),
+        ];
+        for (status, code, expected) in cases {
+            let hint = hint(&said(status, code));
+            assert!(hint.contains(expected), "{status} {code}: {hint}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_no_path_is_named() {
+        let source = object_store::path::Path::parse("lake/table//x.parquet").unwrap_err();
+        let error = failed("s3://lake", "table", &source.into(), &Secrets::default());
+        assert!(error.to_string().contains("lake/table//x.parquet"), "{error}");
+        assert!(error.hint_text().unwrap().contains("move that object away"), "{:?}", error.hint_text());
+    }
+}

@@ -1,0 +1,378 @@
+//! Turns an object store that is silent, breaks off or takes every write into whole lakes, or into the right refusal.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    UploadPart,
+};
+use stripelake::commit::remote::RemoteLake;
+use stripelake::commit::{Lake, Version, lock};
+use stripelake::error::{Error, Kind};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::harness::{TestLake, account};
+use crate::table::Table;
+
+const LEASE: &str = "_stripelake/lease.json";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    Put,
+    Get,
+    /// What follows the head of a GET's answer.
+    Body,
+    Head,
+    List,
+    Delete,
+    Begin,
+    Part,
+    Complete,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// No answer, ever.
+    Silent,
+    /// The connection breaks; in a body after its first half.
+    Broken,
+    /// So long before an answer, or between any two pieces of a body.
+    Slow(Duration),
+    /// A condition is not looked at.
+    Blind,
+}
+
+/// What befalls requests for paths that hold a text, so many times.
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    request: Request,
+    path: &'static str,
+    manner: Manner,
+    left: u32,
+}
+
+/// A store in memory with faults.
+#[derive(Debug, Clone, Default)]
+struct Odd {
+    inner: Arc<InMemory>,
+    faults: Arc<Mutex<Vec<Fault>>>,
+}
+
+fn broken() -> object_store::Error {
+    object_store::Error::Generic { store: "test", source: "reset by peer".into() }
+}
+
+impl Odd {
+    fn set(&self, request: Request, path: &'static str, manner: Manner, left: u32) {
+        self.faults.lock().unwrap().push(Fault { request, path, manner, left });
+    }
+
+    fn check_all_met(&self) {
+        for fault in self.faults.lock().unwrap().iter() {
+            assert_eq!(fault.left, 0, "{fault:?} was not met so often");
+        }
+    }
+
+    fn take(&self, request: Request, at: &str) -> Option<Manner> {
+        let mut faults = self.faults.lock().unwrap();
+        let due = |f: &&mut Fault| f.request == request && at.contains(f.path) && f.left > 0;
+        faults.iter_mut().find(due).map(|fault| {
+            fault.left -= 1;
+            fault.manner
+        })
+    }
+
+    async fn meet(&self, request: Request, at: &str) -> Result<()> {
+        match self.take(request, at) {
+            Some(Manner::Silent) => std::future::pending().await,
+            Some(Manner::Broken) => Err(broken()),
+            Some(Manner::Slow(time)) => {
+                sleep(time).await;
+                Ok(())
+            }
+            Some(Manner::Blind) | None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Odd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Odd")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Odd {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let is_blind = |f: &Fault| match &options.mode {
+            PutMode::Create => f.manner == Manner::Blind && f.path == "create",
+            PutMode::Update(_) => f.manner == Manner::Blind && f.path == "update",
+            PutMode::Overwrite => false,
+        };
+        if self.faults.lock().unwrap().iter().any(is_blind) {
+            return self.inner.put(at, payload).await;
+        }
+        self.meet(Request::Put, at.as_ref()).await?;
+        self.inner.put_opts(at, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.meet(Request::Begin, at.as_ref()).await?;
+        let inner = self.inner.put_multipart_opts(at, options).await?;
+        Ok(Box::new(OddUpload { inner, store: self.clone(), at: at.to_string() }))
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        let request = if options.head { Request::Head } else { Request::Get };
+        self.meet(request, at.as_ref()).await?;
+        let result = self.inner.get_opts(at, options).await?;
+        let manner = (request == Request::Get).then(|| self.take(Request::Body, at.as_ref())).flatten();
+        let Some(manner) = manner else { return Ok(result) };
+        let (meta, range, attributes) =
+            (result.meta.clone(), result.range.clone(), result.attributes.clone());
+        let bytes = result.bytes().await?;
+        let piece = bytes.len().div_ceil(if manner == Manner::Broken { 2 } else { 40 }).max(1);
+        let pieces: Vec<Bytes> = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
+        let odd = futures::stream::iter(pieces.into_iter().enumerate()).then(move |(n, piece)| async move {
+            match manner {
+                Manner::Slow(time) => sleep(time).await,
+                Manner::Broken if n > 0 => return Err(broken()),
+                Manner::Silent if n > 0 => std::future::pending().await,
+                _ => {}
+            }
+            Ok(piece)
+        });
+        Ok(GetResult { payload: GetResultPayload::Stream(odd.boxed()), meta, range, attributes })
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        let met = paths.and_then(move |path| {
+            let store = store.clone();
+            async move { store.meet(Request::Delete, path.as_ref()).await.map(|()| path) }
+        });
+        self.inner.delete_stream(met.boxed())
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (store, at) = (self.clone(), prefix.map(Path::to_string).unwrap_or_default());
+        let found = self.inner.list(prefix);
+        let met = async move { store.meet(Request::List, &at).await.map(|()| found) };
+        futures::stream::once(met).try_flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.meet(Request::List, prefix.map(Path::as_ref).unwrap_or_default()).await?;
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[derive(Debug)]
+struct OddUpload {
+    inner: Box<dyn MultipartUpload>,
+    store: Odd,
+    at: String,
+}
+
+#[async_trait::async_trait]
+impl MultipartUpload for OddUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (store, at, part) = (self.store.clone(), self.at.clone(), self.inner.put_part(data));
+        Box::pin(async move {
+            store.meet(Request::Part, &at).await?;
+            part.await
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.store.meet(Request::Complete, &self.at).await?;
+        self.inner.complete().await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await
+    }
+}
+
+/// What would go on for ever fails instead.
+async fn ends<T>(work: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(3600), work).await.expect("it ends within an hour")
+}
+
+fn lake(store: &Odd) -> Lake {
+    Lake::Remote(RemoteLake::new(Arc::new(store.clone()), Path::default(), "memory://lake"))
+}
+
+async fn acquire(lake: &Lake, run_id: &str) -> std::result::Result<lock::Guard, Error> {
+    ends(lock::acquire(lake, run_id, Duration::ZERO, std::future::pending())).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_never_answered_or_breaks_off_is_repeated() {
+    use Request::{Body, Get, List, Put};
+    let places = [
+        (Get, "lake.json"),
+        (Get, "lease.json"),
+        (Get, "/state/customers"),
+        (Body, "/state/customers"),
+        (Get, "customers/"),
+        (Body, "customers/"),
+        (List, "customers"),
+        (List, "waiting"),
+        (Put, "lease.json"),
+        (Put, "customers/"),
+        (Put, "/state/customers"),
+    ];
+    for (request, path) in places {
+        for (manner, times) in [(Manner::Silent, 1), (Manner::Broken, 4)] {
+            let table = Table::of(&account(131, 60));
+            let store = Odd::default();
+            let lake = TestLake::on(Arc::new(store.clone()));
+            lake.sync_completely(table.clone()).await;
+            table.edit("customers", |customers| customers[1]["description"] = "ours".into());
+            store.set(request, path, manner, times);
+            let began = Instant::now();
+            let report = ends(lake.sync(table.clone()))
+                .await
+                .unwrap_or_else(|e| panic!("{request:?} {path} {manner:?}: {e}"));
+            assert_eq!(report.kind(), None, "{request:?} {path} {manner:?}");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "{request:?} {path} {manner:?}: {:?}",
+                began.elapsed()
+            );
+            store.check_all_met();
+            lake.check_intact().await;
+            lake.check_equals(&table).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_ends_a_run_within_minutes() {
+    for request in [Request::Get, Request::Put] {
+        let store = Odd::default();
+        store.set(request, "", Manner::Silent, u32::MAX);
+        let began = Instant::now();
+        let table = Table::of(&account(132, 20));
+        let error = ends(TestLake::on(Arc::new(store)).sync(table)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Destination);
+        assert!(error.to_string().contains("no answer within"), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(240), "{request:?}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_line_is_no_silent_one() {
+    let store = Odd::default();
+    let lake = lake(&store);
+    let bytes = vec![7; 50 << 20];
+    // 128 KB/s in one go, which nobody sees; and pieces that come seldom. Neither is given up, to be repeated.
+    let began = Instant::now();
+    store.set(Request::Put, "large", Manner::Slow(Duration::from_secs(400)), 1);
+    ends(lake.write_bytes("large", &bytes, &Version::Absent)).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(400), "{:?}", began.elapsed());
+    store.set(Request::Body, "large", Manner::Slow(Duration::from_secs(25)), 1);
+    let (read, _) = ends(lake.read_bytes("large")).await.unwrap().unwrap();
+    assert!(read == bytes && began.elapsed() >= Duration::from_secs(1400), "{:?}", began.elapsed());
+    store.check_all_met();
+    // One that is small has nothing to take so long for.
+    store.set(Request::Put, "small", Manner::Slow(Duration::from_secs(400)), 1);
+    let began = Instant::now();
+    ends(lake.write_bytes("small", b"small", &Version::Absent)).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_upload_begins_again_where_a_part_of_it_is_lost() {
+    use Request::{Begin, Complete, Head, Part};
+    for request in [Begin, Part, Complete, Head] {
+        for manner in [Manner::Silent, Manner::Broken] {
+            let store = Odd::default();
+            let lake = lake(&store);
+            store.set(request, "large", manner, 1);
+            let mut staged = lake.stage("large").unwrap();
+            staged.writer().set_len(70 << 20).unwrap();
+            let replaced = ends(lake.replace("large", staged, &Version::Absent)).await;
+            // Nobody repeats the last step: what it has done is not known.
+            assert_eq!(replaced.is_ok(), request != Complete, "{request:?} {manner:?}: {replaced:?}");
+            assert_eq!(lake.exists("large").await.unwrap(), request != Complete);
+            store.check_all_met();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_without_an_answer_is_repeated() {
+    for manner in [Manner::Silent, Manner::Broken] {
+        let store = Odd::default();
+        let lake = lake(&store);
+        lake.write_bytes("file", b"file", &Version::Absent).await.unwrap();
+        store.set(Request::Delete, "file", manner, 1);
+        ends(lake.remove("file")).await.unwrap();
+        assert!(!lake.exists("file").await.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_look_at_conditions_holds_no_lake() {
+    for (condition, header) in [("create", "If-None-Match"), ("update", "If-Match")] {
+        let store = Odd::default();
+        store.set(Request::Put, condition, Manner::Blind, 0);
+        let error = acquire(&lake(&store), "first").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Destination);
+        assert!(error.to_string().contains(header), "{error}");
+        assert!(error.hint_text().unwrap().contains("conditional"), "{:?}", error.hint_text());
+        // It is given back: the next run is told the same, and not that another one holds the lake.
+        assert_eq!(acquire(&lake(&store), "second").await.unwrap_err().kind(), Kind::Destination);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_removed_is_still_held() {
+    let store = Odd::default();
+    let (first, second) = (lake(&store), lake(&store));
+    let guard = acquire(&first, "first").await.unwrap();
+    store.delete(&Path::from(LEASE)).await.unwrap();
+    sleep(Duration::from_secs(45)).await;
+    assert_eq!(acquire(&second, "second").await.unwrap_err().kind(), Kind::Locked);
+    first.write_bytes("file", b"file", &Version::Absent).await.unwrap();
+    // Unless another run was faster.
+    store.delete(&Path::from(LEASE)).await.unwrap();
+    let theirs = acquire(&second, "second").await.unwrap();
+    sleep(Duration::from_secs(45)).await;
+    let refused = first.write_bytes("more", b"more", &Version::Absent).await.unwrap_err();
+    assert!(refused.kind() == Kind::Locked && refused.to_string().contains("another run"), "{refused}");
+    guard.release().await;
+    theirs.release().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_in_years_was_written_by_a_wrong_clock() {
+    let store = Odd::default();
+    let lease = |ends: jiff::Timestamp| format!(r#"{{"run_id":"old","epoch":4,"expires_at":"{ends}"}}"#);
+    for (secs, is_odd) in [(25, false), (86_400, true)] {
+        let text = lease(jiff::Timestamp::now() + Duration::from_secs(secs));
+        store.inner.put(&Path::from(LEASE), text.into()).await.unwrap();
+        let refused = acquire(&lake(&store), "new").await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Locked);
+        let hint = refused.hint_text().unwrap();
+        assert_eq!(hint.contains("clock") && hint.contains(LEASE), is_odd, "{hint}");
+    }
+}
