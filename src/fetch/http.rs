@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::fetch::buffers::Buffers;
 use crate::fetch::gunzip::gunzip;
 use crate::fetch::{Headers, Request, Response, Transport, TransportError};
+use crate::redact::{hide, shown, without_userinfo};
 
 /// An inflated body larger than this is refused; 100 objects take about 0.4 MB.
 pub const MAX_BODY: usize = 64 << 20;
@@ -67,7 +68,8 @@ impl Http {
         Http::with(base, key, stripe_version, &Connection::default())
     }
 
-    /// The same with settings of the user's.
+    /// The same with settings of the user's. From now on the key is in no text that is shown: an answer may
+    /// repeat it.
     pub fn with(
         base: &str,
         key: &SecretString,
@@ -75,6 +77,7 @@ impl Http {
         connection: &Connection,
     ) -> Result<Http> {
         let Connection { timeout, ca } = connection;
+        hide(key.expose_secret());
         let base = parse_base(base)?;
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
             .map_err(|_| Error::usage("expected a key of letters, digits and _, got other characters"))?;
@@ -195,7 +198,8 @@ impl Transport for Http {
 pub fn parse_base(base: &str) -> Result<Url> {
     let wrong = |why: &str| {
         Error::usage(format!(
-            "expected --api-base with https, or http on a loopback address, got \"{base}\" ({why})"
+            "expected --api-base with https, or http on a loopback address, got \"{}\" ({why})",
+            without_userinfo(base)
         ))
     };
     let url = Url::parse(base).map_err(|e| wrong(&e.to_string()))?;
@@ -224,7 +228,7 @@ fn headers(map: &HeaderMap) -> Headers {
     let date = text("date").and_then(|text| unix_secs(&text));
     let local = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     Headers {
-        request_id: text("request-id").map(|id| crate::redact::shown(&id, 60)),
+        request_id: text("request-id").map(|id| shown(&id, 60)),
         date,
         content_type: text("content-type"),
         location: text("location"),
@@ -287,6 +291,10 @@ mod tests {
             "http://127.0.0.1.example.com",
         ] {
             assert!(parse_base(base).is_err(), "{base}");
+        }
+        for base in ["https://joe:s3cret@x", "https://joe:s3c#ret@x", "joe:s3cret@x"] {
+            let said = parse_base(base).unwrap_err().to_string();
+            assert!(said.contains("@x") && !said.contains("s3c"), "{said}");
         }
     }
 
