@@ -78,6 +78,10 @@ pub enum TransportError {
     Network(String),
     /// A body that is not the gzip that it says it is.
     Garbled(String),
+    /// A body in an encoding that was not asked for.
+    Encoding(String),
+    /// The proxy lets nothing through: what it says, and where it is named.
+    Proxy { what: String, named: String },
     /// Answered by another version of the API than was asked for: what it means is not known here.
     OtherVersion { asked: String, answered: String },
     /// The server's certificate is not trusted; repeating does not help.
