@@ -78,6 +78,10 @@ pub enum TransportError {
     Network(String),
     /// A body that is not the gzip that it says it is.
     Garbled(String),
+    /// A body in an encoding that was not asked for.
+    Encoding(String),
+    /// The proxy lets nothing through: what it says, and where it is named.
+    Proxy { what: String, named: String },
     /// Answered by another version of the API than was asked for: what it means is not known here.
     OtherVersion { asked: String, answered: String },
     /// The server's certificate is not trusted; repeating does not help.
@@ -347,17 +351,17 @@ impl Fetcher {
         Ok((page, tries.halvings()))
     }
 
-    /// One object of Stripe's.
-    pub async fn object(&self, request: &Request) -> Result<serde_json::Value, Error> {
-        let parse = |response: &Response| {
-            let value: serde_json::Value =
-                serde_json::from_slice(&response.body).map_err(|e| Unfit::Broken(e.to_string()))?;
-            match value.get("id").is_some_and(serde_json::Value::is_string) {
-                true => Ok(value),
-                false => Err(Unfit::Broken("expected an object with an id".to_owned())),
-            }
+    /// What is wanted of one object of Stripe's. `take` may say what is wrong with it; then it is asked for again.
+    pub async fn object<T>(
+        &self,
+        request: &Request,
+        take: impl Fn(&serde_json::Value) -> Result<T, String>,
+    ) -> Result<T, Error> {
+        let accept = |response: &Response| {
+            let value = serde_json::from_slice(&response.body).map_err(|e| Unfit::Broken(e.to_string()))?;
+            take(&value).map_err(Unfit::Broken)
         };
-        let (_, value, _) = self.get(|_| request.clone(), parse).await?;
-        Ok(value)
+        let (_, taken, _) = self.get(|_| request.clone(), accept).await?;
+        Ok(taken)
     }
 }

@@ -1,13 +1,20 @@
 //! Turns text from elsewhere into text that may be shown: no credentials, no control characters.
 
+mod own_key;
+
+pub use own_key::{hide, without_own_key};
+
 /// What API keys and their kin start with.
 const KEY_KINDS: [&str; 6] = ["sk_", "rk_", "pk_", "rkcs_", "whsec_", "ek_"];
+/// So many letters and digits in a row are in every key, and in no name that ends as a kind of keys does (`risk_test_...`).
+const LEAST_IN_A_ROW: usize = 16;
 
-/// The text on one line, without control characters and credentials, cut after `max_chars`.
+/// The text on one line, without credentials, control characters and those that nobody sees, cut after `max_chars`.
 ///
 /// Remote text may hold terminal escapes, line breaks that forge log lines, or the key itself.
 pub fn shown(text: &str, max_chars: usize) -> String {
-    let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let visible = text.chars().filter(|c| !is_invisible(*c));
+    let spaced: String = visible.map(|c| if c.is_control() { ' ' } else { c }).collect();
     let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = without_keys(&line);
     match line.char_indices().nth(max_chars) {
@@ -16,14 +23,21 @@ pub fn shown(text: &str, max_chars: usize) -> String {
     }
 }
 
-/// Replaces everything that looks like an API key by its kind and last four characters.
+/// Whether it has no width, or turns the direction of what follows.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Replaces the key of this process, and everything else that looks like an API key by its kind and last four characters.
 pub fn without_keys(text: &str) -> String {
+    let text = &without_own_key(text);
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
         let starts_word = !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
-        match KEY_KINDS.iter().find(|kind| starts_word && rest.starts_with(**kind)) {
+        let is_key = |kind: &&&str| rest.starts_with(**kind) && (starts_word || is_key_in_word(rest, kind));
+        match KEY_KINDS.iter().find(is_key) {
             Some(kind) => {
                 let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
                 let end = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
@@ -40,6 +54,14 @@ pub fn without_keys(text: &str) -> String {
     out
 }
 
+/// Whether a key begins here, though a letter or digit stands before it, as in `Bearer%20rk_live_...` or `\nrk_live_...`.
+fn is_key_in_word(text: &str, kind: &str) -> bool {
+    let rest = &text[kind.len()..];
+    let in_mode = rest.strip_prefix("live_").or(rest.strip_prefix("test_"));
+    let body = in_mode.or((kind == "whsec_").then_some(rest));
+    body.is_some_and(|body| body.bytes().take_while(u8::is_ascii_alphanumeric).count() >= LEAST_IN_A_ROW)
+}
+
 /// `rk_live_...abcd` for a key, the word itself for anything too short to be one.
 fn masked(word: &str, kind: &str) -> String {
     let body = word[kind.len()..].trim_start_matches("live_").trim_start_matches("test_");
@@ -48,6 +70,17 @@ fn masked(word: &str, kind: &str) -> String {
     }
     let prefix = &word[..word.len() - body.len()];
     format!("{prefix}...{}", &body[body.len() - 4..])
+}
+
+/// A URL without the name and the password in front of its host.
+pub fn without_userinfo(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, rest)) => {
+            let scheme = before.find("://").map_or("", |end| &before[..end + "://".len()]);
+            format!("{scheme}...@{rest}")
+        }
+        None => url.to_owned(),
+    }
 }
 
 /// Values that are in no text that is shown, nor in their own debugging form.
@@ -78,6 +111,7 @@ mod tests {
     fn p11_escapes_and_line_breaks_are_not_shown() {
         assert_eq!(shown("a\u{1b}[31mb\r\nc\u{9b}d", 80), "a [31mb c d");
         assert_eq!(shown("0123456789", 4), "0123...");
+        assert_eq!(shown("abc \u{202e}gnp.exe \u{200b}\u{2066}x\u{2028}y\u{feff}", 80), "abc gnp.exe x y");
     }
 
     #[test]
@@ -85,5 +119,37 @@ mod tests {
         let text = "key rk_live_51HabcdefghWXYZ, (sk_test_abcdefgh1234) task_list whsec_abcdefghijkl";
         let shown = without_keys(text);
         assert_eq!(shown, "key rk_live_...WXYZ, (sk_test_...1234) task_list whsec_...ijkl");
+    }
+
+    #[test]
+    fn names_and_passwords_in_a_url_are_not_shown() {
+        for (url, expected) in [
+            ("https://joe:s3cretpw@host:1/x", "https://...@host:1/x"),
+            ("https://joe:s3/cr@t#pw@host", "https://...@host"),
+            ("joe:s3cretpw@host", "...@host"),
+            ("https://host:1", "https://host:1"),
+        ] {
+            assert_eq!(without_userinfo(url), expected);
+        }
+    }
+
+    #[test]
+    fn keys_are_masked_inside_of_words() {
+        for before in ["x", "Bearer%20", "\\n", "\\u0020", "[31m"] {
+            for key in ["rk_live_51HabcdefghWXYZ01", "ek_test_51HabcdefghWXYZ01", "whsec_51HabcdefghWXYZ01"] {
+                let shown = without_keys(&format!("{before}{key}."));
+                assert!(shown.ends_with("_...YZ01.") && shown.starts_with(before), "{shown}");
+            }
+        }
+        for name in [
+            "task_1NabcdEFGHijklmnop",
+            "risk_test_transactions_of_yesterday",
+            "disk_live_capacity_bytes",
+            "desk_test_20261127",
+            "ask_live_",
+            "week_2026",
+        ] {
+            assert_eq!(without_keys(name), name);
+        }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::ops::Range;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
 use crate::crc::crc32_of;
-use crate::encode::CONTENT;
 use crate::encode::merge::Run;
+use crate::encode::{CONTENT, created_of};
 use crate::error::{Error, MADE_AGAIN, Result};
 
 const ROWS_PER_BATCH: usize = 2048;
@@ -48,6 +50,23 @@ fn open_as(bytes: impl ChunkReader + 'static, failed: fn(String) -> Error) -> Re
     let reader = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(|e| failed(e.to_string()))?;
     let run: Run = Box::new(reader.map(move |batch| batch.map_err(|e| failed(e.to_string()))));
     Ok(OldFile { run, schema, n_rows, is_known: true })
+}
+
+/// Fails at a row that was created outside of these seconds: a file in the place of another one would have its rows twice.
+pub fn within(run: Run, seconds: Range<i64>) -> Run {
+    let is_within = move |batch: &RecordBatch| {
+        let created = created_of(batch);
+        created.is_none_or(|created| {
+            created.values().iter().all(|at| seconds.contains(&at.div_euclid(1_000_000)))
+        })
+    };
+    Box::new(run.map(move |batch| {
+        let batch = batch?;
+        match is_within(&batch) {
+            true => Ok(batch),
+            false => Err(Error::integrity("the file holds objects of another partition").hint(MADE_AGAIN)),
+        }
+    }))
 }
 
 /// A file that the state does not speak of was left by a run that ended before it wrote the state, or somebody

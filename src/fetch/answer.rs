@@ -55,7 +55,8 @@ pub fn judge<T>(
             }
         };
     }
-    if let status @ 201..=299 = response.status {
+    // There is nothing here that could have changed protocols, or that a 304 could be about.
+    if let status @ (100..=199 | 201..=299 | 304) = response.status {
         let error = Error::stripe(format!("expected status 200, got {status}"))
             .hint("a proxy between this machine and Stripe may change what passes through it");
         return Answer::Retry(Reason::Broken, error.request_id(response.headers.request_id.as_deref()));
@@ -93,6 +94,18 @@ pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
             Reason::Broken,
             Error::stripe(format!("expected a gzip body, got a damaged one: {}", shown(&what, 100)))
                 .hint("a proxy between this machine and Stripe may change what passes through it"),
+        ),
+        TransportError::Encoding(encoding) => Answer::Retry(
+            Reason::Broken,
+            Error::stripe(format!("expected a body in gzip, got one in {}", shown(&encoding, 40)))
+                .hint("a proxy between this machine and Stripe may change what passes through it"),
+        ),
+        TransportError::Proxy { what, named } => Answer::Retry(
+            Reason::Unreachable,
+            Error::stripe(format!("network: {}", shown(&what, 300))).hint(format!(
+                "the proxy {} must let connections to Stripe through; it may want a name and a password there, http://name:password@host:port",
+                shown(&named, 200)
+            )),
         ),
         TransportError::OtherVersion { asked, answered } => Answer::Refused(
             Error::usage(format!(
@@ -140,7 +153,7 @@ fn reason_to_retry(response: &Response) -> Option<Reason> {
     let after = headers.retry_after_secs;
     match (response.status, &headers.rate_limited_reason, headers.should_retry) {
         (429, Some(reason), _) => Some(Reason::RateLimited(shown(reason, 40), after)),
-        (429, None, _) | (409, _, _) => Some(Reason::LockTimeout(after)),
+        (429, None, _) | (409 | 423, _, _) => Some(Reason::LockTimeout(after)),
         (500..=599, _, Some(false)) => Some(Reason::ServerFinal(response.status)),
         (408 | 425 | 500..=599, _, _) => Some(Reason::Server(response.status, after)),
         (status, _, Some(true)) => Some(Reason::Server(status, after)),
@@ -167,6 +180,8 @@ fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error
             Error::usage(format!("expected an answer, got a redirect to {}", shown(target, 200)))
                 .hint("redirects are not followed, since they would take the key along; correct --api-base")
         }
+        407 => Error::usage(format!("a proxy wants to know who asks: {said}"))
+            .hint("give its name and password in HTTPS_PROXY=http://name:password@host:port, or go around it with NO_PROXY"),
         status => {
             let hint = match (status, param, code.as_deref()) {
                 (_, _, Some("resource_missing")) => {
@@ -174,6 +189,9 @@ fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error
                 }
                 (400, Some(param), _) => {
                     format!("Stripe does not take {} here; a newer stripelake may", shown(&param, 60))
+                }
+                (451, _, _) => {
+                    "a proxy or the law where this machine is keeps it from you: try from another network".to_owned()
                 }
                 _ => "if this account does not have the resource, leave it out with --exclude".to_owned(),
             };

@@ -3,6 +3,9 @@
 //! The key travels only in the `Authorization` header, to one origin: redirects are not followed. The
 //! body is asked for in gzip and inflated here, with a limit on both sizes.
 
+mod authorities;
+mod proxy;
+
 use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,14 +14,18 @@ use flate2::read::MultiGzDecoder;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, ClientBuilder, Url};
+use reqwest::{Client, ClientBuilder, NoProxy, Url};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::fetch::buffers::Buffers;
 use crate::fetch::gunzip::gunzip;
+use crate::fetch::http::proxy::Proxy;
 use crate::fetch::{Headers, Request, Response, Transport, TransportError};
+use crate::redact::{hide, shown, without_userinfo};
+
+pub use authorities::Authorities;
 
 /// An inflated body larger than this is refused; 100 objects take about 0.4 MB.
 pub const MAX_BODY: usize = 64 << 20;
@@ -39,6 +46,8 @@ const START: usize = 1024;
 pub struct Http {
     client: Client,
     base: Url,
+    /// Where the proxy is that requests go through.
+    proxy: Option<String>,
     stripe_version: String,
     large: Semaphore,
     /// For bodies as they are sent, and as they are inflated.
@@ -51,8 +60,8 @@ pub struct Http {
 pub struct Connection {
     /// For one request in all. Without a byte for three eighths of it, a connection is given up.
     pub timeout: Duration,
-    /// Certificates in PEM to trust besides the usual ones.
-    pub ca: Option<Vec<u8>>,
+    /// Whom to trust besides the usual authorities.
+    pub ca: Option<Authorities>,
 }
 
 impl Default for Connection {
@@ -67,7 +76,8 @@ impl Http {
         Http::with(base, key, stripe_version, &Connection::default())
     }
 
-    /// The same with settings of the user's.
+    /// The same with settings of the user's. From now on the key is in no text that is shown: an answer may
+    /// repeat it.
     pub fn with(
         base: &str,
         key: &SecretString,
@@ -75,6 +85,7 @@ impl Http {
         connection: &Connection,
     ) -> Result<Http> {
         let Connection { timeout, ca } = connection;
+        hide(key.expose_secret());
         let base = parse_base(base)?;
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
             .map_err(|_| Error::usage("expected a key of letters, digits and _, got other characters"))?;
@@ -92,24 +103,25 @@ impl Http {
             .connect_timeout(CONNECT.min(*timeout))
             .read_timeout(*timeout * 3 / 8)
             .timeout(*timeout);
-        if let Some(pem) = ca {
-            let wrong = |e: reqwest::Error| Error::usage(format!("--ca-file: expected PEM, got {e}"));
-            let trusted = Certificate::from_pem_bundle(pem).map_err(wrong)?;
-            if trusted.is_empty() {
-                return Err(Error::usage("--ca-file: expected a certificate in PEM, found none"));
-            }
-            builder = trusted.into_iter().fold(builder, ClientBuilder::add_root_certificate);
+        if let Some(ca) = ca {
+            builder = ca.certificates()?.into_iter().fold(builder, ClientBuilder::add_root_certificate);
         }
+        builder = builder.no_proxy();
+        let mut proxy = None;
         if base.scheme() == "http" {
-            // Nor does anybody need the system's certificates, which take longer to read than a small account.
-            builder = builder.no_proxy().tls_built_in_root_certs(false);
+            // Nobody needs the system's certificates here, which take longer to read than a small account.
+            builder = builder.tls_built_in_root_certs(false);
         } else {
-            builder = builder.https_only(true);
+            (builder, proxy) = through_proxy(builder.https_only(true))?;
         }
-        let client = builder.build().map_err(|e| Error::bug(format!("http client: {e}")))?;
+        let client = builder.build().map_err(|e| match ca {
+            Some(ca) => ca.wrong(&causes(&e)),
+            None => Error::bug(format!("http client: {}", causes(&e))),
+        })?;
         Ok(Http {
             client,
             base,
+            proxy,
             stripe_version: stripe_version.to_owned(),
             large: Semaphore::new(LARGE_AT_ONCE),
             raw: Buffers::default(),
@@ -127,10 +139,13 @@ impl Http {
         let failed = |error| self.failed(error);
         let response = self.client.get(url).send().await.map_err(failed)?;
         let status = response.status().as_u16();
-        let is_gzip = response
-            .headers()
-            .get(CONTENT_ENCODING)
-            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
+        let encoding =
+            response.headers().get(CONTENT_ENCODING).map(|v| String::from_utf8_lossy(v.as_bytes()));
+        let encoding = encoding.map_or_else(String::new, |text| text.trim().to_ascii_lowercase());
+        let is_gzip = encoding == "gzip";
+        if status == 200 && !matches!(encoding.as_str(), "gzip" | "identity" | "") {
+            return Err(TransportError::Encoding(encoding));
+        }
         let answered = response.headers().get("stripe-version").and_then(|v| v.to_str().ok());
         if let Some(answered) = answered.filter(|answered| status == 200 && *answered != self.stripe_version)
         {
@@ -165,21 +180,29 @@ impl Http {
     fn failed(&self, error: reqwest::Error) -> TransportError {
         let error = error.without_url();
         let is_connect = error.is_connect();
-        let mut text = format!("{}: {error}", self.base.origin().ascii_serialization());
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let text = format!("{}: {}", self.base.origin().ascii_serialization(), causes(&error));
         if text.contains("certificate") || text.contains("UnknownIssuer") {
             TransportError::Certificate(text)
+        } else if let Some(named) = self.proxy.clone().filter(|_| text.contains("tunnel error")) {
+            TransportError::Proxy { what: text, named }
         } else if is_connect {
             TransportError::Unreachable(text)
         } else {
             TransportError::Network(text)
         }
     }
+}
+
+/// The error and what is behind it.
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 impl Transport for Http {
@@ -191,11 +214,22 @@ impl Transport for Http {
     }
 }
 
+/// A client that goes through the proxy of the environment, if there is one, and where that is. Left to itself, the client
+/// would pass over a proxy that it cannot use.
+fn through_proxy(builder: ClientBuilder) -> Result<(ClientBuilder, Option<String>)> {
+    let variable = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+    let Some(named) = Proxy::named(variable)? else { return Ok((builder, None)) };
+    let wrong = |e: reqwest::Error| Error::usage(format!("{}: {}", named.place(), causes(&e)));
+    let proxy = reqwest::Proxy::https(named.url.clone()).map_err(wrong)?.no_proxy(NoProxy::from_env());
+    Ok((builder.proxy(proxy), Some(named.place())))
+}
+
 /// Accepts https, and http only where the key cannot leave the machine.
 pub fn parse_base(base: &str) -> Result<Url> {
     let wrong = |why: &str| {
         Error::usage(format!(
-            "expected --api-base with https, or http on a loopback address, got \"{base}\" ({why})"
+            "expected --api-base with https, or http on a loopback address, got \"{}\" ({why})",
+            without_userinfo(base)
         ))
     };
     let url = Url::parse(base).map_err(|e| wrong(&e.to_string()))?;
@@ -224,7 +258,7 @@ fn headers(map: &HeaderMap) -> Headers {
     let date = text("date").and_then(|text| unix_secs(&text));
     let local = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     Headers {
-        request_id: text("request-id").map(|id| crate::redact::shown(&id, 60)),
+        request_id: text("request-id").map(|id| shown(&id, 60)),
         date,
         content_type: text("content-type"),
         location: text("location"),
@@ -287,6 +321,10 @@ mod tests {
             "http://127.0.0.1.example.com",
         ] {
             assert!(parse_base(base).is_err(), "{base}");
+        }
+        for base in ["https://joe:s3cret@x", "https://joe:s3c#ret@x", "joe:s3cret@x"] {
+            let said = parse_base(base).unwrap_err().to_string();
+            assert!(said.contains("@x") && !said.contains("s3c"), "{said}");
         }
     }
 

@@ -70,7 +70,7 @@ pub async fn estimate(setup: &Setup, options: Options, transport: Arc<dyn Transp
     sync::check_mode(known.as_ref(), options.livemode, "a key")?;
     let fetcher = sync::fetcher(setup, &options, transport, started);
     let surveyed = async {
-        let account = sync::account(&fetcher, setup).await.map_err(|e| e.lake("unchanged"))?;
+        let account = sync::account(&fetcher, setup, &options).await.map_err(|e| e.lake("unchanged"))?;
         sync::check_account(known.as_ref(), account.id.as_deref())?;
         let span = sync::listing(&options, account.now)?;
         let now = account.now.unwrap_or(setup.started_at.as_second());

@@ -6,7 +6,6 @@ use std::io::{self, BufReader, BufWriter, Seek};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use tokio::task::spawn_blocking;
 
 use crate::catalog::Resource;
@@ -19,8 +18,8 @@ use crate::encode::merge::absent::{Absent, Parents};
 use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Changes, Merge, Run, Source};
 use crate::encode::old::{self, OldFile};
-use crate::encode::{self, Written, created_of};
-use crate::error::{Error, Kind, MADE_AGAIN, Result};
+use crate::encode::{self, Written};
+use crate::error::{Error, Kind, Result};
 use crate::partition::Partition;
 use crate::run::Setup;
 use crate::spool::Gathered;
@@ -167,7 +166,7 @@ fn merged(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<OldFile>)
         let run = present(old, resource);
         // What belongs to an object lies where that does, whenever it was created itself.
         let is_by_created = resource.has_created && resource.parent.is_none();
-        if is_known || !is_by_created { run } else { within(run, wanted.partition.span()) }
+        if is_known || !is_by_created { run } else { old::within(run, wanted.partition.span()) }
     });
     let merge = Merge::new(old, sources(gathered, parents.as_ref())?, absent, old_age.clone())?;
     Ok(if *has_children { merge.noting_outdated() } else { merge })
@@ -194,23 +193,6 @@ pub fn sources(gathered: &[Gathered], parents: Option<&Parents>) -> Result<Vec<S
 fn present(old: OldFile, resource: &Resource) -> Run {
     let older = Older::new(&old.schema, resource);
     Box::new(old.run.map(move |batch| older.present(&batch?)))
-}
-
-/// Fails at a row that was created outside of these seconds: a file in the place of another one would have its rows twice.
-fn within(run: Run, seconds: Range<i64>) -> Run {
-    let is_within = move |batch: &RecordBatch| {
-        let created = created_of(batch);
-        created.is_none_or(|created| {
-            created.values().iter().all(|at| seconds.contains(&at.div_euclid(1_000_000)))
-        })
-    };
-    Box::new(run.map(move |batch| {
-        let batch = batch?;
-        match is_within(&batch) {
-            true => Ok(batch),
-            false => Err(Error::integrity("the file holds objects of another partition").hint(MADE_AGAIN)),
-        }
-    }))
 }
 
 /// Whether the file is what the state says. It is not where a run ended between the file and the state;

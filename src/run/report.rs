@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::encode::merge::Changes;
 use crate::error::{Error, Kind};
-use crate::redact::shown;
+use crate::redact::{shown, without_keys};
 
 /// So many files are named in an error.
 const FILES_NAMED: usize = 3;
@@ -47,9 +47,16 @@ pub struct TableReport {
     #[serde(skip)]
     pub lacks_only_news: bool,
     /// Members that the catalog does not name, by path; their values are in `_extra`.
+    #[serde(serialize_with = "by_path")]
     pub unknown: BTreeMap<String, u64>,
     /// Values of another type than their column's, by path; they are in `_extra`.
+    #[serde(serialize_with = "by_path")]
     pub mistyped: BTreeMap<String, u64>,
+}
+
+/// Paths are made of names that a server has chosen.
+fn by_path<S: Serializer>(counts: &BTreeMap<String, u64>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(counts.iter().map(|(path, n)| (without_keys(path), n)))
 }
 
 /// A listing that an earlier run has begun.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -19,6 +20,7 @@ use crate::fetch::limit::{Limits, Rate};
 use crate::fetch::retry::Policy;
 use crate::fetch::{Fetcher, Notice, Request, Transport};
 use crate::plan::FIRST_OBJECT;
+use crate::redact::without_keys;
 use crate::run::event::Event;
 use crate::run::gather::Listing;
 use crate::run::reading::read_all;
@@ -73,7 +75,7 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     let known = read_lake(&setup.lake).await?;
     check_mode(known.as_ref(), options.livemode, "a key")?;
     let fetcher = Arc::new(fetcher(setup, &options, transport, started));
-    let account = account(&fetcher, setup).await.map_err(|e| e.lake("unchanged"))?;
+    let account = account(&fetcher, setup, &options).await.map_err(|e| e.lake("unchanged"))?;
     check_account(known.as_ref(), account.id.as_deref())?;
     listing(&options, account.now)?;
     let stop = interrupted(options.interrupted.clone());
@@ -111,7 +113,7 @@ async fn locked(
 ) -> Result<Report> {
     let account = match account.asked.elapsed() > FRESH {
         // What was created while this run waited for the lock belongs to it, too.
-        true => self::account(fetcher, setup).await.map_err(|e| e.lake("unchanged"))?,
+        true => self::account(fetcher, setup, options).await.map_err(|e| e.lake("unchanged"))?,
         false => account,
     };
     let listing = listing(options, account.now)?;
@@ -225,13 +227,15 @@ pub(super) fn fetcher(
 
 /// Asks for the account. A restricted key may not read it; the run then goes on without its id. An answer that is broken
 /// does not say so: the next key might be of another account, and nobody would notice.
-pub(super) async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account> {
+pub(super) async fn account(fetcher: &Fetcher, setup: &Setup, options: &Options) -> Result<Account> {
     let warn = |message: String| (setup.on_event)(Event::Warning { message });
-    let (id, created) = match fetcher.object(&Request::new("/v1/account")).await {
-        Ok(account) => {
-            let id = account.get("id").and_then(|id| id.as_str()).map(str::to_owned);
-            (id, account.get("created").and_then(serde_json::Value::as_i64))
-        }
+    let request = Request::new("/v1/account");
+    let answer = tokio::select! {
+        answer = fetcher.object(&request, whose) => answer,
+        error = interrupted(options.interrupted.clone()) => return Err(error),
+    };
+    let (id, created) = match answer {
+        Ok((id, created)) => (Some(id), created),
         Err(error) if error.is_refusal() => {
             warn(format!("the account is not known: {error}"));
             (None, None)
@@ -253,6 +257,22 @@ pub(super) async fn account(fetcher: &Fetcher, setup: &Setup) -> Result<Account>
         None => warn("Stripe's answer has no Date: everything is listed, whatever its time".to_owned()),
     }
     Ok(Account { id, now, created, asked: Instant::now() })
+}
+
+/// Id and time of opening. The lake is the account's for ever, so anything else that an answer may hold is a broken one.
+fn whose(account: &Value) -> std::result::Result<(String, Option<i64>), String> {
+    let text = |name| account.get(name).and_then(Value::as_str).unwrap_or_default();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_id = |id: &str| {
+        let name = id.strip_prefix("acct_").unwrap_or_default();
+        !name.is_empty() && id.len() <= 255 && name.chars().all(is_part) && without_keys(id) == id
+    };
+    match (text("object"), text("id")) {
+        ("account", id) if is_id(id) => Ok((id.to_owned(), account.get("created").and_then(Value::as_i64))),
+        (object, id) => Err(format!(
+            "expected an account with an id like acct_1abc, got object \"{object}\", id \"{id}\""
+        )),
+    }
 }
 
 /// `what` is of the mode `livemode`: a key, or objects.

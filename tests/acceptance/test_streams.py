@@ -113,6 +113,22 @@ def test_a_second_signal_ends_a_run_at_once(fake, stuck, takes_words):
         assert ended(process, timeout=2) == 130
 
 
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_that_waits_for_the_account_at_once(tmp_path, number, code):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        args = ["sync", "--lake", tmp_path / "lake", "--api-base", url, "--json"]
+        process = start(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        silent.settimeout(30)
+        silent.accept()
+        time.sleep(0.2)
+        process.send_signal(number)
+        out, said = process.communicate(timeout=5)
+    last = json.loads(out.splitlines()[-1])
+    assert (process.returncode, last["event"], last["exit_code"]) == (code, "end", code), out
+    assert b"your lake:   unchanged" in said
+
+
 @pytest.mark.parametrize("args", [["sql"], ["schema"], ["schema", "--json"], ["resources"], ["resources", "--json"]])
 def test_a_result_that_cannot_be_printed_is_a_failure(lake, full, args):
     lake_flag = ["--lake", lake] if args == ["sql"] else []

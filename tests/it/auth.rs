@@ -12,6 +12,8 @@ use stripelake::fetch::Response;
 use stripelake::run::Setup;
 use stripelake::run::event::Event;
 use stripelake::run::sync::{Options, sync};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::harness::{TestLake, account, check_kind, scripted, scripted_table};
 use crate::table::Table;
@@ -89,6 +91,31 @@ async fn a5_a_key_of_another_account_is_refused() {
     let error = lake.sync(Arc::new(InProcess::new(Arc::new(account(66, 50))))).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Auth, "{error}");
     assert_eq!(lake.files().await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s9_a_signal_ends_a_run_that_waits_for_the_account() {
+    let busy = || Action::Answer(refusal(429, "lock_timeout", None, "locked"));
+    let silent = || Action::Delay(std::time::Duration::from_secs(3_600));
+    for (action, kind) in [(busy(), Kind::Terminated), (silent(), Kind::Interrupted)] {
+        let (lake, (sender, interrupted)) = (TestLake::new(), watch::channel(None));
+        let script = scripted(account(75, 50));
+        script.rules.add(Rule::new("/v1/account", action));
+        let signal = async {
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            sender.send_replace(Some(kind));
+            std::future::pending().await
+        };
+        let started = Instant::now();
+        let options = Options { interrupted, ..lake.options() };
+        let error = tokio::select! {
+            ended = lake.sync_with(options, script) => ended.map(|_| ()).unwrap_err(),
+            () = signal => unreachable!(),
+        };
+        assert_eq!((error.kind(), error.lake_text()), (kind, Some("unchanged")), "{error}");
+        assert_eq!(started.elapsed().as_secs(), 3, "it does not wait for an answer");
+        assert!(lake.files().await.is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]

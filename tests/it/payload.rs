@@ -60,8 +60,17 @@ async fn p1_broken_json_is_asked_for_again_and_then_an_error() {
 #[tokio::test(start_paused = true)]
 async fn p1_a_broken_answer_about_the_account_is_not_one_that_may_not_be_read() {
     let table = Table::of(&account(55, 60));
-    for body in ["{\"id\":\"acct_1\"", "{}", "[]", r#"{"error":{"type":"api_error"}}"#, "{\"id\":null}"] {
-        let rule = || Rule::new("/v1/account", Action::Answer(answer(200, body)));
+    let with_id = |id: &str| json!({"id": id, "object": "account"}).to_string();
+    let long = "a".repeat(251);
+    // The last one would be written down as whose the lake is.
+    let key = ["acct_rk_", "test_", "51HabcdefghWXYZ01"].concat();
+    let mut bodies = vec![r#"{"id":"acct_1","object":"account""#.to_owned(), r#"{"id":"acct_1"}"#.to_owned()];
+    bodies.extend(["{}", "[]", r#"{"error":{"type":"api_error"}}"#, r#"{"id":null}"#].map(str::to_owned));
+    bodies.push(r#"{"id":"acct_1","object":"customer"}"#.to_owned());
+    bodies.extend(["", "cus_1", "acct_", "acct_1\u{7}", "acct_ä", "acct_1 2", &key].map(with_id));
+    bodies.push(with_id(&format!("acct_{long}")));
+    for body in bodies {
+        let rule = || Rule::new("/v1/account", Action::Answer(answer(200, &body)));
         let script = scripted_table(&table);
         script.rules.add(rule());
         let lake = TestLake::new();
@@ -74,6 +83,11 @@ async fn p1_a_broken_answer_about_the_account_is_not_one_that_may_not_be_read() 
         let report = lake.sync_completely(script).await;
         assert!(report.account.is_some(), "{body}");
     }
+    let script = scripted_table(&table);
+    let longest = with_id(&format!("acct_{}", &long[1..]));
+    script.rules.add(Rule::new("/v1/account", Action::Answer(answer(200, &longest))));
+    let lake = TestLake::new();
+    assert_eq!(lake.sync_completely(script).await.account.map(|id| id.len()), Some(255));
     // Where there is none, as in some imitations of Stripe, the run goes on without.
     let script = scripted_table(&table);
     script.rules.add(Rule::new("/v1/account", Action::Answer(answer(404, "{}"))));

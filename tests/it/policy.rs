@@ -101,12 +101,15 @@ fn what_the_server_says_decides_what_is_repeated() {
     type Line = (u16, Option<&'static str>, Option<bool>, Option<u64>, Option<Reason>);
     let rate = || Some("endpoint-rate");
     let limited = |after| Some(Reason::RateLimited("endpoint-rate".to_owned(), after));
-    let table: [Line; 22] = [
+    let table: [Line; 25] = [
         (429, rate(), None, None, limited(None)),
         (429, rate(), Some(false), Some(9), limited(Some(9))),
         (429, None, None, None, Some(Reason::LockTimeout(None))),
         (429, None, Some(true), Some(2), Some(Reason::LockTimeout(Some(2)))),
         (409, None, None, None, Some(Reason::LockTimeout(None))),
+        (423, None, None, Some(3), Some(Reason::LockTimeout(Some(3)))),
+        (101, None, None, None, Some(Reason::Broken)),
+        (304, None, None, None, Some(Reason::Broken)),
         (408, None, None, None, Some(Reason::Server(408, None))),
         (425, None, None, None, Some(Reason::Server(425, None))),
         (500, None, None, None, Some(Reason::Server(500, None))),

@@ -30,7 +30,7 @@ pub struct Global {
     #[arg(long, value_name = "NAME", global = true, env = "STRIPELAKE_PROFILE")]
     pub profile: Option<String>,
     /// Talk to this server: https, or http on a loopback address
-    #[arg(long, value_name = "URL", global = true, env = "STRIPELAKE_API_BASE")]
+    #[arg(long, value_name = "URL", global = true, env = "STRIPELAKE_API_BASE", hide_env_values = true)]
     pub api_base: Option<String>,
     /// Read the API key from this file instead of STRIPE_API_KEY
     #[arg(long, value_name = "PATH", global = true, env = "STRIPELAKE_API_KEY_FILE")]

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use indicatif::{HumanBytes, HumanCount};
 use stripelake::error::{Error, Kind};
-use stripelake::redact::shown;
+use stripelake::redact::{shown, without_own_key};
 use stripelake::run::report::{Continued, Report, TableReport};
 
 /// Why a result could not be printed.
@@ -28,7 +28,7 @@ pub fn show(text: &str) {
 
 fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
+    stdout.write_all(without_own_key(text).as_bytes())?;
     stdout.flush()
 }
 
@@ -43,7 +43,7 @@ pub fn lost() -> Option<Error> {
 
 /// Says a line on stderr. It is lost where it cannot be written: what is said never changes how a run ends.
 pub fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", without_own_key(line));
 }
 
 /// Whether somebody may be looking at what is said.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
-use stripelake::redact::shown;
+use stripelake::redact::{shown, without_own_key};
 use stripelake::run::event::{Event, OnEvent};
 
 use crate::cli::{Global, Progress};
@@ -92,7 +92,7 @@ impl Bars {
             Event::Failed { resource, .. } => self.bar(resource).abandon_with_message("failed"),
             other => {
                 if let Some(line) = line(other, verbose) {
-                    let _ = self.all.println(line);
+                    let _ = self.all.println(without_own_key(&line));
                 }
             }
         }

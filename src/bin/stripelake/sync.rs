@@ -8,7 +8,7 @@ use stripelake::config::key::{KeyEnvironment, find_key};
 use stripelake::config::{Settings, parse_time};
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fetch::allowance::Budgets;
-use stripelake::fetch::http::{Connection, Http};
+use stripelake::fetch::http::{Authorities, Connection, Http};
 use stripelake::run::estimate::estimate;
 use stripelake::run::sync::{Options, sync};
 
@@ -92,7 +92,7 @@ fn connection(settings: &Settings) -> Result<Connection> {
     }
     if let Some(path) = &settings.ca_file {
         let wrong = |e: std::io::Error| Error::usage(format!("--ca-file {}: {e}", path.display()));
-        connection.ca = Some(std::fs::read(path).map_err(wrong)?);
+        connection.ca = Some(Authorities { file: path.clone(), pem: std::fs::read(path).map_err(wrong)? });
     }
     Ok(connection)
 }
