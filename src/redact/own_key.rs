@@ -8,6 +8,8 @@ static FORMS: RwLock<Vec<Vec<u8>>> = RwLock::new(Vec::new());
 
 /// Fewer letters and digits in a row stand in any text by chance.
 const LEAST: usize = 8;
+/// At the end of a text these many are rather a key that was cut than a word (`.../stripelake`).
+const LEAST_OF_A_CUT_ONE: usize = 12;
 
 /// From now on, no text that is shown or written has the key in it.
 pub fn hide(key: &str) {
@@ -51,7 +53,7 @@ fn without(forms: &[Vec<u8>], text: &str) -> String {
 fn n_equal(form: &[u8], text: &[(u8, Range<usize>)]) -> Option<usize> {
     let n = form.len().min(text.len());
     let is_equal = form.iter().zip(text).all(|(ours, (theirs, _))| ours == theirs);
-    (n >= LEAST && is_equal).then_some(n)
+    (is_equal && (n == form.len() || n >= LEAST_OF_A_CUT_ONE)).then_some(n)
 }
 
 /// The forms in which a server may say the key. What comes before the last part (`rk_live_`) is no secret.
@@ -128,8 +130,8 @@ mod tests {
         check_hidden("rk_live_51HabcD\u{200b}EF_ghij \x07KLMNopqr0123 b", "rk_live_... b");
         check_hidden(&key().to_ascii_uppercase(), "RK_LIVE_...");
         // A text that was cut before it came here.
-        check_hidden("at rk_live_51HabcDEF", "at rk_live_...");
-        check_hidden("at rk_live_51Habc", "at rk_live_51Habc");
+        check_hidden("at rk_live_51HabcDEF_ghi", "at rk_live_...");
+        check_hidden("at rk_live_51HabcDEF_gh", "at rk_live_51HabcDEF_gh");
         // Two strings are not one.
         let two = r#"["51HabcDEF_","ghijKLMNopqr0123"]"#;
         check_hidden(two, two);

@@ -237,6 +237,17 @@ def test_a_lake_that_goes_while_a_run_is_at_work_is_no_success(tmp_path, how):
         assert harness.tree(lake, "**/*.parquet") == {}
 
 
+def test_a_partition_may_lie_elsewhere_behind_a_link(fake, tmp_path):
+    lake, elsewhere = tmp_path / "linked", tmp_path / "elsewhere"
+    harness.sync(fake, lake, "charges", key=fake.key).expect(0)
+    folder = sorted((lake / "charges").iterdir())[0]
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    before = harness.tree(lake, "charges/**/*.parquet")
+    harness.sync(fake, lake, "charges", key=fake.key).expect(0)
+    assert folder.is_symlink() and harness.tree(lake, "charges/**/*.parquet") == before
+
+
 def test_a_run_that_waits_for_the_lock_ends_at_a_signal(fake, tmp_path):
     lake = tmp_path / "waits"
     (lake / "_stripelake").mkdir(parents=True)

@@ -32,6 +32,10 @@ impl Gatherer {
             for partition in missing {
                 let (path, folder) = (partition.path(&name), partition.to_string());
                 if self.setup.lake.exists(&path).await? {
+                    if self.setup.lake.local_path(&path).is_some() {
+                        // Behind a link to a folder, which is not followed.
+                        continue;
+                    }
                     let what = format!("{path}: expected it in the list of its folder, and it is not there");
                     return Err(Error::destination(what).hint(
                         "the file itself is there: the store's list cannot be trusted; try again later",
