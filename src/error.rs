@@ -72,6 +72,13 @@ struct Inner {
     refused_with: Option<u16>,
 }
 
+/// What is behind an error, from its own cause on.
+pub fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| cause.source())
+}
+
 /// What helps where a file of the lake is damaged.
 pub const MADE_AGAIN: &str =
     "move the file out of the lake and sync again: that makes it anew; or restore it from a copy";

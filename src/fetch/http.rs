@@ -18,7 +18,7 @@ use reqwest::{Client, ClientBuilder, NoProxy, Url};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, causes};
 use crate::fetch::buffers::Buffers;
 use crate::fetch::gunzip::gunzip;
 use crate::fetch::http::proxy::Proxy;
@@ -115,8 +115,8 @@ impl Http {
             (builder, proxy) = through_proxy(builder.https_only(true))?;
         }
         let client = builder.build().map_err(|e| match ca {
-            Some(ca) => ca.wrong(&causes(&e)),
-            None => Error::bug(format!("http client: {}", causes(&e))),
+            Some(ca) => ca.wrong(&with_causes(&e)),
+            None => Error::bug(format!("http client: {}", with_causes(&e))),
         })?;
         Ok(Http {
             client,
@@ -180,7 +180,7 @@ impl Http {
     fn failed(&self, error: reqwest::Error) -> TransportError {
         let error = error.without_url();
         let is_connect = error.is_connect();
-        let text = format!("{}: {}", self.base.origin().ascii_serialization(), causes(&error));
+        let text = format!("{}: {}", self.base.origin().ascii_serialization(), with_causes(&error));
         if text.contains("certificate") || text.contains("UnknownIssuer") {
             TransportError::Certificate(text)
         } else if let Some(named) = self.proxy.clone().filter(|_| text.contains("tunnel error")) {
@@ -194,15 +194,8 @@ impl Http {
 }
 
 /// The error and what is behind it.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+fn with_causes(error: &reqwest::Error) -> String {
+    causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl Transport for Http {
@@ -219,7 +212,7 @@ impl Transport for Http {
 fn through_proxy(builder: ClientBuilder) -> Result<(ClientBuilder, Option<String>)> {
     let variable = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
     let Some(named) = Proxy::named(variable)? else { return Ok((builder, None)) };
-    let wrong = |e: reqwest::Error| Error::usage(format!("{}: {}", named.place(), causes(&e)));
+    let wrong = |e: reqwest::Error| Error::usage(format!("{}: {}", named.place(), with_causes(&e)));
     let proxy = reqwest::Proxy::https(named.url.clone()).map_err(wrong)?.no_proxy(NoProxy::from_env());
     Ok((builder.proxy(proxy), Some(named.place())))
 }

@@ -22,7 +22,7 @@ use crate::fetch::{Fetcher, Notice, Request, Transport};
 use crate::plan::FIRST_OBJECT;
 use crate::redact::without_keys;
 use crate::run::event::Event;
-use crate::run::gather::Listing;
+use crate::run::gather::{CLOCKS_DIFFER, Listing};
 use crate::run::reading::read_all;
 use crate::run::report::{Report, RunRecord};
 use crate::run::{Setup, sql};
@@ -62,8 +62,6 @@ pub(super) struct Account {
 
 /// An answer about the account that is older than this says too little of the time.
 const FRESH: Duration = Duration::from_secs(2);
-/// Clocks, and answers on their way, may differ by so many seconds.
-const CLOCKS_DIFFER: i64 = 60;
 
 /// Lists the resources into the lake.
 ///
@@ -133,7 +131,7 @@ async fn locked(
         starts_over: options.starts_over,
     };
     let mut report = read_all(setup, options, fetcher, listing).await?;
-    if let Some(error) = stale_end(setup, fetcher, &account) {
+    if let Some(error) = stale_end(fetcher, &account) {
         report.failures.push(("run".to_owned(), error));
     }
     if let Err(error) = sql::write_views(&setup.lake, &setup.catalog).await {
@@ -150,10 +148,10 @@ async fn locked(
 
 /// The listing ends at Stripe's clock as the answer about the account told it. Where a cache gave that answer, later ones tell
 /// that it was old. A date that this machine's clock has not come to is no such sign.
-fn stale_end(setup: &Setup, fetcher: &Fetcher, account: &Account) -> Option<Error> {
+fn stale_end(fetcher: &Fetcher, account: &Account) -> Option<Error> {
     let (now, latest) = (account.now?, fetcher.server_date()?);
     let passed = account.asked.elapsed().as_secs() as i64;
-    let is_possible = latest <= setup.started_at.as_second() + passed + CLOCKS_DIFFER;
+    let is_possible = latest <= Timestamp::now().as_second() + CLOCKS_DIFFER;
     let n_secs = latest - now - passed;
     (is_possible && n_secs > CLOCKS_DIFFER).then(|| {
         let what = format!(

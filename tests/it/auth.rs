@@ -152,12 +152,13 @@ async fn a5_a_key_of_the_other_mode_is_refused() {
     assert_eq!((error.kind(), script.log().len()), (Kind::Auth, 0));
 }
 
-fn without_date() -> Rewrite {
-    Arc::new(|_, response| {
+fn with_date(date: Option<i64>) -> Action {
+    let rewrite: Rewrite = Arc::new(move |_, response| {
         let mut response: Response = response;
-        response.headers.date = None;
+        response.headers.date = date;
         response
-    })
+    });
+    Action::Rewrite(rewrite)
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,7 +197,7 @@ async fn a6_without_a_date_nothing_is_cut_off_by_our_clock() {
     let account = Account::new(Spec { now: 1_900_000_000, ..spec(69) });
     let table = Table::of(&account);
     let script = scripted(account);
-    script.rules.add(Rule::new("/v1/*", Action::Rewrite(without_date())));
+    script.rules.add(Rule::new("/v1/*", with_date(None)));
     let lake = TestLake::new();
     lake.sync_completely(script).await;
     lake.check_equals(&table).await;
@@ -211,12 +212,7 @@ async fn a6_an_old_answer_about_the_account_is_no_success() {
     let script = scripted_table(&table);
     let lake = TestLake::new();
     let old = table.now() - 30 * 86_400;
-    let old: Rewrite = Arc::new(move |_, response| {
-        let mut response: Response = response;
-        response.headers.date = Some(old);
-        response
-    });
-    script.rules.add(Rule::new("/v1/account", Action::Rewrite(old)));
+    script.rules.add(Rule::new("/v1/account", with_date(Some(old))));
     let report = lake.sync(script.clone()).await.unwrap();
     check_kind(&report, Some(Kind::Partial));
     let (_, error) = &report.failures[0];
@@ -259,12 +255,7 @@ async fn a6_a_clock_that_falls_back_leaves_nothing_out() {
     let lake = TestLake::new();
     lake.sync_completely(script.clone()).await;
     let behind = table.now() - 90 * 86_400;
-    let behind: Rewrite = Arc::new(move |_, response| {
-        let mut response: Response = response;
-        response.headers.date = Some(behind);
-        response
-    });
-    script.rules.add(Rule::new("/v1/*", Action::Rewrite(behind)).times(1_000));
+    script.rules.add(Rule::new("/v1/*", with_date(Some(behind))).times(1_000));
     for n in 0..3 {
         table.edit("charges", |charges| charges[0]["description"] = n.to_string().into());
         lake.sync_completely(script.clone()).await;

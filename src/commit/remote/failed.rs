@@ -2,7 +2,7 @@
 
 use object_store::Error as StoreError;
 
-use crate::error::Error;
+use crate::error::{Error, causes};
 use crate::redact::Secrets;
 
 /// What a request for `path` has come to.
@@ -47,15 +47,13 @@ pub fn is_missing_object(error: &StoreError) -> bool {
 }
 
 /// The error and its causes, each said once, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &StoreError) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
+    for cause in causes(error) {
+        let next = cause.to_string();
         if !text.contains(&next) {
             text = format!("{text}: {next}");
         }
-        cause = error.source();
     }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

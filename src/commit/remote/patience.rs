@@ -7,6 +7,7 @@ use object_store::{Error, Result};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::commit::remote::failed::{chain, status};
+use crate::error::causes;
 
 /// Stores answer within a second. After so long without an answer, or without a byte of one, a connection is given up: it
 /// may have been forgotten by something on the way, and a new one works.
@@ -55,14 +56,8 @@ pub fn may_pass(error: &Error) -> bool {
 }
 
 fn could_not_connect(error: &Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<HttpError>().is_some_and(|error| error.kind() == HttpErrorKind::Connect) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<HttpError>());
+    causes.any(|cause| cause.kind() == HttpErrorKind::Connect)
 }
 
 /// The tries of one request.

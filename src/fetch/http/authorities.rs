@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use reqwest::Certificate;
 
 use crate::error::{Error, Result};
-use crate::fetch::http::causes;
+use crate::fetch::http::with_causes;
 use crate::redact::shown;
 
 /// A file of certificates in PEM.
@@ -18,7 +18,7 @@ pub struct Authorities {
 impl Authorities {
     /// What stands in the file. Whether it is certificates only the client finds out.
     pub(super) fn certificates(&self) -> Result<Vec<Certificate>> {
-        let found = Certificate::from_pem_bundle(&self.pem).map_err(|e| self.wrong(&causes(&e)))?;
+        let found = Certificate::from_pem_bundle(&self.pem).map_err(|e| self.wrong(&with_causes(&e)))?;
         match found.is_empty() {
             true => Err(self.wrong("none")),
             false => Ok(found),

@@ -217,12 +217,11 @@ impl Gatherer {
     }
 
     async fn is_unchanged(&self, path: &str, known: &FileState) -> Result<bool> {
-        let version = self.setup.lake.version(path).await?;
-        // An etag says it without reading the file.
-        if version == Version::Absent
-            || version.etag().is_some_and(|etag| known.etag.as_deref() == Some(etag))
-        {
-            return Ok(version != Version::Absent);
+        match self.setup.lake.version(path).await? {
+            Version::Absent => return Ok(false),
+            // That says it without reading the file.
+            Version::Etag(etag) if known.etag.as_ref() == Some(&etag) => return Ok(true),
+            Version::Etag(_) | Version::Locked => {}
         }
         let Some((file, _)) = self.setup.lake.read(path).await? else { return Ok(false) };
         let known = known.clone();

@@ -30,29 +30,37 @@ impl Gatherer {
             let mut is_changed = !unnamed.is_empty();
             table.state.begun.extend(unnamed);
             for partition in missing {
-                let (path, folder) = (partition.path(&name), partition.to_string());
-                if self.setup.lake.exists(&path).await? {
-                    if self.setup.lake.local_path(&path).is_some() {
-                        // Behind a link to a folder, which is not followed.
-                        continue;
-                    }
-                    let what = format!("{path}: expected it in the list of its folder, and it is not there");
-                    return Err(Error::destination(what).hint(
-                        "the file itself is there: the store's list cannot be trusted; try again later",
-                    ));
-                }
-                let state = &mut self.tables[index].state;
-                match state.partitions.get(&folder).is_some_and(|file| file.rows > 0) {
-                    true => drop(self.gone.insert((index, partition))),
-                    // An empty one is made again where the table needs it.
-                    false => is_changed |= state.partitions.remove(&folder).is_some(),
-                }
+                is_changed |= self.note_missing(index, partition).await?;
             }
             if is_changed {
                 self.tables[index].write_state(&self.setup).await?;
             }
         }
         Ok(())
+    }
+
+    /// Takes note of a file that the state names and no list does. Returns whether the state has changed by that.
+    async fn note_missing(&mut self, index: usize, partition: Partition) -> Result<bool> {
+        let table = &mut self.tables[index];
+        let path = partition.path(&table.resource.name);
+        let is_local = self.setup.lake.local_path(&path).is_some();
+        match (self.setup.lake.exists(&path).await?, is_local) {
+            // Behind a link to a folder, which is not followed.
+            (true, true) => return Ok(false),
+            (true, false) => {
+                let what = format!("{path}: expected it in the list of its folder, and it is not there");
+                return Err(Error::destination(what)
+                    .hint("the file itself is there: the store's list cannot be trusted; try again later"));
+            }
+            (false, _) => {}
+        }
+        let (partitions, folder) = (&mut table.state.partitions, partition.to_string());
+        if partitions.get(&folder).is_some_and(|file| file.rows > 0) {
+            self.gone.insert((index, partition));
+            return Ok(false);
+        }
+        // An empty one is made again where the table needs it.
+        Ok(partitions.remove(&folder).is_some())
     }
 
     /// After everything was committed: what was lost is whole again only where all of it was listed.
