@@ -99,6 +99,9 @@ pub struct ResourceState {
     /// the state.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub begun: BTreeSet<String>,
+    /// Folders whose file went away with its rows: what stands there now is not all, until all of it is listed again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lost: BTreeSet<String>,
     /// By folder name; `""` is the only file of a resource without partitions.
     pub partitions: BTreeMap<String, FileState>,
 }
@@ -117,6 +120,7 @@ impl ResourceState {
             window: None,
             placeholder: None,
             begun: BTreeSet::new(),
+            lost: BTreeSet::new(),
             partitions: BTreeMap::new(),
         }
     }

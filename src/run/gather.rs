@@ -20,7 +20,7 @@ mod rejected;
 mod upgrade;
 mod waiting;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -40,10 +40,10 @@ use crate::run::event::Event;
 use crate::run::gather::grain::stored_grain;
 use crate::run::gather::rejected::RejectedObjects;
 use crate::run::gather::waiting::WaitingRows;
-use crate::run::partition_commit::{PartitionCommit, commit};
+use crate::run::partition_commit::{Committed, Outcome, PartitionCommit, commit};
 use crate::run::table::Table;
-use crate::spool::Budget;
 use crate::spool::away::FileCopy;
+use crate::spool::{Budget, Gathered};
 
 /// What readers tell the gatherer of their resource.
 pub enum Message {
@@ -118,8 +118,6 @@ pub struct Gatherer {
     committed: HashSet<Partition>,
     /// Parents whose lists were read, for replacing their children.
     parents: HashMap<(Partition, usize), HashMap<String, Replaced>>,
-    /// Files with rows that a state names and that were not there, by table.
-    gone: BTreeSet<(usize, Partition)>,
     findings: Findings,
     rejected: RejectedObjects,
     /// What this listing has read and not committed, kept for the case that the run is killed.
@@ -177,7 +175,6 @@ impl Gatherer {
             undecided_bytes: 0,
             committed: HashSet::new(),
             parents: HashMap::new(),
-            gone: BTreeSet::new(),
             findings: Findings::default(),
             rejected: RejectedObjects::default(),
             waiting: WaitingRows::new(&resource.name, &setup.run_id),
@@ -298,7 +295,8 @@ impl Gatherer {
     async fn commit_partition(&mut self, partition: Partition) -> Result<()> {
         self.record_grain().await?;
         if !self.is_listing {
-            self.read_again(&partition).await?;
+            // It may know older forms of what an unfinished listing has read, and objects that were gone by then.
+            self.read_again(&[partition]).await?;
         }
         let mut outdated = Arc::new(HashSet::new());
         let is_first = self.committed.insert(partition);
@@ -327,11 +325,9 @@ impl Gatherer {
                 known,
                 ..PartitionCommit::new(&self.setup, &table.resource, partition)
             };
-            let outcome = commit(Arc::new(wanted), gathered).await?;
+            let outcome = self.commit_table(index, wanted, gathered).await?;
+            let table = &mut self.tables[index];
             table.report.add(outcome.changes, is_first);
-            if outcome.was_lost {
-                self.gone.insert((index, partition));
-            }
             if !is_child {
                 outdated = Arc::new(outcome.outdated);
             }
@@ -341,6 +337,30 @@ impl Gatherer {
             }
         }
         Ok(())
+    }
+
+    /// Where the file that the state speaks of is not there, that is written down before another one stands in its place.
+    async fn commit_table(
+        &mut self,
+        index: usize,
+        wanted: PartitionCommit,
+        gathered: Vec<Gathered>,
+    ) -> Result<Outcome> {
+        let (partition, gathered) = (wanted.partition, Arc::new(gathered));
+        let outcome = match commit(wanted.clone(), &gathered).await? {
+            Committed::Done(outcome) => outcome,
+            Committed::Lost => {
+                self.note_lost(index, &[partition]).await?;
+                match commit(PartitionCommit { known: None, ..wanted }, &gathered).await? {
+                    Committed::Done(outcome) => outcome,
+                    Committed::Lost => unreachable!("nothing is known of the file"),
+                }
+            }
+        };
+        if outcome.was_other {
+            self.read_again(&[partition]).await?;
+        }
+        Ok(outcome)
     }
 
     fn may_mark_vanished(&self) -> bool {

@@ -32,6 +32,7 @@ const READ_TWICE: u64 = 50;
 const COPIED_AT_ONCE: usize = 1 << 18;
 
 /// One table's part of a commit.
+#[derive(Clone)]
 pub struct PartitionCommit {
     pub lake: Arc<Lake>,
     pub resource: Arc<Resource>,
@@ -65,19 +66,27 @@ impl PartitionCommit {
     }
 }
 
+/// What a commit comes to.
+pub enum Committed {
+    Done(Outcome),
+    /// Nothing was done: the file that the state speaks of, with its rows, is not there.
+    Lost,
+}
+
 /// What became of the file.
 pub struct Outcome {
     pub changes: Changes,
     /// The ids that the old file has in a newer form, where [`PartitionCommit::has_children`].
     pub outdated: HashSet<String>,
-    /// Whether the file that the state speaks of, with its rows, was not there.
-    pub was_lost: bool,
+    /// Whether another file than that which the state speaks of was there.
+    pub was_other: bool,
     /// `None` when the file stayed as it was.
     pub written: Option<(Written, Version)>,
 }
 
 struct Merged {
     changes: Changes,
+    was_other: bool,
     outdated: HashSet<String>,
     /// `None` where the old file holds the same, and is what the state says.
     new: Option<(Written, Staged)>,
@@ -85,12 +94,14 @@ struct Merged {
 
 /// Merges, encodes and replaces. Nothing is written where nothing has changed. `gathered` are the rows of a resource; those of a
 /// child by how often their parent's list had been read before them.
-pub async fn commit(wanted: Arc<PartitionCommit>, gathered: Vec<Gathered>) -> Result<Outcome> {
+pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> Result<Committed> {
     let path = wanted.partition.path(&wanted.resource.name);
-    let gathered = Arc::new(gathered);
+    let wanted = Arc::new(wanted);
     for _ in 0..CONFLICTS {
         let old = wanted.lake.read(&path).await?;
-        let was_lost = old.is_none() && wanted.known.as_ref().is_some_and(|known| known.rows > 0);
+        if old.is_none() && wanted.known.as_ref().is_some_and(|known| known.rows > 0) {
+            return Ok(Committed::Lost);
+        }
         let seen = old.as_ref().map_or(Version::Absent, |(_, version)| version.clone());
         let merged = {
             let (wanted, gathered) = (wanted.clone(), gathered.clone());
@@ -99,14 +110,11 @@ pub async fn commit(wanted: Arc<PartitionCommit>, gathered: Vec<Gathered>) -> Re
         };
         let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
         let merged = merged.map_err(|error| error.context(path.clone()))?;
-        let Merged { changes, outdated, new } = merged;
-        let Some((written, staged)) = new else {
-            return Ok(Outcome { changes, outdated, was_lost, written: None });
-        };
+        let Merged { changes, was_other, outdated, new } = merged;
+        let done = |written| Committed::Done(Outcome { changes, outdated, was_other, written });
+        let Some((written, staged)) = new else { return Ok(done(None)) };
         match wanted.lake.replace(&path, staged, &seen).await {
-            Ok(version) => {
-                return Ok(Outcome { changes, outdated, was_lost, written: Some((written, version)) });
-            }
+            Ok(version) => return Ok(done(Some((written, version)))),
             Err(ReplaceError::Conflict) => {}
             Err(ReplaceError::Failed(error)) => return Err(error),
         }
@@ -121,6 +129,7 @@ fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> 
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
     };
+    let was_other = old.is_some() && known.is_some() && !is_known;
     let schema = arrow_schema(resource);
     let n_rows = gathered.iter().map(|rows| rows.n_rows).sum::<u64>();
     // What may stay as it is.
@@ -133,7 +142,8 @@ fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> 
         let mut merge = merged(wanted, gathered, Some(old::open(file, is_known)?))?;
         while merge.changes().is_none() && merge.next().transpose()?.is_some() {}
         if merge.changes().is_none() {
-            return Ok(Merged { changes: merge.changes(), outdated: merge.take_outdated(), new: None });
+            let (changes, outdated) = (merge.changes(), merge.take_outdated());
+            return Ok(Merged { changes, was_other, outdated, new: None });
         }
     }
     let mut staged = wanted.lake.stage(&partition.path(&resource.name))?;
@@ -146,7 +156,7 @@ fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> 
         copied.map_err(|e| Error::destination(format!("copying a temporary file: {e}")))?;
         let written = sealed.written.clone();
         let changes = Changes { new: written.n_rows, ..Changes::default() };
-        return Ok(Merged { changes, outdated: HashSet::new(), new: Some((written, staged)) });
+        return Ok(Merged { changes, was_other, outdated: HashSet::new(), new: Some((written, staged)) });
     }
     let old = old.map(|file| old::open(file, is_known)).transpose()?;
     let n_rows = n_rows + old.as_ref().map_or(0, |old| old.n_rows);
@@ -155,7 +165,7 @@ fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> 
         encode::write(BufWriter::new(staged.writer()), &schema, &mut merge, n_rows, wanted.options)?;
     let (changes, outdated) = (merge.changes(), merge.take_outdated());
     let is_same = changes.is_none() && current.is_some();
-    Ok(Merged { changes, outdated, new: (!is_same).then_some((written, staged)) })
+    Ok(Merged { changes, was_other, outdated, new: (!is_same).then_some((written, staged)) })
 }
 
 fn merged(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<OldFile>) -> Result<Merge> {

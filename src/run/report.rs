@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
+use crate::catalog::Catalog;
 use crate::encode::merge::Changes;
 use crate::error::{Error, Kind};
 use crate::redact::{shown, without_keys};
@@ -68,7 +69,7 @@ pub struct Continued {
 }
 
 /// The first of them, and how many there are.
-fn named(paths: &[String]) -> String {
+pub fn named(paths: &[String]) -> String {
     let first = paths.iter().take(FILES_NAMED).cloned().collect::<Vec<_>>().join(", ");
     match paths.len().checked_sub(FILES_NAMED) {
         Some(more @ 1..) => format!("{first} and {more} more"),
@@ -127,8 +128,15 @@ impl Report {
     }
 
     /// A glob over the table is not right where a file of somebody else stands in it, or one of ours has gone.
-    pub fn fail_for_files(&mut self) {
+    pub fn fail_for_files(&mut self, catalog: &Catalog) {
         for TableReport { table, strangers, lost, .. } in &self.tables {
+            if strangers.is_empty() && lost.is_empty() {
+                continue;
+            }
+            let resource = catalog.resources.iter().find(|resource| resource.name == *table);
+            let parent = resource.and_then(|resource| resource.parent.as_ref());
+            let incomplete = parent.map_or(table, |parent| &parent.resource);
+            self.complete.retain(|name| name != incomplete);
             if !strangers.is_empty() {
                 let what =
                     format!("not written by stripelake, and read by every query: {}", named(strangers));

@@ -56,8 +56,8 @@ pub(super) struct Account {
     pub now: Option<i64>,
     /// When the account was opened, for guessing where its objects begin.
     pub created: Option<i64>,
-    /// When that was found out, by the clock of the process.
-    pub asked: Instant,
+    /// When that was found out, by the clock of the process and by that of the machine.
+    pub asked: (Instant, Timestamp),
 }
 
 /// An answer about the account that is older than this says too little of the time.
@@ -109,7 +109,7 @@ async fn locked(
     fetcher: &Arc<Fetcher>,
     account: Account,
 ) -> Result<Report> {
-    let account = match account.asked.elapsed() > FRESH {
+    let account = match account.asked.0.elapsed() > FRESH {
         // What was created while this run waited for the lock belongs to it, too.
         true => self::account(fetcher, setup, options).await.map_err(|e| e.lake("unchanged"))?,
         false => account,
@@ -150,8 +150,10 @@ async fn locked(
 /// that it was old. A date that this machine's clock has not come to is no such sign.
 fn stale_end(fetcher: &Fetcher, account: &Account) -> Option<Error> {
     let (now, latest) = (account.now?, fetcher.server_date()?);
-    let passed = account.asked.elapsed().as_secs() as i64;
-    let is_possible = latest <= Timestamp::now().as_second() + CLOCKS_DIFFER;
+    let here = Timestamp::now().as_second();
+    // The first of the two clocks stands still while the machine sleeps.
+    let passed = (account.asked.0.elapsed().as_secs() as i64).max(here - account.asked.1.as_second());
+    let is_possible = latest <= here + CLOCKS_DIFFER;
     let n_secs = latest - now - passed;
     (is_possible && n_secs > CLOCKS_DIFFER).then(|| {
         let what = format!(
@@ -164,7 +166,7 @@ fn stale_end(fetcher: &Fetcher, account: &Account) -> Option<Error> {
 
 /// Records the run in the lake and gives the lock back.
 pub async fn finish(setup: &Setup, guard: Guard, mut report: Report, command: &str) -> Result<Report> {
-    report.fail_for_files();
+    report.fail_for_files(&setup.catalog);
     let kind = report.kind();
     let record = RunRecord::new(&report, command, setup.started_at, kind);
     let written = setup.lake.write_json(&run_path(&setup.run_id), &record, &Version::Absent).await;
@@ -254,7 +256,7 @@ pub(super) async fn account(fetcher: &Fetcher, setup: &Setup, options: &Options)
         Some(_) => {}
         None => warn("Stripe's answer has no Date: everything is listed, whatever its time".to_owned()),
     }
-    Ok(Account { id, now, created, asked: Instant::now() })
+    Ok(Account { id, now, created, asked: (Instant::now(), Timestamp::now()) })
 }
 
 /// Id and time of opening. The lake is the account's for ever, so anything else that an answer may hold is a broken one.

@@ -148,6 +148,11 @@ impl Table {
         }
     }
 
+    /// Takes note that a lost file is there again, with all its rows. The state is written with the next ones.
+    pub fn found_again(&mut self, folder: &str) {
+        self.is_behind |= self.state.lost.remove(folder);
+    }
+
     /// Writes the state if it lacks a committed file.
     pub async fn catch_up(&mut self, setup: &Setup) -> Result<()> {
         match self.is_behind {

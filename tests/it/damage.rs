@@ -1,11 +1,15 @@
 //! Turns damaged, lost and foreign files of a lake into errors that name them, and never into rows.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use serde_json::Value;
 use stripelake::error::Kind;
 use stripelake::fetch::allowance::Budgets;
-use stripelake::partition::Grain;
+use stripelake::partition::{Grain, Partition};
+use stripelake::plan::coverage::Coverage;
 use stripelake::run::Setup;
 use stripelake::run::event::Event;
 use stripelake::run::report::Report;
@@ -223,6 +227,108 @@ async fn s7_a_file_that_changed_between_two_parts_of_a_listing_is_read_again() {
                 failure(&report).is_some_and(|(kind, text)| kind == Kind::Integrity && text.contains(path))
             ),
         }
+    }
+}
+
+/// A listing of 2,000 charges in months that was ended after some, and one of the files that it has made or found the same.
+async fn unfinished(table: &Arc<Table>, lake: &TestLake) -> (String, Partition) {
+    let month = || by(lake, "charges", Grain::Month);
+    let options = || lake.options_for(&["charges"]);
+    check_kind(&sync(&month(), options(), table.clone()).await.unwrap(), None);
+    let budgets = Budgets { requests: Some(14), ..Budgets::default() };
+    let part = Options { budgets, concurrency: 1, ..options() };
+    check_kind(&sync(&month(), part, table.clone()).await.unwrap(), Some(Kind::Budget));
+    let read = Coverage::from_pairs(&lake.state("charges").await.unwrap().progress.unwrap().read);
+    let paths = lake.parquet("charges").await.into_keys();
+    let partitions = paths.map(|path| (Partition::of_path(&path, "charges").unwrap(), path));
+    let (partition, path) = partitions.rev().find(|(p, _)| read.contains(&p.span())).unwrap();
+    (path, partition)
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_file_that_has_gone_under_a_listing_that_waits_is_read_again_whoever_sees_it_first() {
+    let table = Table::charges(52, 2_000);
+    for is_older in [false, true] {
+        let lake = TestLake::new();
+        let month = || by(&lake, "charges", Grain::Month);
+        let (path, partition) = unfinished(&table, &lake).await;
+        table.edit("charges", |charges| {
+            let is_there = |charge: &Value| partition.span().contains(&created(charge));
+            let there = charges.iter_mut().filter(|charge| is_there(charge));
+            there.for_each(|charge| charge["description"] = format!("changed {is_older}").into());
+        });
+        let middle = partition.span().start + 10 * 86_400;
+        let within = || Options { since: Some(middle), ..lake.options_for(&["charges"]) };
+        match is_older {
+            false => forget(&lake, &[&path]).await,
+            true => {
+                let old = lake.parquet("charges").await[&path].0.clone();
+                let since = Options { since: Some(partition.span().start), ..lake.options_for(&["charges"]) };
+                check_kind(&sync(&month(), since, table.clone()).await.unwrap(), None);
+                put(&lake, &path, old).await;
+            }
+        }
+        let expected = (!is_older).then_some(Kind::Integrity);
+        check_kind(&sync(&month(), within(), table.clone()).await.unwrap(), expected);
+        check_kind(&sync(&month(), lake.options_for(&["charges"]), table.clone()).await.unwrap(), None);
+        lake.check_table_equals(&table, "charges").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_loss_is_said_until_it_is_mended_even_by_a_run_that_ends_early() {
+    let table = Table::charges(53, 1_000);
+    let lake = TestLake::new();
+    let run =
+        async |options| sync(&by(&lake, "charges", Grain::Month), options, table.clone()).await.unwrap();
+    let options = || lake.options_for(&["charges"]);
+    check_kind(&run(options()).await, None);
+    let path = lake.parquet("charges").await.into_keys().next_back().unwrap();
+    let partition = Partition::of_path(&path, "charges").unwrap();
+    let newest = table.list("charges").iter().map(created).max().unwrap();
+    forget(&lake, &[&path]).await;
+    let within = || Options { since: Some((partition.span().start + newest) / 2), ..options() };
+    // The first page makes the file anew, and the second is not asked for.
+    table.edit("charges", |charges| {
+        let there = charges.iter_mut().filter(|charge| partition.span().contains(&created(charge)));
+        there.for_each(|charge| charge["description"] = "changed".into());
+    });
+    let budgets = Budgets { requests: Some(2), ..Budgets::default() };
+    let early =
+        run(Options { budgets, since: Some(partition.span().start - 40 * 86_400), ..options() }).await;
+    check_kind(&early, Some(Kind::Budget));
+    assert!(lake.parquet("charges").await.contains_key(&path));
+    assert_eq!(early.tables[0].lost, [path.as_str()]);
+    for _ in 0..2 {
+        let report = run(within()).await;
+        let (kind, text) = failure(&report).unwrap_or_else(|| panic!("{:?}", report.tables));
+        assert!(kind == Kind::Integrity && text.contains(&path), "{text}");
+        assert!(report.complete.is_empty(), "{:?}", report.complete);
+    }
+    check_kind(&run(options()).await, None);
+    lake.check_table_equals(&table, "charges").await;
+    check_kind(&run(within()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_lost_file_of_what_stripe_lists_no_longer_is_forgotten() {
+    let table = Table::charges(54, 400);
+    let lake = TestLake::new();
+    let run = async || {
+        let setup = by(&lake, "charges", Grain::Month);
+        sync(&setup, lake.options_for(&["charges"]), table.clone()).await.unwrap()
+    };
+    check_kind(&run().await, None);
+    let path = lake.parquet("charges").await.pop_first().unwrap().0;
+    let partition = Partition::of_path(&path, "charges").unwrap();
+    forget(&lake, &[&path]).await;
+    table.edit("charges", |charges| charges.retain(|charge| !partition.span().contains(&created(charge))));
+    for n_told in [1, 0] {
+        lake.events.lock().unwrap().clear();
+        check_kind(&run().await, None);
+        lake.check_table_equals(&table, "charges").await;
+        let is_told = |event: &&Event| matches!(event, Event::Warning { message } if message.contains(&path));
+        assert_eq!(lake.events.lock().unwrap().iter().filter(is_told).count(), n_told);
     }
 }
 

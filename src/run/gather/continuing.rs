@@ -229,21 +229,27 @@ impl Gatherer {
         compared.map_err(|e| Error::bug(format!("{path}: {e}")))?
     }
 
-    /// An import may know older forms of what an unfinished listing has read, and objects that were gone by then: the listing
-    /// must not end without having read these seconds again.
-    pub(super) async fn read_again(&mut self, partition: &Partition) -> Result<()> {
-        let table = &mut self.tables[0];
-        let mut has_less = false;
-        for progress in table.state.progress.iter_mut().chain(&mut table.state.window) {
-            let mut read = Coverage::from_pairs(&progress.read);
-            read.remove(&partition.span());
-            let left = read.pairs();
-            has_less |= left != progress.read;
-            progress.read = left;
+    /// The files of these partitions may lack what an unfinished listing has put into them: it must not end without having
+    /// read their seconds again, unless this run has.
+    pub(super) async fn read_again(&mut self, partitions: &[Partition]) -> Result<()> {
+        for partition in partitions {
+            self.covered.remove(&partition.span());
+            self.fresh.within(&partition.span()).into_iter().for_each(|fresh| self.covered.add(fresh));
         }
-        match has_less {
-            false => Ok(()),
-            true => table.write_state(&self.setup).await,
+        let without = |read: &mut Vec<(i64, i64)>| {
+            let mut left = Coverage::from_pairs(read);
+            partitions.iter().for_each(|partition| left.remove(&partition.span()));
+            let has_less = left.pairs() != *read;
+            *read = left.pairs();
+            has_less
+        };
+        self.progress.iter_mut().for_each(|progress| _ = without(&mut progress.read));
+        let table = &mut self.tables[0];
+        let stored = table.state.progress.iter_mut().chain(&mut table.state.window);
+        let n_less = stored.filter_map(|progress| without(&mut progress.read).then_some(())).count();
+        match n_less {
+            0 => Ok(()),
+            _ => table.write_state(&self.setup).await,
         }
     }
 }

@@ -52,6 +52,7 @@ impl Gatherer {
         }
         self.remove_placeholder(index).await?;
         let is_whole_list = self.marks_everything();
+        let read = self.listing_without_lost();
         let table = &mut self.tables[index];
         let before = table.state.clone();
         table.state.schema_version = schema_version(&arrow_schema(&table.resource));
@@ -66,7 +67,7 @@ impl Gatherer {
         // Only the resource itself has progress; a listing for a window leaves that of a longer one alone.
         let is_own_progress = self.progress.is_some();
         if let Some(mut progress) = self.progress.take() {
-            progress.read = vec![(self.listing.start, self.listing.end)];
+            progress.read = read.pairs();
             progress.rejected = self.rejected.files();
             (progress.kept, progress.waiting) = (Vec::new(), Vec::new());
             *table.state.progress_of(self.extent) = (outlook == Outlook::EndedEarly).then_some(progress);
@@ -82,6 +83,14 @@ impl Gatherer {
             self.waiting.remove_forgotten(&self.setup.lake).await?;
         }
         Ok(())
+    }
+
+    /// What the files hold of the listing.
+    fn listing_without_lost(&self) -> Coverage {
+        let mut read: Coverage = std::iter::once(self.listing.clone()).collect();
+        let lost = (0..self.tables.len()).flat_map(|index| self.lost(index));
+        lost.for_each(|(partition, _)| read.remove(&partition.span()));
+        read
     }
 
     /// Since when all objects of the listing have been read, in microseconds by the clock of the machine.

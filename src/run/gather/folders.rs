@@ -3,7 +3,10 @@
 use super::Gatherer;
 use crate::error::{Error, Result};
 use crate::partition::Partition;
+use crate::run::Setup;
 use crate::run::event::Event;
+use crate::run::report::named;
+use crate::run::table::Table;
 
 impl Gatherer {
     /// A reader's glob takes all files in the folder for ours, and counts their rows, too. Those that stand where ours would are
@@ -29,9 +32,20 @@ impl Gatherer {
                 named.filter(|partition| found.binary_search(&partition.path(&name)).is_err()).collect();
             let mut is_changed = !unnamed.is_empty();
             table.state.begun.extend(unnamed);
+            let mut lost = Vec::new();
             for partition in missing {
-                is_changed |= self.note_missing(index, partition).await?;
+                let table = &mut self.tables[index];
+                if is_there(&self.setup, &partition.path(&table.resource.name)).await? {
+                    continue;
+                }
+                let (partitions, folder) = (&mut table.state.partitions, partition.to_string());
+                match partitions.get(&folder).is_some_and(|file| file.rows > 0) {
+                    true => lost.push(partition),
+                    // An empty one is made again where the table needs it.
+                    false => is_changed |= partitions.remove(&folder).is_some(),
+                }
             }
+            self.note_lost(index, &lost).await?;
             if is_changed {
                 self.tables[index].write_state(&self.setup).await?;
             }
@@ -39,53 +53,86 @@ impl Gatherer {
         Ok(())
     }
 
-    /// Takes note of a file that the state names and no list does. Returns whether the state has changed by that.
-    async fn note_missing(&mut self, index: usize, partition: Partition) -> Result<bool> {
+    /// Writes down that the files of these partitions have gone with their rows.
+    pub(super) async fn note_lost(&mut self, index: usize, partitions: &[Partition]) -> Result<()> {
+        self.read_again(partitions).await?;
         let table = &mut self.tables[index];
-        let path = partition.path(&table.resource.name);
-        let is_local = self.setup.lake.local_path(&path).is_some();
-        match (self.setup.lake.exists(&path).await?, is_local) {
-            // Behind a link to a folder, which is not followed.
-            (true, true) => return Ok(false),
-            (true, false) => {
-                let what = format!("{path}: expected it in the list of its folder, and it is not there");
-                return Err(Error::destination(what)
-                    .hint("the file itself is there: the store's list cannot be trusted; try again later"));
-            }
-            (false, _) => {}
+        let n_before = table.state.lost.len();
+        table.state.lost.extend(partitions.iter().map(Partition::to_string));
+        match table.state.lost.len() > n_before {
+            true => table.write_state(&self.setup).await,
+            false => Ok(()),
         }
-        let (partitions, folder) = (&mut table.state.partitions, partition.to_string());
-        if partitions.get(&folder).is_some_and(|file| file.rows > 0) {
-            self.gone.insert((index, partition));
-            return Ok(false);
-        }
-        // An empty one is made again where the table needs it.
-        Ok(partitions.remove(&folder).is_some())
     }
 
-    /// After everything was committed: what was lost is whole again only where all of it was listed.
+    /// After everything was committed: what was lost is whole again only where all of it was listed, or imported.
     pub(super) async fn tell_lost(&mut self) -> Result<()> {
-        for (index, partition) in std::mem::take(&mut self.gone) {
-            let is_listed = self.is_listing && self.lists_all_of(&partition);
-            let table = &mut self.tables[index];
-            let path = partition.path(&table.resource.name);
-            match self.setup.lake.exists(&path).await? && (is_listed || !self.is_listing) {
-                true => {
-                    let message = format!(
-                        "{path} was lost and is made anew; what was deleted in Stripe, or not imported now, is not in it"
-                    );
-                    (self.setup.on_event)(Event::Warning { message });
+        let (mut made_anew, mut forgotten) = (Vec::new(), Vec::new());
+        for index in 0..self.tables.len() {
+            for (partition, path) in self.lost(index) {
+                let is_listed = self.is_listing && self.has_listed_all_of(&partition);
+                let folder = partition.to_string();
+                match self.setup.lake.exists(&path).await? {
+                    true if is_listed || !self.is_listing => made_anew.push(path),
+                    // Had this run put rows into it, it would have gone again.
+                    false if is_listed && !self.committed.contains(&partition) => {
+                        self.tables[index].state.partitions.remove(&folder);
+                        forgotten.push(path);
+                    }
+                    _ => continue,
                 }
-                false => table.report.lost.push(path),
+                self.tables[index].found_again(&folder);
+            }
+        }
+        self.report_lost();
+        for (paths, what) in [
+            (
+                made_anew,
+                "was lost and is made anew; what was deleted in Stripe, or not imported now, is not in it",
+            ),
+            (forgotten, "was lost, and Stripe lists nothing of it any longer"),
+        ] {
+            if !paths.is_empty() {
+                (self.setup.on_event)(Event::Warning { message: format!("{} {what}", named(&paths)) });
             }
         }
         Ok(())
     }
 
-    fn lists_all_of(&self, partition: &Partition) -> bool {
+    /// What is lost is no matter of one run: it is said until it is found again.
+    pub(super) fn report_lost(&mut self) {
+        for index in 0..self.tables.len() {
+            self.tables[index].report.lost = self.lost(index).into_iter().map(|(_, path)| path).collect();
+        }
+    }
+
+    pub(super) fn lost(&self, index: usize) -> Vec<(Partition, String)> {
+        let Table { state, resource, .. } = &self.tables[index];
+        let partitions = state.lost.iter().filter_map(|folder| Partition::parse(folder));
+        partitions.map(|partition| (partition, partition.path(&resource.name))).collect()
+    }
+
+    /// Whether this run itself has listed all of a partition in which objects may be.
+    fn has_listed_all_of(&self, partition: &Partition) -> bool {
         let span = partition.span();
         let files = self.tables[0].state.partitions.values();
         let newest = files.filter_map(|file| Some(file.created?.1)).max().unwrap_or(i64::MAX);
-        self.listing.start <= span.start && self.listing.end > newest.min(span.end - 1)
+        self.listing.start <= span.start
+            && self.listing.end > newest.min(span.end - 1)
+            && self.fresh.contains(&self.listed_part(partition))
+    }
+}
+
+/// Whether a file is there that no list of its folder has named.
+async fn is_there(setup: &Setup, path: &str) -> Result<bool> {
+    let is_local = setup.lake.local_path(path).is_some();
+    match (setup.lake.exists(path).await?, is_local) {
+        (true, false) => {
+            let what = format!("{path}: expected it in the list of its folder, and it is not there");
+            Err(Error::destination(what)
+                .hint("the file itself is there: the store's list cannot be trusted; try again later"))
+        }
+        // It may be behind a link to a folder, which is not followed.
+        (is_there, _) => Ok(is_there),
     }
 }

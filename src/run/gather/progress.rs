@@ -142,6 +142,7 @@ impl Gatherer {
     pub(super) async fn break_off(&mut self) -> Result<()> {
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         self.save().await?;
+        self.report_lost();
         let kept = self.progress.as_ref().map(|progress| self.share(&Coverage::from_pairs(&progress.read)));
         self.tables[0].report.kept = kept;
         let news_from = self.news_from.unwrap_or(i64::MAX);
