@@ -18,6 +18,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
+/// In bytes. Stripe's schema allows 5,000 characters, and prices may be named by the user.
+pub const LONGEST_ID: usize = 20_000;
+
 include!(concat!(env!("OUT_DIR"), "/resources.rs"));
 
 /// Every resource that can be exported, in the order of the files.

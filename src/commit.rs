@@ -12,6 +12,7 @@ pub mod lock;
 pub mod remote;
 pub mod state;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -41,9 +42,9 @@ pub enum Lake {
 pub enum Version {
     /// The file does not exist.
     Absent,
-    /// The object's entity tag.
+    /// The object's entity tag, or what a local file has instead.
     Etag(String),
-    /// A local file; the lake's lock protects it.
+    /// It says nothing of it; the lake's lock protects a local one.
     Locked,
 }
 
@@ -187,10 +188,7 @@ impl Lake {
         seen: &Version,
     ) -> std::result::Result<Version, ReplaceError> {
         match self {
-            Lake::Local(lake) => {
-                lake.replace(path, staged)?;
-                Ok(Version::Locked)
-            }
+            Lake::Local(lake) => Ok(lake.replace(path, staged)?),
             Lake::Remote(lake) => lake.replace(path, staged, seen).await,
         }
     }
@@ -238,13 +236,16 @@ impl Lake {
 
     /// The data files in a folder and in those below it: what a reader's glob finds.
     pub async fn data_files(&self, folder: &str) -> Result<Vec<String>> {
-        let mut found = match self {
+        Ok(self.data_versions(folder).await?.into_keys().collect())
+    }
+
+    /// The same with what each file looks like.
+    pub async fn data_versions(&self, folder: &str) -> Result<BTreeMap<String, Version>> {
+        let found: Vec<(String, Version)> = match self {
             Lake::Local(lake) => lake.files_below(folder)?,
             Lake::Remote(lake) => lake.files_below(folder).await?,
         };
-        found.retain(|path| path.ends_with(".parquet"));
-        found.sort_unstable();
-        Ok(found)
+        Ok(found.into_iter().filter(|(path, _)| path.ends_with(".parquet")).collect())
     }
 
     /// Removes what killed runs have left unfinished in the folders of these tables and in our own. Call it

@@ -38,15 +38,18 @@ pub struct Slice {
     pub number: usize,
     /// Unix seconds; a start of 0 has no lower bound.
     pub created: Range<i64>,
+    /// Where what its requests ask for ends; not before the slice.
+    pub asked_until: i64,
 }
 
 /// What a page tells about its slice.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRead {
     pub n_rows: usize,
-    /// The `created` of its newest and oldest object, unix seconds.
+    /// The `created` of its newest object, unix seconds.
     pub newest: Option<i64>,
-    pub oldest: Option<i64>,
+    /// How far into the past it goes, a single odd object aside.
+    pub reached: Option<i64>,
     pub is_newest_first: bool,
     /// Whether the pass goes on behind it.
     pub has_more: bool,
@@ -67,6 +70,8 @@ pub struct Slices {
     n_left: u32,
     /// Where objects probably begin; older ones are found all the same.
     first_object: i64,
+    /// A slice that ends at the first asks for objects up to the second.
+    end: Option<(i64, i64)>,
 }
 
 impl Slices {
@@ -75,8 +80,15 @@ impl Slices {
     /// [`FIRST_OBJECT`]: older objects are found all the same.
     pub fn new(spans: Vec<Range<i64>>, can_cut: bool, first_object: i64) -> Slices {
         let rest = spans.into_iter().filter(|span| !span.is_empty()).collect();
-        let mut slices =
-            Slices { parts: Vec::new(), rest, can_cut, news_from: i64::MAX, n_left: 0, first_object };
+        let mut slices = Slices {
+            parts: Vec::new(),
+            rest,
+            can_cut,
+            news_from: i64::MAX,
+            n_left: 0,
+            first_object,
+            end: None,
+        };
         slices.order_rest();
         slices
     }
@@ -86,6 +98,11 @@ impl Slices {
         let mut slices = Slices { news_from, ..self };
         slices.order_rest();
         slices
+    }
+
+    /// The newest slice, which ends at `end`, asks for objects up to `asked`: what a clock takes for the future is there already.
+    pub fn with_end(self, end: i64, asked: i64) -> Slices {
+        Slices { end: Some((end, asked)), ..self }
     }
 
     fn order_rest(&mut self) {
@@ -109,18 +126,26 @@ impl Slices {
     /// A slice for an idle worker: the newest that nobody reads, or the older half of what the busiest one has
     /// left. `None` also while the first pages of the first slice have not told how to cut.
     pub fn take(&mut self) -> Option<Slice> {
-        if let Some(number) = self.parts.iter().position(|p| !p.is_started) {
-            self.parts[number].is_started = true;
-            return Some(Slice { number, created: self.parts[number].created.clone() });
-        }
-        let part = match self.rest.is_empty() {
-            false => self.cut_rest()?,
-            true => self.cut_busiest()?,
+        let waiting = self.parts.iter().position(|part| !part.is_started);
+        let number = match waiting {
+            Some(number) => number,
+            None => {
+                let part = match self.rest.is_empty() {
+                    false => self.cut_rest()?,
+                    true => self.cut_busiest()?,
+                };
+                self.parts.push(part);
+                self.parts.len() - 1
+            }
         };
-        let created = part.created.clone();
-        let number = self.parts.len();
-        self.parts.push(part);
-        Some(Slice { number, created })
+        let end = self.end;
+        let part = &mut self.parts[number];
+        part.is_started = true;
+        part.asked.end = end.map_or(part.created.end, |(end, asked)| match part.created.end == end {
+            true => asked.max(end),
+            false => part.created.end,
+        });
+        Some(Slice { number, created: part.created.clone(), asked_until: part.asked.end })
     }
 
     /// The next slice of what nobody reads. It is whole where nothing is known, and behind an empty one: its first
@@ -212,13 +237,14 @@ impl Slices {
     pub fn page_read(&mut self, number: usize, page: &PageRead) -> Range<i64> {
         let part = &mut self.parts[number];
         let end = part.created.end;
+        let page = &part.without_future(page);
         if !page.settles {
             self.leave_the_rest(number, page);
             return end..end;
         }
         part.is_ordered &= page.is_newest_first
             && page.newest.is_none_or(|newest| newest <= part.reached)
-            && page.oldest.is_none_or(|oldest| oldest >= part.asked.start);
+            && page.reached.is_none_or(|reached| reached >= part.asked.start);
         if !part.is_ordered {
             return end..end;
         }
@@ -263,7 +289,7 @@ impl Slices {
         let Unsettled { n_pages, reached, is_ordered, .. } = &mut part.unsettled;
         *n_pages += 1;
         *is_ordered &= page.is_newest_first && page.newest.is_none_or(|newest| newest <= *reached);
-        *reached = page.oldest.map_or(*reached, |oldest| oldest.min(*reached));
+        *reached = page.reached.map_or(*reached, |seen| seen.min(*reached));
         let below = reached.saturating_add(1);
         let is_inside = part.created.start < below && below < part.created.end;
         if self.can_cut && *is_ordered && is_inside && *n_pages >= 1 << self.n_left.min(16) {
@@ -291,6 +317,16 @@ impl Slices {
         let (reached, is_ordered) =
             if settles { (part.reached, part.is_ordered) } else { (reached, is_ordered) };
         is_ordered && reached < part.created.start
+    }
+
+    /// Where slice `number` begins now: others read what is older.
+    pub fn start_of(&self, number: usize) -> i64 {
+        self.parts[number].created.start
+    }
+
+    /// Slice `number` is read to the end of its list, since what it has left may come behind what is older.
+    pub fn distrust_order(&mut self, number: usize) {
+        self.parts[number].is_ordered = false;
     }
 
     pub fn is_done(&self) -> bool {

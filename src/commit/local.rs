@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::SystemTime;
 
 use crate::commit::state::WAITING;
-use crate::commit::{LOCK, META, Staged, StagedFile};
+use crate::commit::{LOCK, META, Staged, StagedFile, Version};
 use crate::error::{Error, Result, disk_hint};
 
 /// Temporary files start so and never end in `.parquet`, so no reader's glob matches them.
@@ -128,7 +129,7 @@ impl LocalLake {
     }
 
     /// Survives a power loss once it returns.
-    pub fn replace(&self, path: &str, staged: Staged) -> Result<()> {
+    pub fn replace(&self, path: &str, staged: Staged) -> Result<Version> {
         let target = self.path(path);
         let failed = |e| self.failed(path, e);
         let StagedFile::Beside(file) = staged.file else {
@@ -136,9 +137,10 @@ impl LocalLake {
         };
         file.as_file().sync_all().map_err(failed)?;
         self.check_held()?;
-        file.persist(&target).map_err(|e| failed(e.error))?;
+        let file = file.persist(&target).map_err(|e| failed(e.error))?;
         let folder = folder_of(&target);
-        sync_folder(folder).and_then(|()| self.make_lasting(folder)).map_err(failed)
+        sync_folder(folder).and_then(|()| self.make_lasting(folder)).map_err(failed)?;
+        file.metadata().map(|metadata| version_of(&metadata)).map_err(failed)
     }
 
     /// A folder may be there and yet not on the disk, if a run was killed that had made it.
@@ -180,14 +182,15 @@ impl LocalLake {
         Ok(names.map(|name| format!("{folder}/{name}")).collect())
     }
 
-    pub fn files_below(&self, folder: &str) -> Result<Vec<String>> {
+    pub fn files_below(&self, folder: &str) -> Result<Vec<(String, Version)>> {
         let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
         while let Some(folder) = folders.pop() {
             for path in self.list(&folder)? {
                 // A link to a folder may lead anywhere, also back.
                 match fs::symlink_metadata(self.path(&path)) {
                     Ok(metadata) if metadata.is_dir() => folders.push(path),
-                    _ => found.push(path),
+                    Ok(metadata) if metadata.is_file() => found.push((path, version_of(&metadata))),
+                    _ => found.push((path, Version::Locked)),
                 }
             }
         }
@@ -227,6 +230,17 @@ impl LocalLake {
 fn number_of(metadata: &fs::Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     (metadata.dev(), metadata.ino())
+}
+
+/// What tells a file from the one that took its place, without reading either.
+fn version_of(metadata: &fs::Metadata) -> Version {
+    let Ok(modified) = metadata.modified() else { return Version::Locked };
+    let modified = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    #[cfg(unix)]
+    let number = number_of(metadata).1;
+    #[cfg(not(unix))]
+    let number = 0;
+    Version::Etag(format!("{number:x}-{modified:x}-{:x}", metadata.len()))
 }
 
 /// What a folder holds; nothing where there is no folder.

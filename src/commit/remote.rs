@@ -273,13 +273,13 @@ impl RemoteLake {
         Ok(names.map(|name| format!("{folder}/{name}")).collect())
     }
 
-    pub async fn files_below(&self, folder: &str) -> Result<Vec<String>> {
+    pub async fn files_below(&self, folder: &str) -> Result<Vec<(String, Version)>> {
         let prefix = self.path(folder);
         let found = repeated(|| self.list_all(&prefix)).await.map_err(|e| self.failed(folder, &e))?;
         let below = |object: &ObjectMeta| {
             let parts: Vec<_> =
                 object.location.prefix_match(&prefix)?.map(|part| part.as_ref().to_owned()).collect();
-            Some(format!("{folder}/{}", parts.join("/")))
+            Some((format!("{folder}/{}", parts.join("/")), version(object.e_tag.clone())))
         };
         Ok(found.iter().filter_map(below).collect())
     }

@@ -233,4 +233,9 @@ impl FileState {
             schema_version: written.schema_version.clone(),
         }
     }
+
+    /// Whether the object with this entity tag is the file.
+    pub fn is_of(&self, etag: &str) -> bool {
+        self.etag.as_deref() == Some(etag)
+    }
 }

@@ -11,11 +11,8 @@ pub struct Frame {
     pub has_more: bool,
     /// One for each object, in the order sent; none is empty.
     pub ids: Vec<String>,
-    /// The `created` of the newest and oldest object, unix seconds.
-    pub newest: Option<i64>,
-    pub oldest: Option<i64>,
-    /// Whether no object is newer than the one before it.
-    pub is_newest_first: bool,
+    /// Of each object that has one, in the order sent; unix seconds.
+    pub created: Vec<i64>,
     /// The list that it says to be a page of.
     pub url: Option<String>,
 }
@@ -60,15 +57,8 @@ impl Seen {
         if self.is_odd || !self.is_list {
             return None;
         }
-        let created = rows.created_from(first)?;
+        let created = rows.created_from(first)?.to_vec();
         let ids = (first..rows.table.n_rows).map(|row| rows.id(row).to_owned()).collect();
-        Some(Frame {
-            has_more,
-            ids,
-            newest: created.iter().max().copied(),
-            oldest: created.iter().min().copied(),
-            is_newest_first: created.is_sorted_by(|a, b| a >= b),
-            url: self.url,
-        })
+        Some(Frame { has_more, ids, created, url: self.url })
     }
 }

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, Tim
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
-use crate::catalog::Resource;
+use crate::catalog::{LONGEST_ID, Resource};
 use crate::decode::columns::{Column, Table};
 use crate::decode::json_text::Reject;
 use crate::decode::schema::arrow_schema;
@@ -83,8 +83,8 @@ impl Rows {
     ) -> Result<i64, Reject> {
         let row = self.table.n_rows;
         let id = self.text_at(self.required.id, row).map_or(0, <[u8]>::len);
-        if !(1..=255).contains(&id) {
-            return Err(Reject::new("expected an id of 1 to 255 bytes"));
+        if !(1..=LONGEST_ID).contains(&id) {
+            return Err(Reject::new(format!("expected an id of 1 to {LONGEST_ID} bytes")));
         }
         let created = self.created_at(row)?;
         let partition_at = match (parent, created) {

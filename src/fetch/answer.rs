@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::catalog::LONGEST_ID;
 use crate::error::{Error, Kind};
 use crate::fetch::retry::Reason;
 use crate::fetch::{Request, Response, TransportError};
@@ -135,7 +136,7 @@ pub fn first_id(start: &[u8]) -> Option<String> {
     let id = after(&after(&data, b"\"id\"")?, b"\"")?;
     let id = &id[..id.iter().position(|byte| *byte == b'"')?];
     let is_id = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    (!id.is_empty() && id.len() <= 255 && id.iter().all(is_id))
+    (!id.is_empty() && id.len() <= LONGEST_ID && id.iter().all(is_id))
         .then(|| String::from_utf8_lossy(id).into_owned())
 }
 

@@ -6,12 +6,16 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::utf8::same_length_text;
+
+/// A gap so many times as wide as others is a jump.
+const JUMP: i64 = 20;
 
 /// The frame of a list page. <https://docs.stripe.com/api/pagination>
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,8 +27,14 @@ pub struct Envelope {
     /// The `created` of the newest and oldest object, unix seconds.
     pub newest: Option<i64>,
     pub oldest: Option<i64>,
+    /// The oldest but one, where there are several: how far the page goes, a single odd object aside.
+    pub reached: Option<i64>,
     /// Whether no object is newer than the one before it.
     pub is_newest_first: bool,
+    /// The seconds between those two objects, one behind the other, that are farthest from each other.
+    pub widest_gap: Range<i64>,
+    /// How many there are between others, on the average.
+    pub usual_gap: i64,
     /// The list that it says to be a page of.
     pub url: Option<String>,
 }
@@ -119,30 +129,51 @@ impl Envelope {
         if list.object != "list" {
             return Err(format!("object is \"{}\", expected \"list\"", list.object));
         }
-        let n_objects = list.data.len();
-        let url = list.url.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        let mut envelope = Envelope {
+        let ids = list.data.iter().filter_map(|item| serde_json::from_str::<String>(item.id?.get()).ok());
+        let created = list.data.iter().filter_map(|item| item.created?.get().parse().ok());
+        let envelope = Envelope {
             has_more: list.has_more,
-            n_objects,
-            is_newest_first: true,
-            url,
+            ids: ids.filter(|id| !id.is_empty()).collect(),
+            n_objects: list.data.len(),
+            url: list.url.and_then(|raw| serde_json::from_str(raw.get()).ok()),
             ..Envelope::default()
         };
-        for item in &list.data {
-            let id = item.id.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
-            envelope.ids.extend(id.filter(|id| !id.is_empty()));
-            if let Some(created) = item.created.and_then(|raw| raw.get().parse::<i64>().ok()) {
-                envelope.note_created(created);
-            }
-        }
-        Ok(envelope)
+        Ok(envelope.with_created(&created.collect::<Vec<i64>>()))
     }
 
-    fn note_created(&mut self, created: i64) {
-        self.is_newest_first &= self.oldest.is_none_or(|oldest| created <= oldest);
-        self.newest = Some(self.newest.map_or(created, |n| n.max(created)));
-        self.oldest = Some(self.oldest.map_or(created, |o| o.min(created)));
+    /// `created` is that of each object that has one, in the order sent.
+    pub fn with_created(self, created: &[i64]) -> Envelope {
+        let mut oldest_first = created.to_vec();
+        oldest_first.sort_unstable();
+        let gaps = || created.windows(2).map(|two| two[1]..two[0]);
+        let widest_gap = gaps().max_by_key(secs_of).unwrap_or_default();
+        let all = gaps().fold(0, |sum: i64, gap| sum.saturating_add(secs_of(&gap)));
+        Envelope {
+            newest: oldest_first.last().copied(),
+            oldest: oldest_first.first().copied(),
+            reached: oldest_first.get(1).or(oldest_first.first()).copied(),
+            is_newest_first: created.is_sorted_by(|a, b| a >= b),
+            usual_gap: (all - secs_of(&widest_gap)) / (created.len() as i64 - 2).max(1),
+            widest_gap,
+            ..self
+        }
     }
+
+    /// How far the pages before have come.
+    pub fn note_before(&mut self, reached: Option<i64>) {
+        let gap = self.newest.zip(reached).map(|(newest, reached)| newest..reached);
+        self.widest_gap =
+            gap.into_iter().chain([self.widest_gap.clone()]).max_by_key(secs_of).unwrap_or_default();
+    }
+
+    /// The widest gap, where it is many times as wide as others.
+    pub fn jump(&self) -> Option<&Range<i64>> {
+        Some(&self.widest_gap).filter(|gap| secs_of(gap) > JUMP * self.usual_gap.max(1))
+    }
+}
+
+fn secs_of(gap: &Range<i64>) -> i64 {
+    gap.end.saturating_sub(gap.start).max(0)
 }
 
 #[cfg(test)]
@@ -154,7 +185,7 @@ mod tests {
         let body = br#"{"object":"list","data":[{"id":"b","created":9},{"id":"a","created":7,"x":[1]},3],"has_more":true,"url":"/v1/x"}"#;
         let envelope = Envelope::parse(body).unwrap();
         assert_eq!(envelope.ids, ["b", "a"]);
-        assert_eq!((envelope.newest, envelope.oldest), (Some(9), Some(7)));
+        assert_eq!((envelope.newest, envelope.oldest, envelope.reached), (Some(9), Some(7), Some(9)));
         assert_eq!((envelope.n_objects, envelope.has_more), (3, true));
         assert!(envelope.is_newest_first);
         assert_eq!(envelope.url.as_deref(), Some("/v1/x"));

@@ -142,8 +142,9 @@ impl Http {
         let encoding =
             response.headers().get(CONTENT_ENCODING).map(|v| String::from_utf8_lossy(v.as_bytes()));
         let encoding = encoding.map_or_else(String::new, |text| text.trim().to_ascii_lowercase());
-        let is_gzip = encoding == "gzip";
-        if status == 200 && !matches!(encoding.as_str(), "gzip" | "identity" | "") {
+        // The same by another name. <https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.3>
+        let is_gzip = matches!(encoding.as_str(), "gzip" | "x-gzip");
+        if status == 200 && !is_gzip && !matches!(encoding.as_str(), "identity" | "") {
             return Err(TransportError::Encoding(encoding));
         }
         let answered = response.headers().get("stripe-version").and_then(|v| v.to_str().ok());

@@ -45,6 +45,8 @@ pub struct SliceReader {
     /// Pages one after the other that ended where one has ended before.
     n_known: usize,
     oldest: Option<i64>,
+    /// How far the pass has come, odd objects aside.
+    reached: Option<i64>,
     is_done: bool,
     size: PageSize,
     n_unreadable: usize,
@@ -122,6 +124,7 @@ impl SliceReader {
             restarts: 0,
             n_known: 0,
             oldest: None,
+            reached: None,
             is_done: false,
             size: PageSize::FULL,
             n_unreadable: 0,
@@ -152,11 +155,8 @@ impl SliceReader {
             }
             let size = self.size;
             let ask = |times| self.request(size.halved(times));
-            let mut page = match fetcher.page_as(ask, &mut accept).await {
-                Ok((page, halvings)) => {
-                    self.size.note(halvings);
-                    page
-                }
+            let (mut page, halvings) = match fetcher.page_as(ask, &mut accept).await {
+                Ok(answer) => answer,
                 Err(FetchError::CursorGone) => {
                     self.step_back()?;
                     continue;
@@ -179,6 +179,7 @@ impl SliceReader {
                 }
                 continue;
             }
+            self.size.note(halvings);
             page.is_last_pass = self.is_last_pass();
             self.advance(&mut page.envelope);
             return Ok(Some(page));
@@ -191,6 +192,21 @@ impl SliceReader {
             self.is_done = true;
         } else {
             self.next_pass();
+        }
+    }
+
+    /// Whether there are objects that were created in these seconds and have not been listed, though pages have gone beyond them.
+    pub async fn has_left_out(&self, fetcher: &Fetcher, seconds: &Range<i64>) -> Result<bool, Error> {
+        let pass = &self.resource.passes[self.pass];
+        let request = list_request(&self.resource, pass, Some(seconds), LIMIT);
+        match fetcher.page(&request).await {
+            Ok(page) => {
+                let is_new = |id: &String| !self.history.contains(id);
+                Ok(page.envelope.has_more || page.envelope.ids.iter().any(is_new))
+            }
+            Err(FetchError::Failed(error)) => Err(error),
+            // Then nobody knows.
+            Err(FetchError::CursorGone | FetchError::TooLarge(..)) => Ok(true),
         }
     }
 
@@ -214,7 +230,7 @@ impl SliceReader {
     fn check_place(&mut self, envelope: &Envelope) -> Result<(), String> {
         let Envelope { newest, oldest, n_objects, url, .. } = envelope;
         if let (0, Some(url)) = (n_objects, url)
-            && !url.starts_with(&self.resource.path)
+            && !is_url_of(url, &self.resource.path)
         {
             return Err(format!("expected a page of this list, got an empty one of {url}"));
         }
@@ -232,7 +248,7 @@ impl SliceReader {
     /// All objects newer than some before, in a list that came newest first so far, may be the answer to another request, too.
     /// If they come twice, the list has another order. `jump` is what came the first time.
     fn check_order(&mut self, envelope: &Envelope, jump: &mut Option<Vec<String>>) -> Result<(), String> {
-        let is_newer = self.oldest.zip(envelope.oldest).is_some_and(|(before, oldest)| oldest > before);
+        let is_newer = self.reached.zip(envelope.oldest).is_some_and(|(before, oldest)| oldest > before);
         if !is_newer || self.is_other_order || !self.is_on_its_way() {
             return Ok(());
         }
@@ -269,20 +285,20 @@ impl SliceReader {
     }
 
     fn advance(&mut self, envelope: &mut Envelope) {
+        envelope.note_before(self.reached);
         let last = envelope.ids.last().cloned();
         let is_new_end = last.as_ref().is_some_and(|last| !self.ends.contains(last));
         if !self.is_on_its_way() {
             // What is read again is no sign of another order.
-            envelope.newest = envelope.newest.min(self.oldest.or(envelope.newest));
+            envelope.newest = envelope.newest.min(self.reached.or(envelope.newest));
         }
         if is_new_end {
             (self.steps_back, self.restarts) = (0, 0);
         }
         self.is_other_order |= !envelope.is_newest_first;
-        self.oldest = match (self.oldest, envelope.oldest) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let least = |a: Option<i64>, b: Option<i64>| a.into_iter().chain(b).min();
+        self.oldest = least(self.oldest, envelope.oldest);
+        self.reached = least(self.reached, envelope.reached);
         self.history.extend(envelope.ids.iter().cloned());
         while self.history.len() > HISTORY {
             self.history.pop_front();
@@ -335,7 +351,7 @@ impl SliceReader {
         self.history.clear();
         self.ends.clear();
         self.steps_back = 0;
-        self.oldest = None;
+        (self.oldest, self.reached) = (None, None);
         self.restart_below = None;
         self.restarts = 0;
         self.n_known = 0;
@@ -365,7 +381,16 @@ impl SliceReader {
         self.steps_back = 0;
         self.history.clear();
         self.cursor = None;
-        self.restart_below = self.oldest.map(|oldest| oldest + 1);
+        self.restart_below = self.reached.filter(|_| !self.is_other_order).map(|reached| reached + 1);
         Ok(())
     }
+}
+
+/// Whether a list that says to be at `url` is the one at `path`; in front of its name there may be a host, or an account.
+fn is_url_of(url: &str, path: &str) -> bool {
+    let name = |url: &str| {
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
+    };
+    url.is_empty() || name(url) == name(path)
 }

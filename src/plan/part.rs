@@ -102,17 +102,25 @@ impl Part {
         self.density.map_or(0.0, |density| density * secs)
     }
 
+    /// What lies behind the end of the slice, and was asked for, counts as if it were the newest of it.
+    pub fn without_future(&self, page: &PageRead) -> PageRead {
+        let cut = |second: i64| {
+            if self.asked.end > self.created.end { second.min(self.created.end) } else { second }
+        };
+        PageRead { newest: page.newest.map(cut), reached: page.reached.map(cut), ..*page }
+    }
+
     /// Notes a page that settles what it shows.
     pub fn note(&mut self, page: &PageRead) {
         if let (true, 0, Some(newest)) = (self.is_probe, self.n_pages, page.newest) {
             self.counted_from = newest.saturating_add(1).min(self.created.end);
         }
         let before = self.reached.min(self.counted_from);
-        self.reached = before.min(page.oldest.unwrap_or(before));
+        self.reached = before.min(page.reached.unwrap_or(before));
         self.newest = self.newest.max(page.newest);
         self.n_pages += 1;
         self.n_rows += page.n_rows as u64;
-        let is_burst = page.n_rows >= BURST && page.newest == page.oldest;
+        let is_burst = page.n_rows >= BURST && page.newest == page.reached;
         if !is_burst {
             self.n_spread += page.n_rows as u64;
             self.note_surge(page.n_rows as u64, before.saturating_sub(self.reached).max(1));

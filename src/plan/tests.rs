@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::coverage::Coverage;
 use super::*;
 
-fn page(n_rows: usize, newest: Option<i64>, oldest: Option<i64>) -> PageRead {
-    PageRead { n_rows, newest, oldest, is_newest_first: true, has_more: true, settles: true }
+fn page(n_rows: usize, newest: Option<i64>, reached: Option<i64>) -> PageRead {
+    PageRead { n_rows, newest, reached, is_newest_first: true, has_more: true, settles: true }
 }
 
 fn one(span: Range<i64>) -> Slices {

@@ -80,6 +80,7 @@ pub async fn estimate(setup: &Setup, options: Options, transport: Arc<dyn Transp
         let stripe_version = options.stripe_version.clone();
         let listing = Listing {
             span,
+            asked_until: options.until.unwrap_or(i64::MAX),
             now: account.now,
             stripe_version,
             first_object,

@@ -72,6 +72,8 @@ pub enum Outlook {
 pub struct Listing {
     /// Seconds of `created`.
     pub span: Range<i64>,
+    /// What is there already and was created behind the span, but before this second, is taken along.
+    pub asked_until: i64,
     /// Stripe's clock, unix seconds. Without it the progress is not kept.
     pub now: Option<i64>,
     pub stripe_version: String,
@@ -88,6 +90,7 @@ pub struct Gatherer {
     tables: Vec<Table>,
     /// The seconds that this run lists.
     listing: Range<i64>,
+    asked_until: i64,
     /// Whether pages are listed now; otherwise files are imported.
     is_listing: bool,
     /// Whether absence from a complete listing means that Stripe has deleted the object.
@@ -159,6 +162,7 @@ impl Gatherer {
             is_listing: listing.is_some(),
             marks_vanished: listing.is_some() && resource.deletable,
             listing: listing.as_ref().map_or(0..i64::MAX, |listing| listing.span.clone()),
+            asked_until: listing.as_ref().map_or(i64::MAX, |listing| listing.asked_until),
             grain: grain.or(chosen),
             tables,
             fresh: Coverage::default(),
@@ -403,6 +407,10 @@ pub const CLOCKS_DIFFER: i64 = 60;
 /// otherwise, it is wrong, and would leave out what is new: nothing is left out then.
 fn without_a_wrong_end(setup: &Setup, listing: Listing, state: &mut ResourceState) -> Listing {
     let Some(now) = listing.now.filter(|now| listing.span.end == now + 1) else { return listing };
+    // Stripe has more than one clock, and an unfinished listing may have begun by a faster one.
+    let begun = state.progress.iter().chain(&state.window).map(|progress| progress.listed_at);
+    let now = begun.filter(|begun| (now..=now + CLOCKS_DIFFER).contains(begun)).max().unwrap_or(now);
+    let listing = Listing { span: listing.span.start..now + 1, now: Some(now), ..listing };
     let is_later = |time: i64| time > now + CLOCKS_DIFFER;
     let newest = state.partitions.values().filter_map(|file| Some(file.created?.1)).max();
     if !state.complete_until.is_some_and(is_later) && !newest.is_some_and(is_later) {

@@ -150,7 +150,7 @@ impl Shared {
     }
 
     async fn read(&self, list: &Arc<List>, slice: &Slice) -> Result<()> {
-        let window = list.resource.created_filter.then(|| slice.created.clone());
+        let window = list.resource.created_filter.then(|| slice.created.start..slice.asked_until);
         let mut reading = Reading {
             reader: SliceReader::new(&list.resource, window),
             taking: Taking::new(list.decoder(self.decode)),
@@ -181,7 +181,10 @@ impl Shared {
             }
             let (settled, is_passed) = self.note_page(list, slice, &envelope, is_last_pass);
             // After the last page of a pass the reader is in the next one already.
-            if is_passed && envelope.has_more {
+            if is_passed
+                && envelope.has_more
+                && !self.is_in_doubt(list, slice, &reading.reader, &envelope).await?
+            {
                 reading.reader.stop();
             }
             if let Some(decoder) = reading.taking.decoder() {
@@ -224,8 +227,8 @@ impl Shared {
     /// whether the slice has got to what others read.
     fn note_page(&self, list: &List, slice: &Slice, page: &Envelope, settles: bool) -> (Range<i64>, bool) {
         let mut slices = list.slices.lock().expect("no panic while planning");
-        let Envelope { has_more, n_objects, newest, oldest, is_newest_first, .. } = *page;
-        let read = PageRead { n_rows: n_objects, newest, oldest, is_newest_first, has_more, settles };
+        let Envelope { has_more, n_objects, newest, reached, is_newest_first, .. } = *page;
+        let read = PageRead { n_rows: n_objects, newest, reached, is_newest_first, has_more, settles };
         let settled = slices.page_read(slice.number, &read);
         let is_passed = slices.has_passed_its_start(slice.number, settles);
         drop(slices);
@@ -236,6 +239,24 @@ impl Shared {
             (self.on_event)(Event::Rows { resource: list.resource.name.clone(), rows: n_rows });
         }
         (settled, is_passed)
+    }
+
+    /// Whether a page that goes beyond the start of its slice has jumped there over objects that come behind it: then
+    /// the list is not newest first, and is read to its end.
+    async fn is_in_doubt(
+        &self,
+        list: &List,
+        slice: &Slice,
+        reader: &SliceReader,
+        page: &Envelope,
+    ) -> Result<bool> {
+        let start = list.slices.lock().expect("no panic while planning").start_of(slice.number);
+        let Some(jump) = page.jump().filter(|jump| jump.contains(&start)) else { return Ok(false) };
+        let is_in_doubt = reader.has_left_out(&self.fetcher, &(start..jump.end.saturating_add(1))).await?;
+        if is_in_doubt {
+            list.slices.lock().expect("no panic while planning").distrust_order(slice.number);
+        }
+        Ok(is_in_doubt)
     }
 
     /// Follows the embedded lists that go on, and hands on what could not be a row.

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -22,7 +21,7 @@ use crate::fetch::{Fetcher, Notice, Request, Transport};
 use crate::plan::FIRST_OBJECT;
 use crate::redact::without_keys;
 use crate::run::event::Event;
-use crate::run::gather::{CLOCKS_DIFFER, Listing};
+use crate::run::gather::Listing;
 use crate::run::reading::read_all;
 use crate::run::report::{Report, RunRecord};
 use crate::run::{Setup, sql};
@@ -56,12 +55,7 @@ pub(super) struct Account {
     pub now: Option<i64>,
     /// When the account was opened, for guessing where its objects begin.
     pub created: Option<i64>,
-    /// When that was found out, by the clock of the process and by that of the machine.
-    pub asked: (Instant, Timestamp),
 }
-
-/// An answer about the account that is older than this says too little of the time.
-const FRESH: Duration = Duration::from_secs(2);
 
 /// Lists the resources into the lake.
 ///
@@ -109,11 +103,6 @@ async fn locked(
     fetcher: &Arc<Fetcher>,
     account: Account,
 ) -> Result<Report> {
-    let account = match account.asked.0.elapsed() > FRESH {
-        // What was created while this run waited for the lock belongs to it, too.
-        true => self::account(fetcher, setup, options).await.map_err(|e| e.lake("unchanged"))?,
-        false => account,
-    };
     let listing = listing(options, account.now)?;
     claim(setup, account.id.clone(), options.livemode).await?;
     setup.lake.remove_leftovers(setup.catalog.resources.iter().map(|resource| resource.name.as_str()))?;
@@ -125,15 +114,13 @@ async fn locked(
     });
     let listing = Listing {
         span: listing,
+        asked_until: options.until.unwrap_or(i64::MAX),
         now: account.now,
         stripe_version: options.stripe_version.clone(),
         first_object: account.created.unwrap_or(FIRST_OBJECT),
         starts_over: options.starts_over,
     };
     let mut report = read_all(setup, options, fetcher, listing).await?;
-    if let Some(error) = stale_end(fetcher, &account) {
-        report.failures.push(("run".to_owned(), error));
-    }
     if let Err(error) = sql::write_views(&setup.lake, &setup.catalog).await {
         report.failures.push(("views".to_owned(), error));
     }
@@ -144,24 +131,6 @@ async fn locked(
     report.slowdowns = fetcher.counters.slowdowns.load(Ordering::Relaxed);
     report.waited_secs = fetcher.counters.waited_ms.load(Ordering::Relaxed) as f64 / 1e3;
     Ok(report)
-}
-
-/// The listing ends at Stripe's clock as the answer about the account told it. Where a cache gave that answer, later ones tell
-/// that it was old. A date that this machine's clock has not come to is no such sign.
-fn stale_end(fetcher: &Fetcher, account: &Account) -> Option<Error> {
-    let (now, latest) = (account.now?, fetcher.server_date()?);
-    let here = Timestamp::now().as_second();
-    // The first of the two clocks stands still while the machine sleeps.
-    let passed = (account.asked.0.elapsed().as_secs() as i64).max(here - account.asked.1.as_second());
-    let is_possible = latest <= here + CLOCKS_DIFFER;
-    let n_secs = latest - now - passed;
-    (is_possible && n_secs > CLOCKS_DIFFER).then(|| {
-        let what = format!(
-            "the answer about the account was {n_secs} s old: what was created since then may be missing"
-        );
-        Error::new(Kind::Partial, what)
-            .hint("a cache stands between this program and Stripe: let it pass the answers on as they come")
-    })
 }
 
 /// Records the run in the lake and gives the lock back.
@@ -256,7 +225,7 @@ pub(super) async fn account(fetcher: &Fetcher, setup: &Setup, options: &Options)
         Some(_) => {}
         None => warn("Stripe's answer has no Date: everything is listed, whatever its time".to_owned()),
     }
-    Ok(Account { id, now, created, asked: (Instant::now(), Timestamp::now()) })
+    Ok(Account { id, now, created })
 }
 
 /// Id and time of opening. The lake is the account's for ever, so anything else that an answer may hold is a broken one.

@@ -92,6 +92,6 @@ fn refusal(error: &PageError) -> Error {
 }
 
 fn envelope_of(frame: Frame) -> Envelope {
-    let Frame { has_more, ids, newest, oldest, is_newest_first, url } = frame;
-    Envelope { has_more, n_objects: ids.len(), ids, newest, oldest, is_newest_first, url }
+    let Frame { has_more, ids, created, url } = frame;
+    Envelope { has_more, n_objects: ids.len(), ids, url, ..Envelope::default() }.with_created(&created)
 }

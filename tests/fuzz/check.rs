@@ -157,11 +157,11 @@ fn is_json(text: &str, form: Form) -> bool {
 
 /// Where the decoder tells the frame of a page, it is what the envelope says.
 fn check_frame(frame: Option<&Frame>, envelope: &Result<Envelope, String>) -> Result<(), String> {
-    let Some(Frame { has_more, ids, newest, oldest, is_newest_first, url }) = frame.cloned() else {
+    let Some(Frame { has_more, ids, created, url }) = frame.cloned() else {
         return Ok(());
     };
     let n_objects = ids.len();
-    let told = Envelope { has_more, ids, n_objects, newest, oldest, is_newest_first, url };
+    let told = Envelope { has_more, ids, n_objects, url, ..Envelope::default() }.with_created(&created);
     match Ok(&told) == envelope.as_ref() {
         true => Ok(()),
         false => Err(format!("the frame is {told:?}, the envelope {envelope:?}")),

@@ -13,6 +13,7 @@ mod damage;
 mod estimate;
 mod misplaced;
 mod network;
+mod order;
 mod paging;
 mod payload;
 mod policy;

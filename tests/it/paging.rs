@@ -275,40 +275,6 @@ async fn g6_an_empty_page_that_has_more_is_asked_for_again_and_then_an_error() {
     lake.check_table_equals(&table, "charges").await;
 }
 
-/// Any order of the list is read to its end.
-async fn check_order(seed: u64, concurrency: usize, upset: impl Fn(&mut Vec<Value>)) {
-    let table = Table::charges(seed, 700);
-    table.edit("charges", |charges| upset(charges));
-    let lake = TestLake::new();
-    let script = scripted_table(&table);
-    sync_charges(&lake, &script, concurrency).await;
-    lake.check_table_equals(&table, "charges").await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn g8_a_list_in_another_order_loses_nothing() {
-    check_order(93, 6, |charges| charges.reverse()).await;
-    check_order(94, 6, |charges| fastrand::Rng::with_seed(94).shuffle(charges)).await;
-    // Newest first, but for one object: an old one among the new ones, within a page and at its end.
-    for at in [50, 99, 100] {
-        check_order(95, 6, |charges| {
-            let oldest = charges.pop().unwrap();
-            charges.insert(at, oldest);
-        })
-        .await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn g8_a_new_object_at_the_end_of_the_list_is_read_by_one_worker() {
-    // Several workers ask only for the older part there; no page before it tells of the odd one.
-    check_order(96, 1, |charges| {
-        let newest = charges.remove(0);
-        charges.push(newest);
-    })
-    .await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn g10_thousands_of_objects_in_one_second_are_paged_through() {
     let table = Table::charges(97, 300);

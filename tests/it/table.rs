@@ -134,6 +134,8 @@ fn list(name: &str, objects: &[Value], request: &Request) -> Response {
     let first = match parameter("starting_after") {
         None => 0,
         Some(id) => match visible.iter().position(|object| object["id"] == id) {
+            // One from outside of the window may lead nowhere.
+            Some(at) if !in_window(&visible[at]) => visible.len(),
             Some(at) => at + 1,
             None => {
                 let message = format!("No such {name}: '{id}'");

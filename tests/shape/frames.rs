@@ -26,11 +26,11 @@ fn frame_of(page: &Page, body: &[u8]) -> Option<Frame> {
 
 /// Returns whether the page has a frame.
 fn check_frame(page: &Page, body: &[u8]) -> bool {
-    let Some(Frame { has_more, ids, newest, oldest, is_newest_first, url }) = frame_of(page, body) else {
+    let Some(Frame { has_more, ids, created, url }) = frame_of(page, body) else {
         return false;
     };
     let n_objects = ids.len();
-    let told = Envelope { has_more, ids, n_objects, newest, oldest, is_newest_first, url };
+    let told = Envelope { has_more, ids, n_objects, url, ..Envelope::default() }.with_created(&created);
     assert_eq!(Ok(told), Envelope::parse(body), "{}", String::from_utf8_lossy(body));
     true
 }

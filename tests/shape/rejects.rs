@@ -2,6 +2,7 @@
 
 use arrow::array::AsArray;
 use proptest::prelude::*;
+use stripelake::catalog::LONGEST_ID;
 use stripelake::decode::{Options, PageError, Rejected};
 
 use crate::decoders::{Make, OBSERVED_AT, decode, for_each_decoder};
@@ -43,7 +44,7 @@ fn breakages(page: &Page, sort: usize, n: usize) -> Vec<u8> {
         1 => victim.set(&key("id"), Json::Null),
         2 => victim.set(&key("id"), number(5)),
         3 => victim.set(&key("id"), text("")),
-        4 => victim.set(&key("id"), text(&"x".repeat(256))),
+        4 => victim.set(&key("id"), text(&"x".repeat(LONGEST_ID + 1))),
         5 => victim.remove(&key("created")),
         6 => victim.set(&key("created"), Json::Null),
         7 => victim.set(&key("created"), text("1679090500")),

@@ -73,7 +73,7 @@ impl Gatherer {
         let rejected = RejectedObjects::read(&self.setup.lake, &old.rejected).await?;
         let Some(rejected) = rejected else { return Ok(None) };
         let mut read = Coverage::from_pairs(&old.read);
-        self.changed_partitions().await?.iter().for_each(|partition| read.remove(&partition.span()));
+        self.changed_partitions(&read).await?.iter().for_each(|partition| read.remove(&partition.span()));
         Ok(Some((Progress { read: read.pairs(), ..old }, rejected)))
     }
 
@@ -202,13 +202,19 @@ impl Gatherer {
         versions.collect::<Vec<_>>().join(" ")
     }
 
-    /// The partitions whose files have gone, or are not what the states say: what was read of them is not all there.
-    async fn changed_partitions(&self) -> Result<Vec<Partition>> {
+    /// The partitions of which something was read, and whose files have gone, or are not what the states say: what was read
+    /// of them is not all there.
+    async fn changed_partitions(&self, read: &Coverage) -> Result<Vec<Partition>> {
         let mut changed = Vec::new();
         for table in &self.tables {
+            let found = self.setup.lake.data_versions(&table.resource.name).await?;
             for (folder, known) in &table.state.partitions {
                 let Some(partition) = Partition::parse(folder) else { continue };
-                if !self.is_unchanged(&partition.path(&table.resource.name), known).await? {
+                let path = partition.path(&table.resource.name);
+                // That says it without reading the file.
+                let is_same = found.get(&path).and_then(Version::etag).is_some_and(|etag| known.is_of(etag));
+                let is_read = !read.within(&partition.span()).is_empty();
+                if is_read && !is_same && !self.is_unchanged(&path, known).await? {
                     changed.push(partition);
                 }
             }
@@ -217,12 +223,6 @@ impl Gatherer {
     }
 
     async fn is_unchanged(&self, path: &str, known: &FileState) -> Result<bool> {
-        match self.setup.lake.version(path).await? {
-            Version::Absent => return Ok(false),
-            // That says it without reading the file.
-            Version::Etag(etag) if known.etag.as_ref() == Some(&etag) => return Ok(true),
-            Version::Etag(_) | Version::Locked => {}
-        }
         let Some((file, _)) = self.setup.lake.read(path).await? else { return Ok(false) };
         let known = known.clone();
         let compared = spawn_blocking(move || is_described(&file, &known)).await;

@@ -118,7 +118,7 @@ impl Gatherer {
         let files = self.tables[0].state.partitions.values();
         let newest = files.filter_map(|file| Some(file.created?.1)).max().unwrap_or(i64::MAX);
         self.listing.start <= span.start
-            && self.listing.end > newest.min(span.end - 1)
+            && self.asked_until > newest.min(span.end - 1)
             && self.fresh.contains(&self.listed_part(partition))
     }
 }

@@ -19,7 +19,7 @@ impl Gatherer {
     pub fn slices(&self) -> Slices {
         let can_cut = self.tables[0].resource.created_filter;
         let slices = Slices::new(self.left(), can_cut, self.first_object);
-        slices.with_news_from(self.news_from.unwrap_or(i64::MAX))
+        slices.with_news_from(self.news_from.unwrap_or(i64::MAX)).with_end(self.listing.end, self.asked_until)
     }
 
     /// Whether something was settled since the progress was last written.
