@@ -245,6 +245,15 @@ async fn a_folder_is_filled_by_the_same_rules() {
     }
     let copied = TestLake::copied_from(folder.path()).await;
     copied.check_intact().await;
+    for resource in &lake.catalog.resources {
+        let found = setup.lake.data_versions(&resource.name).await.unwrap();
+        let known = copied.state(&resource.name).await.unwrap().partitions.into_values();
+        assert!(
+            known
+                .zip(found.values())
+                .all(|(known, found)| found.etag().is_some_and(|etag| known.is_of(etag)))
+        );
+    }
     copied.check_equals(&table).await;
 }
 
