@@ -169,13 +169,18 @@ impl Error {
     }
 
     /// Whether the run must end, since no other resource can do better. A 403 is about one resource, a
-    /// 401 about all.
+    /// 401 about all. A file or a state that is damaged is one resource's.
     pub fn is_fatal(&self) -> bool {
         match self.0.kind {
             Kind::Auth => !self.is_forbidden(),
-            Kind::Partial | Kind::Stripe => false,
+            Kind::Partial | Kind::Stripe | Kind::Integrity => false,
             _ => true,
         }
+    }
+
+    /// Whether a person must look at the lake: no later run can do better before.
+    pub fn is_damage(&self) -> bool {
+        self.0.kind == Kind::Integrity
     }
     pub fn kind(&self) -> Kind {
         self.0.kind
