@@ -36,7 +36,8 @@ pub fn find_key(flag: Option<&Path>, environment: &KeyEnvironment, settings: &Se
     let (text, source) = if let Some(path) = flag {
         (read_key_file(path)?, path.display().to_string())
     } else if let Some(key) = &environment.stripe_api_key {
-        (key.clone(), "STRIPE_API_KEY".to_owned())
+        // A secret that was made with `echo` ends with a line break.
+        (key.trim_ascii().to_owned(), "STRIPE_API_KEY".to_owned())
     } else if let Some(path) = &settings.api_key_file {
         (read_key_file(path)?, path.display().to_string())
     } else if let Some(command) = &settings.key_command {
