@@ -1,5 +1,6 @@
 """Turns limits of the system (threads, open files, rights, space for what waits) into errors that say which one to raise."""
 
+import json
 import os
 import pathlib
 import resource
@@ -51,9 +52,47 @@ def shared(tmp_path):
         yield pathlib.Path(folder)
 
 
+def commands(lake):
+    """What builds a runtime."""
+    sync = ["sync", "--lake", lake, "--api-base", "http://127.0.0.1:9", "--max-duration", "1s"]
+    return [sync, ["import", "charges", "-", "--lake", lake], ["sql", "--lake", lake], ["demo", lake]]
+
+
 def told(ended, hint):
     """It was the limit's fault, and the reader knows which one to raise."""
     assert ended.returncode == 6 and hint in ended.stderr and "this should not happen" not in ended.stderr, ended
+
+
+# Root's own limit does not bind, so the program runs as somebody else; what another user runs already is not known.
+@pytest.mark.parametrize("n", range(1, 9) if IS_ROOT else [1])
+def test_too_few_threads_are_told_before_anything_begins(shared, n):
+    for command in commands(shared / "lake"):
+        told(limited(*command, threads=n, is_nobody=IS_ROOT, key=harness.KEY), "ulimit -u")
+    assert not (shared / "lake").exists()
+
+
+def test_a_run_that_the_threads_do_not_suffice_for_has_its_last_event(shared):
+    sync = commands(shared / "lake")[0]
+    ended = limited(*sync, "--json", threads=1, is_nobody=IS_ROOT, key=harness.KEY)
+    end = json.loads(ended.stdout.splitlines()[-1])
+    assert (end["event"], end["exit_code"]) == ("end", 6) and "ulimit -u" in end["failures"][0]["fix"], end
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="how many threads this user has already is not known")
+def test_no_number_of_threads_makes_a_run_hang_or_panic(shared):
+    codes = []
+    for n in range(9, 60):
+        ended = limited("sql", "--lake", shared, threads=n, is_nobody=True)
+        if ended.returncode == 6 and "ulimit -u" not in ended.stderr:
+            assert "expected a lake" in ended.stderr, ended
+            codes.append(n)
+    assert codes and codes == list(range(codes[0], 60)), codes
+
+
+@pytest.mark.parametrize("n", range(5, 14))
+def test_too_few_open_files_for_a_runtime_are_told(tmp_path, n):
+    for command in commands(tmp_path / "lake"):
+        told(limited(*command, files=n, key=harness.KEY), "ulimit -n")
 
 
 def test_too_few_open_files_are_told_wherever_one_is_opened(fake, tmp_path):
