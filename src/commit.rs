@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::commit::local::LocalLake;
 use crate::commit::remote::RemoteLake;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, temporary_failed};
 
 /// Folder of everything that is not data. The leading underscore keeps it out of readers' globs.
 pub const META: &str = "_stripelake";
@@ -173,8 +173,8 @@ impl Lake {
         match self {
             Lake::Local(lake) => lake.stage(path),
             Lake::Remote(_) => {
-                let file =
-                    tempfile::tempfile().map_err(|e| Error::destination(format!("temporary file: {e}")))?;
+                let folder = std::env::temp_dir();
+                let file = tempfile::tempfile_in(&folder).map_err(|e| temporary_failed(&folder, &e))?;
                 Ok(Staged { file: StagedFile::Nameless(file) })
             }
         }

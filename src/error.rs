@@ -1,6 +1,8 @@
 //! One error for the whole program: a kind per exit code, and what the reader needs to act.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 /// What the caller does about an error. Each kind is one exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,12 +85,45 @@ pub fn causes<'a>(
 pub const MADE_AGAIN: &str =
     "move the file out of the lake and sync again: that makes it anew; or restore it from a copy";
 
-/// What helps where a file could not be written or opened, if the error tells.
-pub fn disk_hint(error: &std::io::Error) -> Option<&'static str> {
-    use std::io::ErrorKind;
-    // EMFILE and ENFILE, which have no kind of their own.
-    if cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24)) {
-        return Some("allow more open files (ulimit -n), then run the same command again");
+/// What helps where no thread or process can be started.
+pub const MORE_THREADS: &str = "allow more processes and threads (ulimit -u), or raise the container's limit of processes, then run the same command again";
+
+/// What helps where no more files may be open, if that is what the error says.
+pub fn files_hint(error: &impl fmt::Display) -> Option<&'static str> {
+    // EMFILE and ENFILE have no kind of their own, and libraries hide the number: the text alone is always there.
+    let text = error.to_string();
+    let is_limit =
+        cfg!(unix) && ["(os error 23)", "(os error 24)"].iter().any(|number| text.contains(number));
+    is_limit.then_some("allow more open files (ulimit -n), then run the same command again")
+}
+
+/// What helps where a file could not be read.
+pub fn read_hint(error: &io::Error) -> &'static str {
+    files_hint(error).unwrap_or(match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "let this user read it, and enter the folders above it; then run the same command again"
+        }
+        _ => "check the disk, then run the same command again",
+    })
+}
+
+/// The error of a temporary file that could not be made in a folder that the environment names.
+pub fn temporary_failed(folder: &Path, error: &io::Error) -> Error {
+    use ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    let hint = match error.kind() {
+        NotFound | NotADirectory | PermissionDenied | ReadOnlyFilesystem => {
+            "set TMPDIR to a folder that is there and that this user may write"
+        }
+        _ => "free space, or set TMPDIR to a folder with more",
+    };
+    Error::destination(format!("temporary file in {}: {error}", folder.display()))
+        .hint(files_hint(error).unwrap_or(hint))
+}
+
+/// What helps where a file could not be written, if the error tells.
+pub fn disk_hint(error: &io::Error) -> Option<&'static str> {
+    if let Some(hint) = files_hint(error) {
+        return Some(hint);
     }
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Some(
@@ -169,13 +204,18 @@ impl Error {
     }
 
     /// Whether the run must end, since no other resource can do better. A 403 is about one resource, a
-    /// 401 about all.
+    /// 401 about all. A file or a state that is damaged is one resource's.
     pub fn is_fatal(&self) -> bool {
         match self.0.kind {
             Kind::Auth => !self.is_forbidden(),
-            Kind::Partial | Kind::Stripe => false,
+            Kind::Partial | Kind::Stripe | Kind::Integrity => false,
             _ => true,
         }
+    }
+
+    /// Whether a person must look at the lake: no later run can do better before.
+    pub fn is_damage(&self) -> bool {
+        self.0.kind == Kind::Integrity
     }
     pub fn kind(&self) -> Kind {
         self.0.kind

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use crate::commit::state::WAITING;
 use crate::commit::{LOCK, META, Staged, StagedFile, Version};
-use crate::error::{Error, Result, disk_hint};
+use crate::error::{Error, Result, disk_hint, read_hint};
 
 /// Temporary files start so and never end in `.parquet`, so no reader's glob matches them.
 const TEMPORARY: &str = ".stripelake-";
@@ -61,19 +61,35 @@ impl LocalLake {
     }
 
     pub fn read(&self, path: &str) -> Result<Option<File>> {
+        self.check_is_file(path)?;
         match File::open(self.path(path)) {
             Ok(file) => Ok(Some(file)),
             Err(e) if matches!(e.kind(), ErrorKind::NotFound) => Ok(None),
-            Err(e) => Err(self.failed(path, e)),
+            Err(e) => Err(self.unreadable(path, e)),
         }
     }
 
     pub fn read_bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        self.check_is_file(path)?;
         match fs::read(self.path(path)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if matches!(e.kind(), ErrorKind::NotFound) => Ok(None),
-            Err(e) => Err(self.failed(path, e)),
+            Err(e) => Err(self.unreadable(path, e)),
         }
+    }
+
+    /// To open a pipe would wait for ever, and to read some devices, too.
+    fn check_is_file(&self, path: &str) -> Result<()> {
+        let target = self.path(path);
+        // What is not there, or cannot be looked at, is found out by the one who opens it.
+        let Ok(metadata) = fs::metadata(&target) else { return Ok(()) };
+        let got = match metadata.is_dir() {
+            _ if metadata.is_file() => return Ok(()),
+            true => "a folder",
+            false => "a pipe or a device",
+        };
+        let what = format!("lake file {}: expected a file, got {got}", target.display());
+        Err(Error::integrity(what).hint("move that out of the lake, then run the same command again"))
     }
 
     /// Remembers what the lake's lock is while this process holds it.
@@ -177,7 +193,7 @@ impl LocalLake {
     }
 
     pub fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let found = entries(&self.path(folder)).map_err(|e| self.failed(folder, e))?;
+        let found = entries(&self.path(folder)).map_err(|e| self.unreadable(folder, e))?;
         let names = found.iter().filter_map(|path| path.file_name()?.to_str());
         Ok(names.map(|name| format!("{folder}/{name}")).collect())
     }
@@ -219,10 +235,14 @@ impl LocalLake {
         Ok(())
     }
 
+    fn unreadable(&self, path: &str, error: io::Error) -> Error {
+        Error::destination(format!("lake file {}: {error}", self.path(path).display()))
+            .hint(read_hint(&error))
+    }
+
     fn failed(&self, path: &str, error: io::Error) -> Error {
-        let target = self.path(path);
         let hint = disk_hint(&error).unwrap_or("check the folder, or choose another --lake");
-        Error::destination(format!("lake file {}: {error}", target.display())).hint(hint)
+        Error::destination(format!("lake file {}: {error}", self.path(path).display())).hint(hint)
     }
 }
 

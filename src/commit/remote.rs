@@ -382,6 +382,5 @@ fn version(e_tag: Option<String>) -> Version {
 }
 
 fn temporary_failed(error: std::io::Error) -> Error {
-    Error::destination(format!("temporary file: {error}"))
-        .hint("free space, or set TMPDIR to a folder with more")
+    crate::error::temporary_failed(&std::env::temp_dir(), &error)
 }

@@ -1,6 +1,6 @@
 //! Turns the settings and the environment into the key, wherever the user keeps it.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 
 use crate::config::Settings;
-use crate::error::{Error, Result};
+use crate::error::{Error, MORE_THREADS, Result};
 
 /// The key and where it came from.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ pub fn find_key(flag: Option<&Path>, environment: &KeyEnvironment, settings: &Se
     let (text, source) = if let Some(path) = flag {
         (read_key_file(path)?, path.display().to_string())
     } else if let Some(key) = &environment.stripe_api_key {
-        (key.clone(), "STRIPE_API_KEY".to_owned())
+        // A secret that was made with `echo` ends with a line break.
+        (key.trim_ascii().to_owned(), "STRIPE_API_KEY".to_owned())
     } else if let Some(path) = &settings.api_key_file {
         (read_key_file(path)?, path.display().to_string())
     } else if let Some(command) = &settings.key_command {
@@ -120,7 +121,12 @@ fn run_key_command(command: &[String], limit: Duration) -> Result<String> {
         return Err(Error::usage("key_command: expected a program, got an empty list").hint(KEY_COMMAND));
     };
     let failed = |what: String| Error::usage(format!("key_command {program}: {what}")).hint(KEY_COMMAND);
-    let io_failed = |e: std::io::Error| failed(e.to_string());
+    let io_failed = |e: std::io::Error| match e.kind() {
+        ErrorKind::WouldBlock => {
+            Error::destination(format!("key_command {program}: {e}")).hint(MORE_THREADS).lake("untouched")
+        }
+        _ => failed(e.to_string()),
+    };
     let late = || failed(format!("expected an end within {} s, got none", limit.as_secs_f64()));
     let deadline = Instant::now() + limit;
     let time_left = || deadline.saturating_duration_since(Instant::now());
@@ -128,8 +134,8 @@ fn run_key_command(command: &[String], limit: Duration) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments).env_remove("STRIPE_API_KEY").stdin(Stdio::null());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(io_failed)?;
-    let stdout = read_aside(child.stdout.take().expect("stdout is a pipe"));
-    let stderr = read_aside(child.stderr.take().expect("stderr is a pipe"));
+    let stdout = read_aside(child.stdout.take().expect("stdout is a pipe")).map_err(io_failed)?;
+    let stderr = read_aside(child.stderr.take().expect("stderr is a pipe")).map_err(io_failed)?;
     let status = loop {
         if let Some(status) = child.try_wait().map_err(io_failed)? {
             break status;
@@ -159,15 +165,15 @@ fn run_key_command(command: &[String], limit: Duration) -> Result<String> {
 }
 
 /// Reads to the end, or a byte more than is taken, and then closes the pipe, which ends who prints without end.
-fn read_aside(pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+fn read_aside(pipe: impl Read + Send + 'static) -> std::io::Result<Receiver<Vec<u8>>> {
     let (sender, receiver) = channel();
-    std::thread::spawn(move || {
+    std::thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         // What came before a failed read is judged like any other answer.
         let _ = pipe.take(MOST_SAID + 1).read_to_end(&mut bytes);
         let _ = sender.send(bytes);
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 /// Refuses arguments that hold a key: other users can read them in `ps`.

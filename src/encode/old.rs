@@ -12,7 +12,7 @@ use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use crate::crc::crc32_of;
 use crate::encode::merge::Run;
 use crate::encode::{CONTENT, created_of};
-use crate::error::{Error, MADE_AGAIN, Result};
+use crate::error::{Error, MADE_AGAIN, Result, files_hint};
 
 const ROWS_PER_BATCH: usize = 2048;
 
@@ -87,10 +87,15 @@ fn check_content(mut file: File) -> Result<()> {
 }
 
 fn unreadable(error: String) -> Error {
-    Error::destination(format!("reading the old file: {error}"))
-        .hint("the file is as it was written; check the disk, then run the same command again")
+    let hint = files_hint(&error)
+        .unwrap_or("the file is as it was written; check the disk, then run the same command again");
+    Error::destination(format!("reading the old file: {error}")).hint(hint)
 }
 
 fn damaged(error: String) -> Error {
+    // That one could not be opened says nothing about it.
+    if files_hint(&error).is_some() {
+        return unreadable(error);
+    }
     Error::integrity(format!("the file cannot be read: {error}")).hint(MADE_AGAIN)
 }

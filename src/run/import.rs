@@ -32,7 +32,7 @@ use crate::run::{Setup, sql};
 use crate::spool::Budget;
 
 /// Each decoder holds some blocks of a file and their rows; more of them than this only wait for each other.
-const MOST_DECODERS: usize = 8;
+pub const MOST_DECODERS: usize = 8;
 
 /// One input of an import.
 pub struct Input {

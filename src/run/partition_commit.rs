@@ -19,7 +19,7 @@ use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Changes, Merge, Run, Source};
 use crate::encode::old::{self, OldFile};
 use crate::encode::{self, Written};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, read_hint};
 use crate::partition::Partition;
 use crate::run::Setup;
 use crate::spool::Gathered;
@@ -138,7 +138,7 @@ fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> 
     // before, some are new; a few may have been read twice.
     let may_stay = current.is_some_and(|known| n_rows <= known.rows + known.rows / READ_TWICE);
     if let Some(file) = old.as_ref().filter(|_| may_stay) {
-        let file = file.try_clone().map_err(|e| Error::destination(e.to_string()))?;
+        let file = file.try_clone().map_err(unreadable)?;
         let mut merge = merged(wanted, gathered, Some(old::open(file, is_known)?))?;
         while merge.changes().is_none() && merge.next().transpose()?.is_some() {}
         if merge.changes().is_none() {
@@ -208,11 +208,14 @@ fn present(old: OldFile, resource: &Resource) -> Run {
 /// Whether the file is what the state says. It is not where a run ended between the file and the state;
 /// the file is then written anew, so that the state tells the truth again. Nor where it is damaged.
 pub fn is_described(mut file: &File, known: &FileState) -> Result<bool> {
-    let failed = |e: std::io::Error| Error::destination(format!("reading the old file: {e}"));
-    if file.metadata().map_err(failed)?.len() != known.bytes {
+    if file.metadata().map_err(unreadable)?.len() != known.bytes {
         return Ok(false);
     }
-    let sum = crc32_of(file).map_err(failed)?;
-    file.rewind().map_err(failed)?;
+    let sum = crc32_of(file).map_err(unreadable)?;
+    file.rewind().map_err(unreadable)?;
     Ok(sum == known.crc32)
+}
+
+fn unreadable(error: io::Error) -> Error {
+    Error::destination(format!("reading the old file: {error}")).hint(read_hint(&error))
 }

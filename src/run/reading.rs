@@ -61,15 +61,21 @@ pub async fn read_all(
     let budget = Budget::new(setup.memory);
     let (stop, _) = watch::channel(false);
     let found = setup.lake.list(WAITING).await?;
-    let mut gatherers = Vec::new();
+    let (mut gatherers, mut damaged) = (Vec::new(), Vec::new());
     for resource in &options.resources {
-        let mut gatherer = Gatherer::open(setup, resource, Some(listing.clone()), &budget).await?;
-        gatherer.take_up(&found).await?;
-        gatherers.push(gatherer);
+        let begun = async {
+            let mut gatherer = Gatherer::open(setup, resource, Some(listing.clone()), &budget).await?;
+            gatherer.take_up(&found).await.map(|()| gatherer)
+        };
+        match begun.await {
+            Ok(gatherer) => gatherers.push((resource, gatherer)),
+            Err(error) if error.is_damage() => damaged.push(unread(setup, resource, error)),
+            Err(error) => return Err(error),
+        }
     }
     let mut lists = Vec::new();
     let mut gatherings: Vec<Gathering> = Vec::new();
-    for (resource, gatherer) in options.resources.iter().zip(gatherers) {
+    for (resource, gatherer) in gatherers {
         let (rows, messages) = mpsc::channel(MESSAGES);
         let slices = Mutex::new(gatherer.slices());
         gatherings.push(tokio::spawn(gather(gatherer, messages, stop.clone())));
@@ -101,8 +107,20 @@ pub async fn read_all(
     let end = End { early: fetcher.allowance.ended(), deadline };
     let closing =
         lists.into_iter().zip(gatherings).map(|(list, gathering)| close(setup, list, gathering, &end));
-    let closed = join_all(closing).await.into_iter().collect::<Result<Vec<Closed>>>()?;
+    let mut closed = join_all(closing).await.into_iter().collect::<Result<Vec<Closed>>>()?;
+    closed.extend(damaged);
     Ok(summed(closed, end, fetcher))
+}
+
+/// What became of a resource whose state, or what belongs to it, cannot be read.
+fn unread(setup: &Setup, resource: &Resource, error: Error) -> Closed {
+    tell_failed(setup, &resource.name, &error);
+    Closed { name: resource.name.clone(), tables: Vec::new(), is_complete: false, error: Some(error) }
+}
+
+fn tell_failed(setup: &Setup, resource: &str, error: &Error) {
+    let error = shown(&error.to_string(), 500);
+    (setup.on_event)(Event::Failed { resource: resource.to_owned(), error });
 }
 
 /// What became of all of them.
@@ -228,7 +246,7 @@ async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) 
     let (gatherer, gathered) = ended.map_err(|e| Error::bug(format!("gather: {e}")))?;
     let error = match (gathered, failed) {
         // What could not be kept is a second failure, and the first one its cause, unless no run can go on.
-        (Err(error), Some(_)) if error.is_fatal() => Some(error),
+        (Err(error), Some(_)) if error.is_fatal() || error.is_damage() => Some(error),
         (Err(error), None) | (_, Some(error)) => Some(error),
         (Ok(()), None) if !is_read && end.early.is_none() => {
             Some(Error::new(Kind::Partial, "not read, since the run was stopped by another failure"))
@@ -237,9 +255,7 @@ async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) 
     };
     let tables = gatherer.reports();
     match &error {
-        Some(error) => {
-            (setup.on_event)(Event::Failed { resource: name.clone(), error: shown(&error.to_string(), 500) })
-        }
+        Some(error) => tell_failed(setup, &name, error),
         None if is_read => (setup.on_event)(done(&resource, &tables[0])),
         None => {}
     }
@@ -250,13 +266,14 @@ async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) 
 fn how_far(early: &Error, closed: &[Closed]) -> Error {
     let mut shares = Vec::new();
     let mut is_further = false;
-    for Closed { name, tables, is_complete, .. } in closed {
+    for Closed { name, tables, is_complete, error } in closed {
         let own = tables.first();
         let kept = own.and_then(|table| table.kept).unwrap_or(0.0);
         is_further |= own.is_some_and(|table| table.is_further || (*is_complete && table.new > 0));
         shares.push(match is_complete {
             true => format!("{name} complete"),
             false if own.is_some_and(|table| table.lacks_only_news) => format!("{name} all but its newest"),
+            false if own.is_none() && error.is_some() => format!("{name} not at all"),
             // What it has come to was not known when the time for that was over.
             false if own.is_none() => format!("{name} as its state says"),
             false => format!("{name} {:.0} %", (kept * 100.0).floor()),

@@ -111,14 +111,15 @@ pub struct Report {
 impl Report {
     /// 0 only when everything that was asked for is in the lake.
     ///
-    /// A failure that stops everything (destination, key, signal, budget) decides alone; otherwise a
-    /// run that completed some resources is partial, and one that completed none fails as they did.
+    /// A failure that stops everything (destination, key, signal, budget) decides alone, and after it what is damaged;
+    /// otherwise a run that completed some resources is partial, and one that completed none fails as they did.
     pub fn kind(&self) -> Option<Kind> {
         let rejected = self.tables.iter().any(|table| table.rejected > 0);
-        let first = self.failures.first().map(|(_, error)| error.kind());
-        let decisive =
-            self.failures.iter().find(|(_, error)| error.is_fatal()).map(|(_, error)| error.kind());
-        match (decisive, first) {
+        let first_of = |is_such: fn(&Error) -> bool| {
+            self.failures.iter().find(|(_, error)| is_such(error)).map(|(_, error)| error.kind())
+        };
+        let decisive = first_of(Error::is_fatal).or(first_of(Error::is_damage));
+        match (decisive, first_of(|_| true)) {
             (Some(kind), _) => Some(kind),
             (None, Some(kind)) if self.complete.is_empty() => Some(kind),
             (None, Some(_)) => Some(Kind::Partial),

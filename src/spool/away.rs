@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 
 use crate::encode::created_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, files_hint};
 use crate::ipc;
 use crate::partition::{Partition, rows_at};
 
@@ -82,8 +82,9 @@ impl Away {
             ipc::widen(&rows_at(&batch, |second| span.contains(&second)), schema)
         };
         read().map_err(|e| {
-            Error::destination(format!("rows that wait for their partition: {e}"))
-                .hint("run the same command again: what has gone or is damaged is read anew")
+            let hint = files_hint(&e)
+                .unwrap_or("run the same command again: what has gone or is damaged is read anew");
+            Error::destination(format!("rows that wait for their partition: {e}")).hint(hint)
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Merge, Run};
 use crate::encode::picked::Picked;
 use crate::encode::{self, Options, Written, old};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, temporary_failed};
 use crate::ipc;
 
 /// So many runs of one level become one of the next: a merge reads all runs at once, and so never more than
@@ -46,7 +46,9 @@ impl Files {
     fn append(&mut self) -> Result<Appender> {
         let (file, at) = match self.last.take().filter(|(_, at)| *at < BYTES_PER_FILE) {
             Some(last) => last,
-            None => (Arc::new(tempfile::tempfile_in(&self.dir).map_err(failed)?), 0),
+            None => {
+                (Arc::new(tempfile::tempfile_in(&self.dir).map_err(|e| temporary_failed(&self.dir, &e))?), 0)
+            }
         };
         Ok(Appender { file, at })
     }

@@ -43,6 +43,18 @@ def test_a_key_that_cannot_be_one_is_refused_before_any_request(stub, home, key,
         assert key.strip("\"'") not in outcome.said, f"the refused key is shown\n{outcome}"
 
 
+@pytest.mark.parametrize("before, after", [("", "\n"), ("", "\r\n"), (" ", " \t"), ("\n", "\n")])
+def test_white_space_around_the_key_of_the_environment_is_no_part_of_it(stub, tmp_path, before, after):
+    key = before + harness.KEY + after
+    outcome = harness.sync(stub, tmp_path / "lake", "customers", key=key).expect(0)
+    assert stub.log[-1]["headers"]["authorization"] == f"Bearer {harness.KEY}"
+    assert harness.KEY not in outcome.said and harness.in_every_file(tmp_path, harness.KEY) == []
+    # It is refused nevertheless where it stands in quotes or is two.
+    for odd in [before + f'"{harness.KEY}"' + after, key + harness.KEY]:
+        outcome = harness.sync(stub, tmp_path / "odd", key=odd).expect(2)
+        assert harness.KEY not in outcome.said, outcome
+
+
 @pytest.mark.parametrize(
     "args",
     [["--api-key", IN_ARGV], [f"--api-key={IN_ARGV}"], [IN_ARGV], ["charges", IN_ARGV], ["--lake", IN_ARGV]],

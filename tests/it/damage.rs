@@ -1,12 +1,14 @@
 //! Turns damaged, lost and foreign files of a lake into errors that name them, and never into rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde_json::Value;
 use stripelake::error::Kind;
+use stripelake::fake::script::{Action, Rule, refusal};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::partition::{Grain, Partition};
 use stripelake::plan::coverage::Coverage;
@@ -15,7 +17,7 @@ use stripelake::run::event::Event;
 use stripelake::run::report::Report;
 use stripelake::run::sync::{Options, sync};
 
-use crate::harness::{TestLake, account, check_kind};
+use crate::harness::{TestLake, account, check_kind, scripted, scripted_table};
 use crate::table::{Table, created};
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +83,8 @@ async fn files_whose_state_is_lost_keep_their_partitions() {
         let other = "charges/created_year=2001-01-01/charges.parquet";
         lake.store.put(&Path::from(other), file.clone().into()).await.unwrap();
         let failed = sync(&by(lake, "charges", grain), lake.options_for(&["charges"]), table.clone()).await;
-        assert_eq!(failed.unwrap_err().kind(), Kind::Integrity, "{path}");
+        let (kind, text) = failure(&failed.unwrap()).expect("a failure");
+        assert!(kind == Kind::Integrity && text.contains("several kinds"), "{path}: {text}");
     }
 }
 
@@ -384,4 +387,59 @@ async fn a_file_that_an_older_state_does_not_name_is_no_strangers() {
     check_kind(&sync(&setup(), options(), table.clone()).await.unwrap(), None);
     lake.check_table_equals(&table, "charges").await;
     assert!(lake.state("charges").await.unwrap().partitions.contains_key(&folder));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_damage_fails_its_own_resource_and_no_other() {
+    let table = Table::of(&account(55, 400));
+    // The others have just begun when the damage is found.
+    let script = scripted_table(&table);
+    for list in ["charges", "refunds", "balance_transactions"] {
+        script.rules.add(Rule::new(&format!("/v1/{list}"), Action::Delay(Duration::from_secs(20))));
+    }
+    for is_state in [false, true] {
+        let lake = TestLake::new();
+        lake.sync_completely(table.clone()).await;
+        let path = match is_state {
+            true => "_stripelake/state/customers.json".to_owned(),
+            false => lake.parquet("customers").await.pop_first().unwrap().0,
+        };
+        let whole = lake.files().await[&path].0.clone();
+        put(&lake, &path, whole.slice(..whole.len() / 2)).await;
+        table.edit("charges", |charges| {
+            charges.iter_mut().for_each(|charge| charge["description"] = format!("changed {is_state}").into())
+        });
+        let others = lake.catalog.listed().filter(|resource| resource.name != "customers");
+        let others: Vec<String> = others.map(|resource| resource.name.clone()).collect();
+        for _ in 0..2 {
+            let report = lake.sync(script.clone()).await.unwrap();
+            check_kind(&report, Some(Kind::Integrity));
+            let [(name, error)] = report.failures.as_slice() else { panic!("{:?}", report.failures) };
+            assert!(name == "customers" && error.to_string().contains(&path), "{name}: {error}");
+            assert_eq!(report.complete, others);
+            for name in &others {
+                lake.check_table_equals(&table, name).await;
+            }
+        }
+        put(&lake, &path, whole).await;
+        check_kind(&lake.sync(table.clone()).await.unwrap(), None);
+        lake.check_equals(&table).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_damage_is_told_also_where_its_resource_could_not_be_read() {
+    let script = scripted(account(57, 400));
+    let lake = TestLake::new();
+    let setup = || by(&lake, "charges", Grain::Month);
+    let options = || lake.options_for(&["charges", "refunds"]);
+    check_kind(&sync(&setup(), options(), script.clone()).await.unwrap(), None);
+    for (path, (whole, _)) in lake.parquet("charges").await {
+        put(&lake, &path, whole.slice(..whole.len() / 2)).await;
+    }
+    let denied = Action::Answer(refusal(403, "permission_error", None, "no"));
+    script.rules.add(Rule::new("/v1/charges", denied).from_nth(2));
+    let report = sync(&setup(), options(), script).await.unwrap();
+    check_kind(&report, Some(Kind::Integrity));
+    assert_eq!(report.complete, ["refunds"]);
 }

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::cli::{Demo, Global};
 use crate::progress::receiver;
-use crate::{fake_stripe, output, setup, signals};
+use crate::{fake_stripe, limits, output, setup, signals};
 
 /// The demo's present: the same account every day, so that a second demo changes nothing.
 const NOW: i64 = 1_795_392_000;
@@ -46,7 +46,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
     };
     let report = setup::block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await;
-        let listener = listener.map_err(|e| Error::bug(format!("loopback: {e}")))?;
+        let listener = listener.map_err(|e| limits::failed("loopback", e))?;
         let address = listener.local_addr().map_err(|e| Error::bug(e.to_string()))?;
         let spec = Spec { now: NOW, ..fake_stripe::spec(&account, false) };
         let account = Arc::new(fake::Account::new(spec));

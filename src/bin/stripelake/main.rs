@@ -10,6 +10,7 @@ mod estimate;
 #[cfg(feature = "fake")]
 mod fake_stripe;
 mod import;
+mod limits;
 mod output;
 mod progress;
 mod resources;

@@ -13,6 +13,7 @@ use stripelake::error::{Error, Result};
 use stripelake::run::Setup;
 
 use crate::cli::{Global, Writing};
+use crate::limits;
 use crate::progress::receiver;
 
 /// The lake that the settings name, with `AWS_*` of the environment.
@@ -78,10 +79,9 @@ pub fn duration(flag: &str, text: &str) -> Result<Duration> {
 /// Runs the asynchronous side of the process. Blocking work that nobody waits for any more, such as a merge
 /// after a signal or a read from a silent pipe, ends with the process.
 pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::bug(format!("runtime: {e}")))?;
+    limits::check()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| limits::failed("runtime", e))?;
     let outcome = runtime.block_on(async {
         survive_file_limits();
         work.await

@@ -4,11 +4,12 @@ use std::process::exit;
 use std::thread;
 use std::time::Duration;
 
-use stripelake::error::{Error, Kind, Result};
+use stripelake::error::{Kind, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::limits;
 use crate::output::say;
 
 /// What a run that writes a lake says at the first signal.
@@ -24,7 +25,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 ///
 /// A thread of its own waits for them, since all others may be stuck in writing to a pipe that nobody reads.
 pub fn interruption(first_words: Option<&'static str>) -> Result<watch::Receiver<Option<Kind>>> {
-    let wrong = |e: std::io::Error| Error::bug(format!("signals: {e}"));
+    let wrong = |e| limits::failed("signals", e);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(wrong)?;
     let signals = Signals::catch(&runtime).map_err(wrong)?;
     let (sender, receiver) = watch::channel(None);
