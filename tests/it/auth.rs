@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use stripelake::commit::lock;
+use stripelake::commit::state::ResourceState;
 use stripelake::error::Kind;
 use stripelake::fake::script::{Action, Asked, Rewrite, Rule, refusal};
 use stripelake::fake::{Account, InProcess, Resource, Spec};
@@ -304,12 +305,13 @@ async fn c1_a_run_that_fails_gives_the_lock_back() {
     let options = Options { since: Some(table.now() + 100), ..lake.options() };
     assert_eq!(lake.sync_with(options, table.clone()).await.unwrap_err().kind(), Kind::Usage);
     lake.sync_completely(table.clone()).await;
-    // A state that is damaged is found under the lock.
+    // A state that a newer program wrote is found under the lock.
     let state = lake.state("charges").await.unwrap();
     let path = "_stripelake/state/charges.json";
     let (_, seen) = lake.lake.read_bytes(path).await.unwrap().unwrap();
-    let seen = lake.lake.write_bytes(path, b"{", &seen).await.unwrap();
-    assert_eq!(lake.sync(table.clone()).await.unwrap_err().kind(), Kind::Integrity);
+    let newer = ResourceState { format: state.format + 1, ..state.clone() };
+    let seen = lake.lake.write_json(path, &newer, &seen).await.unwrap();
+    assert_eq!(lake.sync(table.clone()).await.unwrap_err().kind(), Kind::Usage);
     lake.lake.write_json(path, &state, &seen).await.unwrap();
     lake.sync_completely(table).await;
 }
