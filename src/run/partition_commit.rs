@@ -66,13 +66,6 @@ impl PartitionCommit {
     }
 }
 
-/// What a commit comes to.
-pub enum Committed {
-    Done(Outcome),
-    /// Nothing was done: the file that the state speaks of, with its rows, is not there.
-    Lost,
-}
-
 /// What became of the file.
 pub struct Outcome {
     pub changes: Changes,
@@ -93,14 +86,15 @@ struct Merged {
 }
 
 /// Merges, encodes and replaces. Nothing is written where nothing has changed. `gathered` are the rows of a resource; those of a
-/// child by how often their parent's list had been read before them.
-pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> Result<Committed> {
+/// child by how often their parent's list had been read before them. `None`, and nothing is done, where the file that the state
+/// speaks of, with its rows, is not there.
+pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> Result<Option<Outcome>> {
     let path = wanted.partition.path(&wanted.resource.name);
     let wanted = Arc::new(wanted);
     for _ in 0..CONFLICTS {
         let old = wanted.lake.read(&path).await?;
         if old.is_none() && wanted.known.as_ref().is_some_and(|known| known.rows > 0) {
-            return Ok(Committed::Lost);
+            return Ok(None);
         }
         let seen = old.as_ref().map_or(Version::Absent, |(_, version)| version.clone());
         let merged = {
@@ -111,7 +105,7 @@ pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> R
         let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
         let merged = merged.map_err(|error| error.context(path.clone()))?;
         let Merged { changes, was_other, outdated, new } = merged;
-        let done = |written| Committed::Done(Outcome { changes, outdated, was_other, written });
+        let done = |written| Some(Outcome { changes, outdated, was_other, written });
         let Some((written, staged)) = new else { return Ok(done(None)) };
         match wanted.lake.replace(&path, staged, &seen).await {
             Ok(version) => return Ok(done(Some((written, version)))),

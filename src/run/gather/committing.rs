@@ -11,7 +11,7 @@ use crate::commit::state::FileState;
 use crate::encode::merge::age::OldAge;
 use crate::error::Result;
 use crate::partition::Partition;
-use crate::run::partition_commit::{Committed, Outcome, PartitionCommit, commit};
+use crate::run::partition_commit::{Outcome, PartitionCommit, commit};
 use crate::run::table::Table;
 use crate::spool::Gathered;
 
@@ -125,13 +125,11 @@ impl Gatherer {
     ) -> Result<Outcome> {
         let (partition, gathered) = (wanted.partition, Arc::new(gathered));
         let outcome = match commit(wanted.clone(), &gathered).await? {
-            Committed::Done(outcome) => outcome,
-            Committed::Lost => {
+            Some(outcome) => outcome,
+            None => {
                 self.note_lost(index, &[partition]).await?;
-                match commit(PartitionCommit { known: None, ..wanted }, &gathered).await? {
-                    Committed::Done(outcome) => outcome,
-                    Committed::Lost => unreachable!("nothing is known of the file"),
-                }
+                let outcome = commit(PartitionCommit { known: None, ..wanted }, &gathered).await?;
+                outcome.expect("nothing is known of the file")
             }
         };
         if outcome.was_other {

@@ -9,7 +9,7 @@ use super::Gatherer;
 use crate::commit::state::FileState;
 use crate::error::Result;
 use crate::partition::{Grain, Partition};
-use crate::run::partition_commit::{Committed, Outcome, PartitionCommit, commit};
+use crate::run::partition_commit::{Outcome, PartitionCommit, commit};
 
 impl Gatherer {
     /// An empty file with the full schema, so that a glob and a view work for a resource without rows.
@@ -26,8 +26,8 @@ impl Gatherer {
             table.write_state(&self.setup).await?;
         }
         let wanted = PartitionCommit::new(&self.setup, &table.resource, partition);
-        let committed = commit(wanted, &Arc::default()).await?;
-        if let Committed::Done(Outcome { written: Some((written, version)), .. }) = committed {
+        let outcome = commit(wanted, &Arc::default()).await?;
+        if let Some(Outcome { written: Some((written, version)), .. }) = outcome {
             table.state.partitions.insert(folder, FileState::new(&written, version.etag()));
             table.write_state(&self.setup).await?;
         }

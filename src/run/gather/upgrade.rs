@@ -7,7 +7,7 @@ use crate::commit::state::FileState;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::error::Result;
 use crate::partition::Partition;
-use crate::run::partition_commit::{Committed, PartitionCommit, commit};
+use crate::run::partition_commit::{PartitionCommit, commit};
 
 impl Gatherer {
     /// Files of one table have one schema: a reader that takes the columns from the first file would not
@@ -36,9 +36,9 @@ impl Gatherer {
         let wanted =
             PartitionCommit { known, ..PartitionCommit::new(&self.setup, &table.resource, partition) };
         // Rows may wait already for their own commit; they are not for this one.
-        let committed = commit(wanted, &Arc::default()).await?;
+        let outcome = commit(wanted, &Arc::default()).await?;
         // A file that somebody took away is made anew by the listing, and not as an empty one here.
-        let Committed::Done(outcome) = committed else { return Ok(()) };
+        let Some(outcome) = outcome else { return Ok(()) };
         if let Some((written, version)) = outcome.written {
             table.add_file(&self.setup, partition, FileState::new(&written, version.etag())).await?;
         }
