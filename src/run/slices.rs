@@ -150,7 +150,7 @@ impl Shared {
     }
 
     async fn read(&self, list: &Arc<List>, slice: &Slice) -> Result<()> {
-        let window = list.resource.created_filter.then(|| slice.created.start..slice.asked_until);
+        let window = list.resource.created_filter.then_some(slice.created.start..slice.asked_until);
         let mut reading = Reading {
             reader: SliceReader::new(&list.resource, window),
             taking: Taking::new(list.decoder(self.decode)),
