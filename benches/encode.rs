@@ -55,7 +55,7 @@ fn encode(criterion: &mut Criterion) {
 fn ours(schema: &SchemaRef, batches: &[RecordBatch]) -> usize {
     let mut bytes = Vec::new();
     let rows = batches.iter().cloned().map(Ok);
-    encode::write(&mut bytes, schema, rows, N_CHARGES, Options::default())
+    encode::write(&mut bytes, schema, "charges/charges.parquet", rows, N_CHARGES, Options::default())
         .expect("a vector takes everything");
     bytes.len()
 }

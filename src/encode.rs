@@ -43,6 +43,9 @@ const WORTH_SHARING: usize = 20_000;
 /// The key of the number of bytes before a file's footer and their CRC-32, in its metadata.
 pub const CONTENT: &str = "stripelake.content";
 
+/// The key of the path, relative to the lake, that a file is made for, in its metadata.
+pub const PLACE: &str = "stripelake.file";
+
 /// The key of the schema version in a file's metadata.
 pub const SCHEMA_VERSION: &str = "stripelake.schema_version";
 
@@ -73,11 +76,13 @@ pub struct Written {
 
 /// Writes rows, which are sorted and have the schema `schema`, to `sink`.
 ///
-/// `n_rows_at_most` sizes the bloom filters. Memory is bounded by one row group in its encoded form.
+/// `place` is the path in the lake that the file is made for; it is in its metadata, so that a file which was moved is
+/// found out. `n_rows_at_most` sizes the bloom filters. Memory is bounded by one row group in its encoded form.
 /// Fails with [`crate::error::Kind::Destination`] where the sink does, or with the first failed batch.
 pub fn write<W: Write + Send, P: Into<Picked>>(
     sink: W,
     schema: &SchemaRef,
+    place: &str,
     rows: impl Iterator<Item = Result<P>>,
     n_rows_at_most: u64,
     options: Options,
@@ -97,7 +102,8 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
         created = widen(created, &picked);
         groups.write(&picked, rows.peek().is_none()).map_err(failed)?;
     }
-    groups.close(|sink| sink.content()).map_err(failed)?;
+    let place = KeyValue::new(PLACE.to_owned(), place.to_owned());
+    groups.close(|sink| [place, sink.content()]).map_err(failed)?;
     sink.flush().map_err(|e| Error::destination(e.to_string()))?;
     let (n_bytes, crc32) = (sink.n_bytes, crc::shown(sink.crc32));
     Ok(Written { n_rows, n_bytes, crc32, created, schema_version: version })

@@ -103,6 +103,8 @@ struct Part {
 
 /// The rows of one table that wait for their partition to be complete.
 pub struct Spool {
+    /// Its name, which is in the path of each of its files.
+    table: String,
     schema: SchemaRef,
     /// With rows of a child, by how often their parent's list had been read before them.
     parts: BTreeMap<(Partition, usize), Part>,
@@ -168,8 +170,9 @@ impl Drop for Gathered {
 
 impl Spool {
     /// `dir` is for temporary files, `options` are those of the files of the lake.
-    pub fn new(schema: SchemaRef, budget: Budget, dir: PathBuf, options: Options) -> Spool {
+    pub fn new(table: String, schema: SchemaRef, budget: Budget, dir: PathBuf, options: Options) -> Spool {
         Spool {
+            table,
             schema,
             parts: BTreeMap::new(),
             budget,
@@ -259,8 +262,9 @@ impl Spool {
         let is_of_use = |partition: &Partition| !self.with_files.contains(partition);
         let parts =
             self.parts.iter_mut().filter(|((partition, _), part)| is_of_use(partition) && is_quiet(part));
-        for (_, part) in parts {
-            part.seal(&self.schema, &mut self.files, &self.budget, self.options)?;
+        for ((partition, _), part) in parts {
+            let place = partition.path(&self.table);
+            part.seal(&place, &self.schema, &mut self.files, &self.budget, self.options)?;
         }
         Ok(())
     }
@@ -286,9 +290,10 @@ impl Spool {
                 continue;
             }
             let is_busy = part.is_busy(self.n_pushes.saturating_sub(QUIET_ENOUGH));
+            let place = partition.path(&self.table);
             match is_busy || self.with_files.contains(partition) {
                 true => part.spill(&self.schema, &mut self.files, &self.budget)?,
-                false => part.seal(&self.schema, &mut self.files, &self.budget, self.options)?,
+                false => part.seal(&place, &self.schema, &mut self.files, &self.budget, self.options)?,
             }
         }
         Ok(())
@@ -307,9 +312,10 @@ impl Part {
         self.held.iter().all(|held| held.copy.is_some())
     }
 
-    /// Writes the rows in memory as a Parquet file.
+    /// Writes the rows in memory as the Parquet file for `place` in the lake.
     fn seal(
         &mut self,
+        place: &str,
         schema: &SchemaRef,
         files: &mut Files,
         budget: &Budget,
@@ -317,7 +323,7 @@ impl Part {
     ) -> Result<()> {
         let batches = self.take_held();
         let order = order(&batches);
-        self.sealed = Some(files.seal(schema, Picked::new(batches, order), options)?);
+        self.sealed = Some(files.seal(schema, place, Picked::new(batches, order), options)?);
         budget.give_back(std::mem::take(&mut self.n_bytes));
         Ok(())
     }

@@ -113,14 +113,14 @@ impl<W: Write + Send> Groups<W> {
         Ok(())
     }
 
-    /// Writes the rest and the footer, with what `content` makes of all that comes before it.
-    pub fn close(mut self, content: impl FnOnce(&W) -> KeyValue) -> Result<()> {
+    /// Writes the rest and the footer, with what `notes` makes of all that comes before it.
+    pub fn close(mut self, notes: impl FnOnce(&W) -> [KeyValue; 2]) -> Result<()> {
         if self.n_rows > 0 {
             self.end_group(None)?;
         }
         self.file.flush()?;
-        let content = content(self.file.inner());
-        self.file.append_key_value_metadata(content);
+        let notes = notes(self.file.inner());
+        notes.into_iter().for_each(|note| self.file.append_key_value_metadata(note));
         self.file.close().map(drop)
     }
 }

@@ -11,7 +11,7 @@ use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
 use crate::crc::crc32_of;
 use crate::encode::merge::Run;
-use crate::encode::{CONTENT, created_of};
+use crate::encode::{CONTENT, PLACE, created_of};
 use crate::error::{Error, MADE_AGAIN, Result, files_hint};
 
 const ROWS_PER_BATCH: usize = 2048;
@@ -27,14 +27,15 @@ pub struct OldFile {
     pub is_known: bool,
 }
 
-/// Opens a partition file. `is_known` says that its bytes are those that the state speaks of.
+/// Opens the partition file that stands at `place` in the lake. `is_known` says that its bytes are those that the state
+/// speaks of.
 ///
-/// Fails with [`crate::error::Kind::Integrity`] where the file is damaged.
-pub fn open(file: File, is_known: bool) -> Result<OldFile> {
+/// Fails with [`crate::error::Kind::Integrity`] where the file is damaged, or was made for another place.
+pub fn open(file: File, is_known: bool, place: &str) -> Result<OldFile> {
     if is_known {
         return open_known(file);
     }
-    check_content(file.try_clone().map_err(|e| damaged(e.to_string()))?)?;
+    check_notes(file.try_clone().map_err(|e| damaged(e.to_string()))?, place)?;
     Ok(OldFile { is_known: false, ..open_as(file, damaged)? })
 }
 
@@ -52,7 +53,8 @@ fn open_as(bytes: impl ChunkReader + 'static, failed: fn(String) -> Error) -> Re
     Ok(OldFile { run, schema, n_rows, is_known: true })
 }
 
-/// Fails at a row that was created outside of these seconds: a file in the place of another one would have its rows twice.
+/// Fails at a row that was created outside of these seconds: a file in the place of another one would have its rows twice,
+/// and one of an older program does not say its place.
 pub fn within(run: Run, seconds: Range<i64>) -> Run {
     let is_within = move |batch: &RecordBatch| {
         let created = created_of(batch);
@@ -70,13 +72,16 @@ pub fn within(run: Run, seconds: Range<i64>) -> Run {
 }
 
 /// A file that the state does not speak of was left by a run that ended before it wrote the state, or somebody
-/// has changed it. In the first case what its footer says of the bytes before holds.
-fn check_content(mut file: File) -> Result<()> {
+/// has changed or moved it. In the first case what its footer says of its place and of the bytes before holds.
+fn check_notes(mut file: File, place: &str) -> Result<()> {
     let reader = SerializedFileReader::new(file.try_clone().map_err(|e| damaged(e.to_string()))?)
         .map_err(|e| damaged(e.to_string()))?;
     let metadata = reader.metadata().file_metadata().key_value_metadata();
-    let content = metadata.into_iter().flatten().find(|entry| entry.key == CONTENT);
-    let Some(content) = content.and_then(|entry| entry.value.as_deref()) else { return Ok(()) };
+    let noted = |key| metadata.into_iter().flatten().find(|note| note.key == key)?.value.as_deref();
+    if let Some(other) = noted(PLACE).filter(|noted| *noted != place) {
+        return Err(misplaced(other));
+    }
+    let Some(content) = noted(CONTENT) else { return Ok(()) };
     let (n_bytes, crc32) = content.split_once(' ').ok_or_else(|| damaged("its metadata".to_owned()))?;
     let n_bytes = n_bytes.parse::<u64>().map_err(|e| damaged(e.to_string()))?;
     file.rewind().map_err(|e| damaged(e.to_string()))?;
@@ -90,6 +95,12 @@ fn unreadable(error: String) -> Error {
     let hint = files_hint(&error)
         .unwrap_or("the file is as it was written; check the disk, then run the same command again");
     Error::destination(format!("reading the old file: {error}")).hint(hint)
+}
+
+fn misplaced(own_place: &str) -> Error {
+    Error::integrity(format!("expected the file that belongs here, got that of {own_place}")).hint(
+        "move the file out of the lake, or to its own place if none is there, and sync again without a window: that makes anew what is missing",
+    )
 }
 
 fn damaged(error: String) -> Error {

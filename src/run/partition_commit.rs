@@ -119,6 +119,7 @@ pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> R
 
 fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> Result<Merged> {
     let PartitionCommit { resource, partition, parents, known, .. } = wanted;
+    let path = partition.path(&resource.name);
     let is_known = match (&old, known) {
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
@@ -133,14 +134,14 @@ fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> 
     let may_stay = current.is_some_and(|known| n_rows <= known.rows + known.rows / READ_TWICE);
     if let Some(file) = old.as_ref().filter(|_| may_stay) {
         let file = file.try_clone().map_err(unreadable)?;
-        let mut merge = merged(wanted, gathered, Some(old::open(file, is_known)?))?;
+        let mut merge = merged(wanted, gathered, Some(old::open(file, is_known, &path)?))?;
         while merge.changes().is_none() && merge.next().transpose()?.is_some() {}
         if merge.changes().is_none() {
             let (changes, outdated) = (merge.changes(), merge.take_outdated());
             return Ok(Merged { changes, was_other, outdated, new: None });
         }
     }
-    let mut staged = wanted.lake.stage(&partition.path(&resource.name))?;
+    let mut staged = wanted.lake.stage(&path)?;
     let is_judged =
         parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty() || parents.most_times() > 1);
     let finished = if let [gathered] = gathered { gathered.finished() } else { None };
@@ -152,11 +153,11 @@ fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> 
         let changes = Changes { new: written.n_rows, ..Changes::default() };
         return Ok(Merged { changes, was_other, outdated: HashSet::new(), new: Some((written, staged)) });
     }
-    let old = old.map(|file| old::open(file, is_known)).transpose()?;
+    let old = old.map(|file| old::open(file, is_known, &path)).transpose()?;
     let n_rows = n_rows + old.as_ref().map_or(0, |old| old.n_rows);
     let mut merge = merged(wanted, gathered, old)?;
     let written =
-        encode::write(BufWriter::new(staged.writer()), &schema, &mut merge, n_rows, wanted.options)?;
+        encode::write(BufWriter::new(staged.writer()), &schema, &path, &mut merge, n_rows, wanted.options)?;
     let (changes, outdated) = (merge.changes(), merge.take_outdated());
     let is_same = changes.is_none() && current.is_some();
     Ok(Merged { changes, was_other, outdated, new: (!is_same).then_some((written, staged)) })

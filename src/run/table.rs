@@ -39,7 +39,8 @@ impl Table {
     pub async fn open(setup: &Setup, resource: Arc<Resource>, budget: &Budget) -> Result<Table> {
         let schema = arrow_schema(&resource);
         let state = ResourceState::new(&resource.name, &schema_version(&schema));
-        let spool = Spool::new(schema, budget.clone(), setup.temporary.clone(), setup.encode);
+        let name = resource.name.clone();
+        let spool = Spool::new(name, schema, budget.clone(), setup.temporary.clone(), setup.encode);
         let state_version = Version::Absent;
         let mut table = Table {
             resource,

@@ -53,13 +53,19 @@ impl Files {
         Ok(Appender { file, at })
     }
 
-    /// Appends a finished Parquet file.
-    pub fn seal(&mut self, schema: &SchemaRef, rows: Picked, options: Options) -> Result<Sealed> {
+    /// Appends a finished Parquet file, which is made for `place` in the lake.
+    pub fn seal(
+        &mut self,
+        schema: &SchemaRef,
+        place: &str,
+        rows: Picked,
+        options: Options,
+    ) -> Result<Sealed> {
         let appender = self.append()?;
         let start = appender.at;
         let mut sink = BufWriter::with_capacity(1 << 16, appender);
         let n_rows = rows.len() as u64;
-        let written = encode::write(&mut sink, schema, std::iter::once(Ok(rows)), n_rows, options);
+        let written = encode::write(&mut sink, schema, place, std::iter::once(Ok(rows)), n_rows, options);
         let written = written.map_err(|error| error.context("temporary file"))?;
         let appender = sink.into_inner().map_err(failed)?;
         Ok(Sealed { segment: self.close(start, appender), written })

@@ -11,6 +11,8 @@ use crate::encode::gather::gather;
 use crate::encode::merge::Merge;
 use crate::encode::merge::absent::Absent;
 use crate::encode::merge::age::OldAge;
+use crate::encode::old;
+use crate::error::Kind;
 use crate::partition::Grain;
 
 const DAY: i64 = 86_400;
@@ -30,8 +32,13 @@ fn row(id: &str, created: i64) -> RecordBatch {
 fn many_small_partitions_stay_within_the_budget_and_lose_nothing() {
     const LIMIT: usize = 256 << 10;
     let budget = Budget::new(LIMIT);
-    let mut spool =
-        Spool::new(row("a", 0).schema(), budget.clone(), std::env::temp_dir(), Options::default());
+    let mut spool = Spool::new(
+        "table".to_owned(),
+        row("a", 0).schema(),
+        budget.clone(),
+        std::env::temp_dir(),
+        Options::default(),
+    );
     // Each day gets a row in turn, twenty times over, so that no partition ever holds much.
     for n in 0..20 {
         for day in 0..200 {
@@ -65,7 +72,7 @@ fn rows(n: std::ops::Range<i64>, observed_at: i64) -> RecordBatch {
 fn with_a_quiet_day(has_file: bool) -> (Spool, Budget) {
     let budget = Budget::new(2 << 20);
     let (schema, dir) = (row("a", 0).schema(), std::env::temp_dir());
-    let mut spool = Spool::new(schema, budget.clone(), dir, Options::default());
+    let mut spool = Spool::new("table".to_owned(), schema, budget.clone(), dir, Options::default());
     spool.with_files.extend(has_file.then(|| Grain::Day.partition_of(0)));
     for n in (0..12).rev().map(|n| n * 100) {
         spool.push(Grain::Day.partition_of(0), 0, rows(n..n + 100, 1), None).unwrap();
@@ -100,6 +107,22 @@ fn a_quiet_partition_becomes_a_file_that_needs_no_merge() {
     let busy = spool.take(&Grain::Day.partition_of(DAY)).unwrap().remove(0);
     assert!(busy.finished().is_none());
     assert_eq!(merged(&busy).num_rows(), 1_200);
+}
+
+#[test]
+fn a_sealed_file_says_where_in_the_lake_it_belongs() {
+    let (mut spool, _) = with_a_quiet_day(false);
+    let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
+    let open = |place: &str| {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::copy(&mut gathered.finished().unwrap().reader(), &mut file).unwrap();
+        old::open(file, false, place).map(|old| old.n_rows)
+    };
+    assert_eq!(open("table/created_day=1970-01-01/table.parquet").unwrap(), 1_200);
+    for other in ["table/created_day=1970-01-02/table.parquet", "other/created_day=1970-01-01/other.parquet"]
+    {
+        assert_eq!(open(other).unwrap_err().kind(), Kind::Integrity);
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ async fn a_damaged_file_is_named_and_no_row_is_made_of_it() {
     assert!(n_found > 30, "{n_found}");
 }
 
-async fn forget(lake: &TestLake, paths: &[&str]) {
+pub async fn forget(lake: &TestLake, paths: &[&str]) {
     for path in paths {
         lake.store.delete(&Path::from(*path)).await.unwrap();
     }
@@ -127,41 +127,13 @@ async fn files_of_others_in_a_tables_folder_are_named() {
     lake.sync_completely(table).await;
 }
 
-async fn put(lake: &TestLake, path: &str, bytes: Bytes) {
+pub async fn put(lake: &TestLake, path: &str, bytes: Bytes) {
     lake.store.put(&Path::from(path), bytes.into()).await.unwrap();
 }
 
 /// Kind and text of the first failure.
-fn failure(report: &Report) -> Option<(Kind, String)> {
+pub fn failure(report: &Report) -> Option<(Kind, String)> {
     report.failures.first().map(|(_, error)| (error.kind(), error.to_string()))
-}
-
-#[tokio::test(start_paused = true)]
-async fn s7_a_file_in_the_place_of_another_one_is_named() {
-    let table = Table::charges(48, 400);
-    let setup = |lake: &TestLake| by(lake, "charges", Grain::Month);
-    let named = async |lake: &TestLake, path: &str| {
-        let report = sync(&setup(lake), lake.options_for(&["charges"]), table.clone()).await.unwrap();
-        let (kind, text) = failure(&report).unwrap_or_else(|| panic!("{:?}", report.tables));
-        assert!(
-            kind == Kind::Integrity && text.contains(path) && text.contains("another partition"),
-            "{text}"
-        );
-    };
-    let lake = TestLake::new();
-    check_kind(&sync(&setup(&lake), lake.options_for(&["charges"]), table.clone()).await.unwrap(), None);
-    let files: Vec<(String, Bytes)> =
-        lake.parquet("charges").await.into_iter().map(|(path, (bytes, _))| (path, bytes)).collect();
-    // Where there was none.
-    let elsewhere = "charges/created_month=2019-01-01/charges.parquet";
-    put(&lake, elsewhere, files[0].1.clone()).await;
-    named(&lake, elsewhere).await;
-    forget(&lake, &[elsewhere]).await;
-    put(&lake, &files[1].0, files[0].1.clone()).await;
-    named(&lake, &files[1].0).await;
-    forget(&lake, &[&files[1].0]).await;
-    check_kind(&sync(&setup(&lake), lake.options_for(&["charges"]), table.clone()).await.unwrap(), None);
-    lake.check_table_equals(&table, "charges").await;
 }
 
 #[tokio::test(start_paused = true)]

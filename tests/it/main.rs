@@ -12,6 +12,7 @@ mod conflict;
 mod damage;
 mod estimate;
 mod misplaced;
+mod moved;
 mod network;
 mod order;
 mod paging;

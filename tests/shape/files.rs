@@ -14,6 +14,7 @@ use stripelake::catalog::Resource;
 use stripelake::decode::schema::arrow_schema;
 use stripelake::decode::{Decoder, Options};
 use stripelake::encode::{self, Written};
+use stripelake::partition::Grain;
 use stripelake::spool::sorted;
 
 use crate::decoders::OBSERVED_AT;
@@ -42,7 +43,9 @@ fn write(batch: &RecordBatch, rows_per_group: usize) -> (Bytes, Written) {
     // A schema of its own each time: the order of its metadata must not reach the file.
     let schema = arrow_schema(&refunds());
     let rows = sorted(vec![batch.clone()]);
-    let written = encode::write(&mut bytes, &schema, rows, batch.num_rows() as u64, options).unwrap();
+    let written =
+        encode::write(&mut bytes, &schema, "refunds/refunds.parquet", rows, batch.num_rows() as u64, options)
+            .unwrap();
     (bytes.into(), written)
 }
 
@@ -155,6 +158,7 @@ fn a_file_of_every_resource_has_the_full_schema_even_without_rows() {
         encode::write(
             &mut bytes,
             &schema,
+            &Grain::Whole.partition_of(0).path(&resource.name),
             std::iter::empty::<Result<RecordBatch, _>>(),
             0,
             encode::Options::default(),

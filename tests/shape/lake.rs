@@ -27,7 +27,8 @@ pub type Files = BTreeMap<Partition, Bytes>;
 pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budget: usize) -> Changes {
     let schema = arrow_schema(resource);
     let options = encode::Options::default();
-    let mut spool = Spool::new(schema.clone(), Budget::new(budget), std::env::temp_dir(), options);
+    let mut spool =
+        Spool::new(resource.name.clone(), schema.clone(), Budget::new(budget), std::env::temp_dir(), options);
     for batch in batches {
         for (partition, rows) in split(batch, Grain::Year) {
             spool.push(partition, 0, rows, None).unwrap();
@@ -36,12 +37,13 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
     let mut changes = Changes::default();
     for partition in spool.partitions() {
         let gathered = spool.take(&partition).unwrap().remove(0);
-        let old = files.get(&partition).map(|bytes| present(bytes, resource));
+        let place = partition.path(&resource.name);
+        let old = files.get(&partition).map(|bytes| present(bytes, &place, resource));
         let mut merge =
             Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(Vec::new()))
                 .unwrap();
         let mut bytes = Vec::new();
-        encode::write(&mut bytes, &schema, &mut merge, gathered.n_rows, encode::Options::default()).unwrap();
+        encode::write(&mut bytes, &schema, &place, &mut merge, gathered.n_rows, options).unwrap();
         changes.add(merge.changes());
         files.insert(partition, bytes.into());
     }
@@ -49,8 +51,8 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
 }
 
 /// The rows of a file in the resource's columns, as a merge gets them.
-fn present(bytes: &[u8], resource: &Resource) -> Run {
-    let old = old::open(file(bytes), false).unwrap();
+fn present(bytes: &[u8], place: &str, resource: &Resource) -> Run {
+    let old = old::open(file(bytes), false, place).unwrap();
     let older = Older::new(&old.schema, resource);
     Box::new(old.run.map(move |batch| older.present(&batch?)))
 }
@@ -58,18 +60,19 @@ fn present(bytes: &[u8], resource: &Resource) -> Run {
 /// The same rows in files of the resource's columns.
 pub fn upgraded(files: &Files, resource: &Resource) -> Files {
     let schema = arrow_schema(resource);
-    let rewrite = |bytes: &Bytes| {
+    let rewrite = |partition: &Partition, bytes: &Bytes| {
+        let place = partition.path(&resource.name);
         let merge = Merge::new(
-            Some(present(bytes, resource)),
+            Some(present(bytes, &place, resource)),
             Vec::<Run>::new(),
             Absent::default(),
             OldAge::AtLeast(Vec::new()),
         );
         let mut upgraded = Vec::new();
-        encode::write(&mut upgraded, &schema, merge.unwrap(), 1, encode::Options::default()).unwrap();
+        encode::write(&mut upgraded, &schema, &place, merge.unwrap(), 1, encode::Options::default()).unwrap();
         upgraded.into()
     };
-    files.iter().map(|(partition, bytes)| (*partition, rewrite(bytes))).collect()
+    files.iter().map(|(partition, bytes)| (*partition, rewrite(partition, bytes))).collect()
 }
 
 fn file(bytes: &[u8]) -> File {

@@ -44,7 +44,8 @@ fn pushed(
     let folder = tempfile::tempdir().unwrap();
     let columns: Vec<usize> = (0..batches[0].num_columns() - 1).collect();
     let schema = Arc::new(batches[0].schema().project(&columns).unwrap());
-    let mut spool = Spool::new(schema, Budget::new(limit), folder.path().into(), Options::default());
+    let mut spool =
+        Spool::new("table".to_owned(), schema, Budget::new(limit), folder.path().into(), Options::default());
     for (n, batch) in batches.iter().enumerate() {
         let copy = stands(n).then(FileCopy::default);
         if let Some(copy) = &copy {
