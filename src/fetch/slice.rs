@@ -44,7 +44,6 @@ pub struct SliceReader {
     restarts: u32,
     /// Pages one after the other that ended where one has ended before.
     n_known: usize,
-    oldest: Option<i64>,
     /// How far the pass has come, odd objects aside.
     reached: Option<i64>,
     is_done: bool,
@@ -123,7 +122,6 @@ impl SliceReader {
             steps_back: 0,
             restarts: 0,
             n_known: 0,
-            oldest: None,
             reached: None,
             is_done: false,
             size: PageSize::FULL,
@@ -296,9 +294,7 @@ impl SliceReader {
             (self.steps_back, self.restarts) = (0, 0);
         }
         self.is_other_order |= !envelope.is_newest_first;
-        let least = |a: Option<i64>, b: Option<i64>| a.into_iter().chain(b).min();
-        self.oldest = least(self.oldest, envelope.oldest);
-        self.reached = least(self.reached, envelope.reached);
+        self.reached = self.reached.into_iter().chain(envelope.reached).min();
         self.history.extend(envelope.ids.iter().cloned());
         while self.history.len() > HISTORY {
             self.history.pop_front();
@@ -351,7 +347,7 @@ impl SliceReader {
         self.history.clear();
         self.ends.clear();
         self.steps_back = 0;
-        (self.oldest, self.reached) = (None, None);
+        self.reached = None;
         self.restart_below = None;
         self.restarts = 0;
         self.n_known = 0;

@@ -252,7 +252,7 @@ impl Shared {
     ) -> Result<bool> {
         let start = list.slices.lock().expect("no panic while planning").start_of(slice.number);
         let Some(jump) = page.jump().filter(|jump| jump.contains(&start)) else { return Ok(false) };
-        let is_in_doubt = reader.has_left_out(&self.fetcher, &(start..jump.end.saturating_add(1))).await?;
+        let is_in_doubt = reader.has_left_out(&self.fetcher, &(start..jump.end)).await?;
         if is_in_doubt {
             list.slices.lock().expect("no panic while planning").distrust_order(slice.number);
         }
