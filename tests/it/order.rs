@@ -121,7 +121,7 @@ async fn g8_a_jump_is_believed_when_it_comes_again_also_while_pages_grow() {
 #[tokio::test(start_paused = true)]
 async fn a_quiet_time_before_a_busy_second_costs_a_request_and_no_more() {
     // The slices end in it, and what is listed of the second is more than is remembered.
-    let table = Table::charges(101, 4_000);
+    let table = Table::charges(101, 16_000);
     table.edit("charges", |charges| {
         charges.sort_by_key(|charge| -created(charge));
         for block in charges.chunks_mut(800) {
@@ -135,6 +135,6 @@ async fn a_quiet_time_before_a_busy_second_costs_a_request_and_no_more() {
         sync_charges(&lake, &script, concurrency).await;
         lake.check_table_equals(&table, "charges").await;
         let n = script.asked("/v1/charges").len();
-        assert!(n <= 40 + 12, "{n} requests for 40 pages");
+        assert!(n <= 160 + 30, "{n} requests for 160 pages");
     }
 }
