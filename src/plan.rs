@@ -219,7 +219,8 @@ impl Slices {
         let left = |part: &Part| part.left(self.first_object);
         let open = self.parts.iter().enumerate().filter(|(_, part)| {
             // Both halves keep at least one second, and only what was seen is cut.
-            !part.is_done
+            !part.is_over
+                && !part.is_done
                 && part.n_pages > 0
                 && part.is_ordered
                 && left(part) >= WORTH_CUTTING
@@ -238,6 +239,7 @@ impl Slices {
         let part = &mut self.parts[number];
         let end = part.created.end;
         let page = &part.without_future(page);
+        part.is_over |= page.settles && !page.has_more;
         if !page.settles {
             self.leave_the_rest(number, page);
             return end..end;

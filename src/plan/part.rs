@@ -39,6 +39,8 @@ pub struct Part {
     pub unsettled: Unsettled,
     pub is_ordered: bool,
     pub is_started: bool,
+    /// Its last page has come.
+    pub is_over: bool,
     pub is_done: bool,
 }
 
@@ -84,6 +86,7 @@ impl Part {
             unsettled: Unsettled::below(created_end),
             is_ordered: true,
             is_started: false,
+            is_over: false,
             is_done: false,
         }
     }

@@ -47,6 +47,7 @@ fn a_slice_whose_first_page_is_its_last_gives_nothing_back() {
     let slice = slices.take().unwrap();
     let only = PageRead { has_more: false, ..page(60, Some(1_799_999_900), Some(1_799_990_000)) };
     slices.page_read(slice.number, &only);
+    assert_eq!(slices.take(), None, "there is nothing left of it");
     assert_eq!(slices.finish(slice.number), 0..1_800_000_000);
     assert!(slices.is_done());
 }
