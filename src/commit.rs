@@ -215,14 +215,9 @@ impl Lake {
     }
 
     pub async fn exists(&self, path: &str) -> Result<bool> {
-        Ok(self.version(path).await? != Version::Absent)
-    }
-
-    /// What a file looks like, without reading it.
-    pub async fn version(&self, path: &str) -> Result<Version> {
         match self {
-            Lake::Local(lake) => Ok(lake.read(path)?.map_or(Version::Absent, |_| Version::Locked)),
-            Lake::Remote(lake) => lake.present_version(path).await,
+            Lake::Local(lake) => Ok(lake.read(path)?.is_some()),
+            Lake::Remote(lake) => Ok(lake.present_version(path).await? != Version::Absent),
         }
     }
 

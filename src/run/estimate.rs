@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::fetch::limit::Limits;
 use crate::fetch::slice::list_request;
 use crate::fetch::{Fetcher, Transport};
-use crate::plan::FIRST_OBJECT;
 use crate::plan::estimate::{PAGE, Precision, Probe, Survey, n_requests};
 use crate::run::Setup;
 use crate::run::gather::{Gatherer, Listing};
@@ -72,20 +71,10 @@ pub async fn estimate(setup: &Setup, options: Options, transport: Arc<dyn Transp
     let surveyed = async {
         let account = sync::account(&fetcher, setup, &options).await.map_err(|e| e.lake("unchanged"))?;
         sync::check_account(known.as_ref(), account.id.as_deref())?;
-        let span = sync::listing(&options, account.now)?;
+        let listing = sync::listing(&options, &account)?;
         let now = account.now.unwrap_or(setup.started_at.as_second());
-        let first_object = account.created.unwrap_or(FIRST_OBJECT);
-        let end = span.end.min(now + 1);
-        let expected = span.start.max(first_object.min(end - 1))..end;
-        let stripe_version = options.stripe_version.clone();
-        let listing = Listing {
-            span,
-            asked_until: options.until.unwrap_or(i64::MAX),
-            now: account.now,
-            stripe_version,
-            first_object,
-            starts_over: options.starts_over,
-        };
+        let end = listing.span.end.min(now + 1);
+        let expected = listing.span.start.max(listing.first_object.min(end - 1))..end;
         let surveying = Surveying { setup, fetcher: &fetcher, listing, expected };
         let surveys = options.resources.iter().map(|resource| surveying.resource(resource));
         Ok::<_, Error>(join_all(surveys).await)

@@ -242,7 +242,7 @@ impl Gatherer {
 }
 
 /// Clocks, and answers on their way, may differ by so many seconds.
-pub const CLOCKS_DIFFER: i64 = 60;
+const CLOCKS_DIFFER: i64 = 60;
 
 /// Stripe's clock cannot be earlier than what has been listed by it, or was created by it. Where it is, and this machine's says
 /// otherwise, it is wrong, and would leave out what is new: nothing is left out then.

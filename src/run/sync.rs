@@ -1,6 +1,5 @@
 //! Turns a Stripe account into the lake: lists everything, gathers, commits, and says what it did.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -69,10 +68,10 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     let fetcher = Arc::new(fetcher(setup, &options, transport, started));
     let account = account(&fetcher, setup, &options).await.map_err(|e| e.lake("unchanged"))?;
     check_account(known.as_ref(), account.id.as_deref())?;
-    listing(&options, account.now)?;
+    let listing = listing(&options, &account)?;
     let stop = interrupted(options.interrupted.clone());
     let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock, stop).await?;
-    let report = match locked(setup, &options, &fetcher, account).await {
+    let report = match locked(setup, &options, &fetcher, account.id, listing).await {
         Ok(report) => Report { secs: started.elapsed().as_secs_f64(), ..report },
         Err(error) => {
             guard.release().await;
@@ -101,25 +100,17 @@ async fn locked(
     setup: &Setup,
     options: &Options,
     fetcher: &Arc<Fetcher>,
-    account: Account,
+    account: Option<String>,
+    listing: Listing,
 ) -> Result<Report> {
-    let listing = listing(options, account.now)?;
-    claim(setup, account.id.clone(), options.livemode).await?;
+    claim(setup, account.clone(), options.livemode).await?;
     setup.lake.remove_leftovers(setup.catalog.resources.iter().map(|resource| resource.name.as_str()))?;
     (setup.on_event)(Event::Start {
         lake: setup.lake.location(),
-        account: account.id.clone(),
+        account: account.clone(),
         livemode: Some(options.livemode),
         resources: options.resources.iter().map(|r| r.name.clone()).collect(),
     });
-    let listing = Listing {
-        span: listing,
-        asked_until: options.until.unwrap_or(i64::MAX),
-        now: account.now,
-        stripe_version: options.stripe_version.clone(),
-        first_object: account.created.unwrap_or(FIRST_OBJECT),
-        starts_over: options.starts_over,
-    };
     let mut report = read_all(setup, options, fetcher, listing).await?;
     let is_known =
         |error: &Error| report.failures.iter().any(|(_, known)| known.to_string() == error.to_string());
@@ -129,7 +120,7 @@ async fn locked(
         report.failures.push(("views".to_owned(), error));
     }
     report.run_id = setup.run_id.clone();
-    report.account = account.id.clone();
+    report.account = account;
     report.requests = fetcher.counters.requests.load(Ordering::Relaxed);
     report.retries = fetcher.counters.retries.load(Ordering::Relaxed);
     report.slowdowns = fetcher.counters.slowdowns.load(Ordering::Relaxed);
@@ -309,16 +300,24 @@ pub(super) async fn write_down(
     Ok(())
 }
 
-/// The seconds that this run lists; the upper bound is Stripe's clock. This machine's may be wrong, so
+/// What this run lists; its seconds end at Stripe's clock. This machine's may be wrong, so
 /// without Stripe's there is none.
-pub(super) fn listing(options: &Options, now: Option<i64>) -> Result<Range<i64>> {
+pub(super) fn listing(options: &Options, account: &Account) -> Result<Listing> {
     let start = options.since.unwrap_or(0).max(0);
-    let end = options.until.unwrap_or(i64::MAX).min(now.map_or(i64::MAX, |now| now + 1));
+    let asked_until = options.until.unwrap_or(i64::MAX);
+    let end = asked_until.min(account.now.map_or(i64::MAX, |now| now + 1));
     if start >= end {
         let shown = |secs| Timestamp::from_second(secs).map_or(format!("{secs}"), |time| time.to_string());
         let what =
             format!("expected --since before --until and now, got {} and {}", shown(start), shown(end));
         return Err(Error::usage(what).hint("times are UTC; leave --until out for all that there is"));
     }
-    Ok(start..end)
+    Ok(Listing {
+        span: start..end,
+        asked_until,
+        now: account.now,
+        stripe_version: options.stripe_version.clone(),
+        first_object: account.created.unwrap_or(FIRST_OBJECT),
+        starts_over: options.starts_over,
+    })
 }
