@@ -16,7 +16,7 @@ from benches.support.measure import WORK, begin
 LATENCY = "150ms"
 # Stripe's documented limits of live mode: each endpoint, and the account.
 ENDPOINT, ACCOUNT = 25, 100
-# The limiters begin with a second's worth, and where the objects lie has to be found out.
+# Where the objects lie has to be found out.
 SETTLED_SECS = 2
 SIX = ["charges", "subscriptions", "refunds", "balance_transactions", "customers", "prices"]
 # What is measured, by name: the density and the resources.

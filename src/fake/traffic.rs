@@ -1,15 +1,17 @@
 //! Turns requests into counts by path, status and second, and into refusals of those that come too fast.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::str::FromStr;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
-/// Requests per second that a server allows, as `25/100`. Each bucket holds one second's worth.
+/// Requests that a server answers in any second, as `25/100`. Stripe may let bursts through; what keeps to this keeps to
+/// any way of counting.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
     pub per_endpoint: f64,
@@ -58,22 +60,20 @@ struct Inner {
     counts: Counts,
     first: Option<Instant>,
     at_once: u64,
-    account: Option<Bucket>,
-    endpoints: HashMap<String, Bucket>,
+    account: Window,
+    endpoints: HashMap<String, Window>,
 }
 
-/// A token bucket that is full at first.
-#[derive(Debug)]
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
-}
+/// What was answered in the last second.
+#[derive(Debug, Default)]
+struct Window(VecDeque<Instant>);
 
-impl Bucket {
-    fn fill(&mut self, rate: f64, now: Instant) {
-        let gained = now.duration_since(self.filled).as_secs_f64() * rate;
-        self.tokens = (self.tokens + gained).min(rate.max(1.0));
-        self.filled = now;
+impl Window {
+    fn is_full(&mut self, rate: f64, now: Instant) -> bool {
+        while self.0.front().is_some_and(|first| now.duration_since(*first) >= Duration::from_secs(1)) {
+            self.0.pop_front();
+        }
+        self.0.len() as f64 >= rate
     }
 }
 
@@ -97,20 +97,16 @@ impl Traffic {
         counts.per_second.resize(counts.per_second.len().max(second + 1), 0);
         counts.per_second[second] += 1;
         let Rates { per_endpoint, per_account } = self.rates?;
-        let full = |rate: f64| Bucket { tokens: rate.max(1.0), filled: now };
         let Inner { account, endpoints, .. } = &mut *inner;
-        let account = account.get_or_insert_with(|| full(per_account));
-        let endpoint = endpoints.entry(path.to_owned()).or_insert_with(|| full(per_endpoint));
-        account.fill(per_account, now);
-        endpoint.fill(per_endpoint, now);
-        if account.tokens < 1.0 {
+        let endpoint = endpoints.entry(path.to_owned()).or_default();
+        if account.is_full(per_account, now) {
             return Some("global-rate");
         }
-        if endpoint.tokens < 1.0 {
+        if endpoint.is_full(per_endpoint, now) {
             return Some("endpoint-rate");
         }
-        account.tokens -= 1.0;
-        endpoint.tokens -= 1.0;
+        account.0.push_back(now);
+        endpoint.0.push_back(now);
         None
     }
 
@@ -137,10 +133,9 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn each_bucket_holds_a_second_and_names_itself() {
+    async fn a_second_holds_no_more_than_the_rate_and_a_refusal_says_whose() {
         let traffic = Traffic::new(Some("2/3".parse().unwrap()));
         let ask = |path| traffic.begin(path);
         assert_eq!([ask("/a"), ask("/a"), ask("/a")], [None, None, Some("endpoint-rate")]);

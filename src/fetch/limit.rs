@@ -3,7 +3,7 @@
 //! 25 requests/s per endpoint, 100/s per live account and 25/s per sandbox, shared with the merchant's
 //! own traffic. <https://docs.stripe.com/rate-limits>
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ const PER_LIVE_ACCOUNT: f64 = 100.0;
 const PER_SANDBOX: f64 = 25.0;
 /// How much a bucket may hold, in seconds of its rate: enough to absorb the jitter of a busy machine.
 const BURST_SECS: f64 = 0.2;
+/// A second in which no more is sent than the rate, whatever the bucket holds: a server may count requests by the second.
+/// The longer one is for those that arrive closer together than they were sent.
+const SECOND: Duration = Duration::from_millis(1_020);
 /// A slowed bucket gains this many requests/s every second.
 const CREEP: f64 = 0.1;
 /// However often Stripe asks: at least one request in two seconds.
@@ -34,13 +37,15 @@ pub enum Rate {
     Unlimited,
 }
 
-/// One token bucket, kept as the time at which it would be full again.
+/// One token bucket, kept as the time at which it would be full again, and what it gave in the last second.
 #[derive(Debug)]
 struct Bucket {
     full_rate: f64,
     rate: f64,
     /// When the next request may start if no burst were allowed.
-    due: Instant,
+    paced: Instant,
+    /// When the last requests started, as many as may in a second.
+    started: VecDeque<Instant>,
     /// The rate creeps up from here.
     adapted: Instant,
     halved: Option<Instant>,
@@ -48,7 +53,14 @@ struct Bucket {
 
 impl Bucket {
     fn new(rate: f64, now: Instant) -> Bucket {
-        Bucket { full_rate: rate, rate, due: now, adapted: now, halved: None }
+        Bucket { full_rate: rate, rate, paced: now, started: VecDeque::new(), adapted: now, halved: None }
+    }
+
+    /// When the next request may start.
+    fn due(&self) -> Instant {
+        let before = self.started.len().checked_sub(most_in_a_second(self.rate));
+        let second_is_over = before.map(|first| self.started[first] + SECOND);
+        second_is_over.map_or(self.paced, |over| over.max(self.paced))
     }
 
     /// Takes the token that is due; the caller has waited for it.
@@ -57,7 +69,11 @@ impl Bucket {
         self.rate = (self.rate + CREEP * elapsed).min(self.full_rate);
         self.adapted = now;
         let earliest = now.checked_sub(Duration::from_secs_f64(BURST_SECS)).unwrap_or(now);
-        self.due = self.due.max(earliest) + Duration::from_secs_f64(1.0 / self.rate);
+        self.paced = self.paced.max(earliest) + Duration::from_secs_f64(1.0 / self.rate);
+        if self.started.len() >= most_in_a_second(self.full_rate) {
+            self.started.pop_front();
+        }
+        self.started.push_back(now);
     }
 
     fn halve(&mut self, now: Instant) {
@@ -68,6 +84,10 @@ impl Bucket {
         self.rate = (self.rate / 2.0).max(SLOWEST);
         (self.adapted, self.halved) = (now, Some(now));
     }
+}
+
+fn most_in_a_second(rate: f64) -> usize {
+    rate.ceil().max(1.0) as usize
 }
 
 /// The buckets of one key.
@@ -158,8 +178,8 @@ impl Limits {
         let endpoint = self
             .per_endpoint
             .map(|rate| endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)));
-        let account_due = account.as_ref().map(|bucket| bucket.due);
-        let endpoint_due = endpoint.as_ref().map(|bucket| bucket.due);
+        let account_due = account.as_ref().map(|bucket| bucket.due());
+        let endpoint_due = endpoint.as_ref().map(|bucket| bucket.due());
         if let Some(due) = account_due.max(endpoint_due).filter(|due| *due > now) {
             let is_endpoint = endpoint_due > account_due;
             let scarce = if is_endpoint { Scarce::Endpoint(path.to_owned()) } else { Scarce::Account };
