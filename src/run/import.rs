@@ -110,7 +110,10 @@ async fn commit(setup: &Setup, gatherer: &mut Gatherer, livemode: Option<bool>) 
     claim(setup, livemode).await?;
     gatherer.upgrade_files().await?;
     gatherer.take(Message::Complete(Outlook::Whole)).await?;
-    sql::write_views(&setup.lake, &setup.catalog).await
+    match sql::write_views(&setup.lake, &setup.catalog).await?.into_iter().next() {
+        Some((_, damaged)) => Err(damaged),
+        None => Ok(()),
+    }
 }
 
 /// Writes down the mode of the objects where the lake has none yet: a key of the other one is refused from then on.

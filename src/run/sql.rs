@@ -5,15 +5,21 @@ use std::fmt::Write as _;
 use crate::catalog::Catalog;
 use crate::commit::state::{ResourceState, state_path};
 use crate::commit::{Lake, Version};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Where the views are kept for `duckdb -init`.
 pub const VIEWS: &str = "_stripelake/views.sql";
 
-/// One `CREATE VIEW` for each table that has a file.
-///
+/// The views of a lake.
+pub struct Views {
+    /// One `CREATE VIEW` for each table that has a file.
+    pub script: String,
+    /// Resources whose state is damaged; whether they have files was asked of their folders.
+    pub damaged: Vec<(String, Error)>,
+}
+
 /// A local lake is named by its absolute path, so the script works from any folder.
-pub async fn views(lake: &Lake, catalog: &Catalog) -> Result<String> {
+pub async fn views(lake: &Lake, catalog: &Catalog) -> Result<Views> {
     let location = match lake {
         Lake::Local(local) => {
             let absolute = std::path::absolute(&local.root).unwrap_or_else(|_| local.root.clone());
@@ -27,9 +33,17 @@ pub async fn views(lake: &Lake, catalog: &Catalog) -> Result<String> {
             "-- Needs: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);\n",
         );
     }
+    let mut damaged = Vec::new();
     for resource in &catalog.resources {
-        let state = lake.read_json::<ResourceState>(&state_path(&resource.name)).await?;
-        if state.is_none_or(|(state, _)| state.partitions.is_empty()) {
+        let has_files = match lake.read_json::<ResourceState>(&state_path(&resource.name)).await {
+            Ok(state) => state.is_some_and(|(state, _)| !state.partitions.is_empty()),
+            Err(error) if error.is_damage() => {
+                damaged.push((resource.name.clone(), error));
+                !lake.data_versions(&resource.name).await?.is_empty()
+            }
+            Err(error) => return Err(error),
+        };
+        if !has_files {
             continue;
         }
         let glob = format!("{}/{}/**/*.parquet", escape_glob(&location), resource.name);
@@ -40,18 +54,18 @@ pub async fn views(lake: &Lake, catalog: &Catalog) -> Result<String> {
         )
         .expect("writing to a string");
     }
-    Ok(script)
+    Ok(Views { script, damaged })
 }
 
-/// Writes the views into the lake where they have changed.
-pub async fn write_views(lake: &Lake, catalog: &Catalog) -> Result<()> {
-    let script = views(lake, catalog).await?;
+/// Writes the views into the lake where they have changed, and says which resources' states are damaged.
+pub async fn write_views(lake: &Lake, catalog: &Catalog) -> Result<Vec<(String, Error)>> {
+    let Views { script, damaged } = views(lake, catalog).await?;
     let old = lake.read_bytes(VIEWS).await?;
     let seen = old.as_ref().map_or(Version::Absent, |(_, version)| version.clone());
     if old.is_none_or(|(bytes, _)| bytes != script.as_bytes()) {
         lake.write_bytes(VIEWS, script.as_bytes(), &seen).await?;
     }
-    Ok(())
+    Ok(damaged)
 }
 
 fn identifier(name: &str) -> String {

@@ -112,12 +112,13 @@ async fn locked(
         resources: options.resources.iter().map(|r| r.name.clone()).collect(),
     });
     let mut report = read_all(setup, options, fetcher, listing).await?;
-    let is_known =
-        |error: &Error| report.failures.iter().any(|(_, known)| known.to_string() == error.to_string());
-    if let Err(error) = sql::write_views(&setup.lake, &setup.catalog).await
-        && !is_known(&error)
-    {
-        report.failures.push(("views".to_owned(), error));
+    match sql::write_views(&setup.lake, &setup.catalog).await {
+        Ok(damaged) => {
+            let is_said = |name: &str| report.failures.iter().any(|(said, _)| said == name);
+            let unsaid: Vec<_> = damaged.into_iter().filter(|(name, _)| !is_said(name)).collect();
+            report.failures.extend(unsaid);
+        }
+        Err(error) => report.failures.push(("views".to_owned(), error)),
     }
     report.run_id = setup.run_id.clone();
     report.account = account;
