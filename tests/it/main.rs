@@ -24,5 +24,6 @@ mod resume;
 mod sizes;
 mod speed;
 mod store;
+mod untouched;
 mod upgrade;
 mod waiting;

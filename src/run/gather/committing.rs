@@ -86,6 +86,7 @@ impl Gatherer {
             let gathered = table.spool.take(&partition)?;
             let folder = partition.to_string();
             let known = table.state.partitions.get(&folder).cloned();
+            let n_known = known.as_ref().map_or(0, |known| known.rows);
             let is_child = index > 0;
             let has_rows = gathered.iter().any(|rows| rows.n_rows > 0);
             if !has_rows && known.is_none() && !self.is_there(index, &partition).await? {
@@ -109,8 +110,13 @@ impl Gatherer {
                 outdated = Arc::new(outcome.outdated);
             }
             if let Some((written, version)) = outcome.written {
+                // A merge takes no object away, so no killed run has left the file: it is an older one.
+                let has_less = outcome.was_other && !is_child && written.n_rows < n_known;
                 table.add_file(&self.setup, partition, FileState::new(&written, version.etag())).await?;
                 self.remove_placeholder(index).await?;
+                if has_less {
+                    self.note_lost(index, &[partition]).await?;
+                }
             }
         }
         Ok(())

@@ -222,7 +222,8 @@ impl Gatherer {
         Ok(changed)
     }
 
-    async fn is_unchanged(&self, path: &str, known: &FileState) -> Result<bool> {
+    /// Whether a file is what its state says, by its bytes.
+    pub(super) async fn is_unchanged(&self, path: &str, known: &FileState) -> Result<bool> {
         let Some((file, _)) = self.setup.lake.read(path).await? else { return Ok(false) };
         let known = known.clone();
         let compared = spawn_blocking(move || is_described(&file, &known)).await;

@@ -18,7 +18,7 @@ impl Gatherer {
         self.covered.add(self.listing.clone());
         self.choose_grain(true);
         self.place_undecided()?;
-        self.compare_folders().await?;
+        let others = self.compare_folders().await?;
         let mut left = self.gathered();
         left.extend(self.partitions_to_touch());
         left.sort_unstable();
@@ -27,6 +27,7 @@ impl Gatherer {
         for partition in left.into_iter().rev() {
             self.commit_partition(partition).await?;
         }
+        let damage = self.take_in(others).await?;
         self.tell_lost().await?;
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         // What an earlier run has read of this listing is as old as its beginning.
@@ -37,7 +38,7 @@ impl Gatherer {
         for index in 0..self.tables.len() {
             self.close(index, outlook, seen_until, listed_since).await?;
         }
-        Ok(())
+        damage.map_or(Ok(()), Err)
     }
 
     async fn close(

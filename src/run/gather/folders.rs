@@ -1,6 +1,9 @@
 //! Compares the files in a table's folder with its state: those of ours that one of them lacks, and those of others.
 
+use std::collections::BTreeSet;
+
 use super::Gatherer;
+use crate::commit::state::FileState;
 use crate::error::{Error, Result};
 use crate::partition::Partition;
 use crate::run::Setup;
@@ -10,13 +13,15 @@ use crate::run::table::Table;
 
 impl Gatherer {
     /// A reader's glob takes all files in the folder for ours, and counts their rows, too. Those that stand where ours would are
-    /// looked at like others whose run was killed. What is not there is noted as lost.
-    pub(super) async fn compare_folders(&mut self) -> Result<()> {
+    /// looked at like others whose run was killed. What is not there is noted as lost. Returns the partitions with a file
+    /// that is another than its state says.
+    pub(super) async fn compare_folders(&mut self) -> Result<BTreeSet<Partition>> {
+        let mut others = BTreeSet::new();
         for index in 0..self.tables.len() {
             let name = self.tables[index].resource.name.clone();
-            let found = self.setup.lake.data_files(&name).await?;
+            let found = self.setup.lake.data_versions(&name).await?;
             let (mut unnamed, mut strangers) = (Vec::new(), Vec::new());
-            for path in &found {
+            for path in found.keys() {
                 match Partition::of_path(path, &name) {
                     Some(partition) if self.tables[index].state.names(&partition.to_string()) => {}
                     Some(partition) if Some(partition.grain) == self.grain => {
@@ -27,22 +32,31 @@ impl Gatherer {
             }
             let table = &mut self.tables[index];
             table.report.strangers = strangers;
-            let named = table.state.partitions.keys().filter_map(|folder| Partition::parse(folder));
-            let missing: Vec<Partition> =
-                named.filter(|partition| found.binary_search(&partition.path(&name)).is_err()).collect();
             let mut is_changed = !unnamed.is_empty();
             table.state.begun.extend(unnamed);
             let mut lost = Vec::new();
-            for partition in missing {
-                let table = &mut self.tables[index];
-                if is_there(&self.setup, &partition.path(&table.resource.name)).await? {
+            for (folder, known) in table.state.partitions.clone() {
+                let Some(partition) = Partition::parse(&folder) else { continue };
+                let path = partition.path(&name);
+                if let Some(version) = found.get(&path) {
+                    let Some(etag) = version.etag().filter(|etag| !known.is_of(etag)) else { continue };
+                    match self.is_unchanged(&path, &known).await? {
+                        // The lake was copied. The next run need not read the file again.
+                        true => {
+                            let known = FileState { etag: Some(etag.to_owned()), ..known };
+                            self.tables[index].state.partitions.insert(folder, known);
+                            is_changed = true;
+                        }
+                        false => _ = others.insert(partition),
+                    }
+                } else if is_there(&self.setup, &path).await? {
                     continue;
-                }
-                let (partitions, folder) = (&mut table.state.partitions, partition.to_string());
-                match partitions.get(&folder).is_some_and(|file| file.rows > 0) {
-                    true => lost.push(partition),
+                } else if known.rows > 0 {
+                    lost.push(partition);
+                } else {
                     // An empty one is made again where the table needs it.
-                    false => is_changed |= partitions.remove(&folder).is_some(),
+                    self.tables[index].state.partitions.remove(&folder);
+                    is_changed = true;
                 }
             }
             self.note_lost(index, &lost).await?;
@@ -50,7 +64,23 @@ impl Gatherer {
                 self.tables[index].write_state(&self.setup).await?;
             }
         }
-        Ok(())
+        Ok(others)
+    }
+
+    /// Merges files that are other than their states say with what this run has for them, where it has not done so yet: one that
+    /// is whole and stands in its place may come from a run that was killed. Returns the first damage.
+    pub(super) async fn take_in(&mut self, others: BTreeSet<Partition>) -> Result<Option<Error>> {
+        let mut first = None;
+        for partition in others {
+            if self.committed.contains(&partition) {
+                continue;
+            }
+            match self.commit_partition(partition).await {
+                Err(error) if error.is_damage() => _ = first.get_or_insert(error),
+                done => done?,
+            }
+        }
+        Ok(first)
     }
 
     /// Writes down that the files of these partitions have gone with their rows.
