@@ -72,6 +72,7 @@ struct Inner {
     hint: Option<String>,
     lake: Option<String>,
     refused_with: Option<u16>,
+    is_foreign: bool,
 }
 
 /// What is behind an error, from its own cause on.
@@ -149,6 +150,7 @@ impl Error {
             hint: None,
             lake: None,
             refused_with: None,
+            is_foreign: false,
         }))
     }
     pub fn bug(message: impl Into<String>) -> Error {
@@ -201,6 +203,19 @@ impl Error {
     /// Whether it was a 403: the key is good and may not read this.
     pub fn is_forbidden(&self) -> bool {
         self.0.refused_with == Some(403)
+    }
+
+    /// An answer came that belongs to another request: others may have done so unseen.
+    pub fn foreign(mut self) -> Error {
+        self.0.is_foreign = true;
+        self.hint(
+            "something between this machine and Stripe mixes answers up, or keeps old ones; go around it, then run the same command again",
+        )
+    }
+
+    /// Whether what was read beside it may belong elsewhere, too.
+    pub fn is_foreign(&self) -> bool {
+        self.0.is_foreign
     }
 
     /// Whether the run must end, since no other resource can do better. A 403 is about one resource, a

@@ -9,6 +9,7 @@ mod buffers;
 mod gunzip;
 pub mod http;
 pub mod limit;
+mod outage;
 pub mod retry;
 pub mod slice;
 
@@ -27,7 +28,8 @@ use crate::fetch::allowance::Allowance;
 use crate::fetch::answer::{Answer, Unfit, judge, judge_failure};
 use crate::fetch::envelope::Envelope;
 use crate::fetch::limit::Limits;
-use crate::fetch::retry::{Next, Policy, Reason, Sent, Tries};
+use crate::fetch::outage::{Outage, Turn};
+use crate::fetch::retry::{Next, Policy, Reason, Sent, Spent, Tries};
 
 /// One GET of the Stripe API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +122,7 @@ pub struct Counters {
     pub repeated: AtomicU64,
     /// Answers that asked to slow down.
     pub slowdowns: AtomicU64,
-    /// Answers that were taken.
+    /// Pages that were taken.
     pub accepted: AtomicU64,
     /// Milliseconds that all requests together have waited before they were sent again.
     pub waited_ms: AtomicU64,
@@ -167,6 +169,7 @@ pub struct Fetcher {
     transport: Arc<dyn Transport>,
     limits: Limits,
     policy: Policy,
+    outage: Outage,
     pub allowance: Allowance,
     pub counters: Counters,
     on_notice: OnNotice,
@@ -180,7 +183,8 @@ impl Fetcher {
         allowance: Allowance,
         on_notice: OnNotice,
     ) -> Fetcher {
-        Fetcher { transport, limits, policy, allowance, counters: Counters::default(), on_notice }
+        let (counters, outage) = (Counters::default(), Outage::default());
+        Fetcher { transport, limits, policy, outage, allowance, counters, on_notice }
     }
 
     /// Whether reading one more slice of the list at `path` at a time would only wait for the limits.
@@ -213,16 +217,22 @@ impl Fetcher {
         let started = Instant::now();
         let mut tries = Tries::default();
         let mut last = None;
+        // Held while other requests wait for what becomes of this one.
+        let mut asking = None;
         loop {
             let request = ask(tries.halvings());
             tries.attempts += 1;
             let answer = self.send(&request, &mut accept).await;
             let answer = answer.map_err(|ended| self.cause(ended, last.take(), &request))?;
-            let (reason, error) = match answer {
-                Answer::Accepted(response, value) => {
-                    self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-                    return Ok((response, value, tries));
+            match &answer {
+                Answer::Retry(reason, _) if reason.may_be_an_outage() => self.outage.failed(),
+                _ => {
+                    self.outage.answered();
+                    asking = None;
                 }
+            }
+            let (reason, error) = match answer {
+                Answer::Accepted(response, value) => return Ok((response, value, tries)),
                 Answer::CursorGone => return Err(FetchError::CursorGone),
                 Answer::Refused(error) => return Err(FetchError::Failed(error)),
                 Answer::Retry(reason, error) => (reason, error),
@@ -235,12 +245,29 @@ impl Fetcher {
             };
             tries.count(&reason);
             tries.elapsed = started.elapsed();
-            match self.policy.next(&reason, &tries, self.sent()) {
+            let mut next = self.policy.next(&reason, &tries, self.sent());
+            if let (Next::Wait(_), None, true) = (next, &asking, reason.may_be_an_outage()) {
+                match self.allowance.wait(self.outage.turn()).await {
+                    Ok(Turn::Own) => {}
+                    Ok(Turn::Asking(guard)) => asking = Some(guard),
+                    Ok(Turn::GivenUp) => next = Next::GiveUp(Spent::Others(tries.attempts)),
+                    Ok(Turn::Over) => {
+                        self.note_repeat(&request, reason, tries.attempts, started.elapsed() - tries.elapsed);
+                        last = Some(error);
+                        continue;
+                    }
+                    Err(ended) => return Err(self.cause(ended, Some(error), &request)),
+                }
+            }
+            match next {
                 Next::Wait(wait) => match self.wait(&request, reason, tries.attempts, wait).await {
                     Ok(()) => last = Some(error),
                     Err(ended) => return Err(self.cause(ended, Some(error), &request)),
                 },
                 Next::GiveUp(spent) => {
+                    if asking.is_some() {
+                        self.outage.give_up();
+                    }
                     let error = error.context(format!("{} ({spent})", request.path));
                     return Err(FetchError::Failed(error));
                 }
@@ -268,7 +295,7 @@ impl Fetcher {
         request: &Request,
         accept: impl FnMut(&Response) -> Result<T, Unfit>,
     ) -> Result<Answer<T>, Error> {
-        self.allowance.wait(self.limits.ready(&request.path)).await?;
+        let _at_work = self.allowance.wait(self.limits.ready(&request.path)).await?;
         self.allowance.take()?;
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let mut answer = self.transport.get(request);
@@ -301,11 +328,15 @@ impl Fetcher {
             self.limits.slow_down(&request.path, scope);
             counters.slowdowns.fetch_add(1, Ordering::Relaxed);
         }
-        counters.retries.fetch_add(1, Ordering::Relaxed);
         counters.repeated.fetch_add(u64::from(reason.draws_on_the_run()), Ordering::Relaxed);
-        counters.waited_ms.fetch_add(wait.as_millis() as u64, Ordering::Relaxed);
-        (self.on_notice)(&Notice::Retry { path: request.path.clone(), reason, attempt, wait });
+        self.note_repeat(request, reason, attempt, wait);
         self.allowance.wait(tokio::time::sleep(wait)).await
+    }
+
+    fn note_repeat(&self, request: &Request, reason: Reason, attempt: u32, wait: Duration) {
+        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        self.counters.waited_ms.fetch_add(wait.as_millis() as u64, Ordering::Relaxed);
+        (self.on_notice)(&Notice::Retry { path: request.path.clone(), reason, attempt, wait });
     }
 
     fn sent(&self) -> Sent {
@@ -348,6 +379,7 @@ impl Fetcher {
             Ok(Page { envelope, content, observed_at, request_id, is_last_pass: true })
         };
         let (_, page, tries) = self.get(ask, accept).await?;
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         Ok((page, tries.halvings()))
     }
 

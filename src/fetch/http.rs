@@ -13,7 +13,9 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, HeaderMap, HeaderValue,
+};
 use reqwest::{Client, ClientBuilder, NoProxy, Url};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
@@ -32,6 +34,8 @@ pub const MAX_BODY: usize = 64 << 20;
 const CONNECT: Duration = Duration::from_secs(10);
 /// For one request in all, as in Stripe's own libraries.
 pub const TOTAL: Duration = Duration::from_secs(80);
+/// How long an HTTP/2 connection may be silent before it is asked whether it is alive, and may take to answer.
+const PING_EVERY: Duration = Duration::from_secs(10);
 /// Bodies over this size are read by few requests at once.
 const LARGE: usize = 8 << 20;
 const LARGE_AT_ONCE: usize = 2;
@@ -96,13 +100,18 @@ impl Http {
         headers.insert(AUTHORIZATION, authorization);
         headers.insert("stripe-version", version);
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        // A first page has the same URL in each run.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         let mut builder = Client::builder()
             .default_headers(headers)
             .user_agent(concat!("stripelake/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT.min(*timeout))
             .read_timeout(*timeout * 3 / 8)
-            .timeout(*timeout);
+            .timeout(*timeout)
+            // A connection that has died in silence serves all requests of HTTP/2, and would fail each repeat, too.
+            .http2_keep_alive_interval(PING_EVERY.min(*timeout / 4))
+            .http2_keep_alive_timeout(PING_EVERY.min(*timeout / 4));
         if let Some(ca) = ca {
             builder = ca.certificates()?.into_iter().fold(builder, ClientBuilder::add_root_certificate);
         }

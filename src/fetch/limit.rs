@@ -1,5 +1,7 @@
 //! Holds requests back so that Stripe's rate limits are kept, and slows down when Stripe asks for it.
 //!
+//! Where Stripe says that too many are at work at once, fewer are, at the same rate.
+//!
 //! 25 requests/s per endpoint, 100/s per live account and 25/s per sandbox, shared with the merchant's
 //! own traffic. <https://docs.stripe.com/rate-limits>
 
@@ -7,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Documented limits, in requests per second.
@@ -22,6 +25,11 @@ const SECOND: Duration = Duration::from_millis(1_020);
 const CREEP: f64 = 0.1;
 /// However often Stripe asks: at least one request in two seconds.
 const SLOWEST: f64 = 0.5;
+
+/// After so long one more request may be at work at once, where there were too many.
+const ONE_MORE_EVERY: Duration = Duration::from_secs(10);
+/// Refusals within this time are one sign: the requests in flight are refused together.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 /// Requests that wait for one bucket, so that it gives no token later than it could.
 const ENOUGH: usize = 2;
@@ -77,8 +85,7 @@ impl Bucket {
     }
 
     fn halve(&mut self, now: Instant) {
-        // Requests in flight are refused together; they count as one sign.
-        if self.halved.is_some_and(|halved| now.duration_since(halved) < Duration::from_secs(1)) {
+        if self.halved.is_some_and(|halved| now.duration_since(halved) < TOGETHER) {
             return;
         }
         self.rate = (self.rate / 2.0).max(SLOWEST);
@@ -95,6 +102,8 @@ fn most_in_a_second(rate: f64) -> usize {
 pub struct Limits {
     per_endpoint: Option<f64>,
     buckets: Mutex<Buckets>,
+    /// Told when a request is no longer at work.
+    ended: Notify,
 }
 
 #[derive(Debug)]
@@ -103,6 +112,59 @@ struct Buckets {
     endpoints: HashMap<String, Bucket>,
     /// Requests that wait, by the bucket that they wait for.
     waiting: HashMap<Scarce, usize>,
+    /// Requests that are at work.
+    at_work: HashMap<Scarce, usize>,
+    /// How many may be, where there were too many, and since when.
+    most_at_work: HashMap<Scarce, (usize, Instant)>,
+}
+
+impl Buckets {
+    fn has_room(&mut self, scarce: &Scarce, now: Instant) -> bool {
+        let Some((most, since)) = self.most_at_work.get_mut(scarce) else { return true };
+        while now.duration_since(*since) >= ONE_MORE_EVERY {
+            *most += 1;
+            *since += ONE_MORE_EVERY;
+        }
+        self.at_work.get(scarce).is_none_or(|n| n < most)
+    }
+
+    /// Lets half as many be at work; false where there is one already.
+    fn halve_work(&mut self, scarce: &Scarce, now: Instant) -> bool {
+        // The one that was refused is over.
+        let at_work = self.at_work.get(scarce).copied().unwrap_or_default() + 1;
+        let (most, since) = self
+            .most_at_work
+            .get(scarce)
+            .copied()
+            .unwrap_or((at_work, now.checked_sub(TOGETHER).unwrap_or(now)));
+        if now.duration_since(since) >= TOGETHER {
+            self.most_at_work.insert(scarce.clone(), ((most.min(at_work) / 2).max(1), now));
+        }
+        most > 1
+    }
+}
+
+/// A request that is at work; no longer once this is dropped.
+pub struct AtWork<'a> {
+    limits: &'a Limits,
+    path: String,
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        let mut buckets = self.limits.buckets.lock().expect("no panic while counting");
+        for scarce in [Scarce::Account, Scarce::Endpoint(std::mem::take(&mut self.path))] {
+            *buckets.at_work.entry(scarce).or_default() -= 1;
+        }
+        self.limits.ended.notify_waiters();
+    }
+}
+
+/// What holds a request back.
+enum Hold {
+    Until(Instant, Scarce),
+    /// Until another one is no longer at work.
+    Work(Scarce),
 }
 
 /// The bucket that holds a request back.
@@ -131,8 +193,14 @@ impl Limits {
         let (account, endpoint) = Limits::per_second(rate, livemode);
         let now = Instant::now();
         let account = account.map(|rate| Bucket::new(rate, now));
-        let buckets = Buckets { account, endpoints: HashMap::new(), waiting: HashMap::new() };
-        Limits { per_endpoint: endpoint, buckets: Mutex::new(buckets) }
+        let buckets = Buckets {
+            account,
+            endpoints: HashMap::new(),
+            waiting: HashMap::new(),
+            at_work: HashMap::new(),
+            most_at_work: HashMap::new(),
+        };
+        Limits { per_endpoint: endpoint, buckets: Mutex::new(buckets), ended: Notify::new() }
     }
 
     /// Requests per second of the account and of one endpoint; `None` without a limit.
@@ -146,14 +214,26 @@ impl Limits {
         }
     }
 
-    /// Waits until a request to `path` may start.
+    /// Waits until a request to `path` may start; it is at work as long as what this returns.
     ///
     /// Both buckets give their tokens in the same instant: one taken early, to be used when the other
     /// bucket allows it, would let the requests that waited start together.
-    pub async fn ready(&self, path: &str) {
-        while let Some((at, scarce)) = self.take(path) {
-            let _waiting = self.waiting(scarce);
-            tokio::time::sleep_until(at).await;
+    pub async fn ready(&self, path: &str) -> AtWork<'_> {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            match self.take(path) {
+                Ok(at_work) => return at_work,
+                Err(Hold::Until(at, scarce)) => {
+                    let _waiting = self.waiting(scarce);
+                    tokio::time::sleep_until(at).await;
+                }
+                Err(Hold::Work(scarce)) => {
+                    let _waiting = self.waiting(scarce);
+                    ended.await;
+                }
+            }
         }
     }
 
@@ -170,10 +250,14 @@ impl Limits {
         n_waiting(Scarce::Account) >= ENOUGH || n_waiting(Scarce::Endpoint(path.to_owned())) >= ENOUGH
     }
 
-    /// Takes a token of each bucket, or says when to try again, and because of which one.
-    fn take(&self, path: &str) -> Option<(Instant, Scarce)> {
+    /// Takes a token of each bucket, or says what to wait for.
+    fn take(&self, path: &str) -> Result<AtWork<'_>, Hold> {
         let now = Instant::now();
         let mut buckets = self.buckets.lock().expect("no panic while counting");
+        let both = || [Scarce::Account, Scarce::Endpoint(path.to_owned())];
+        if let Some(scarce) = both().into_iter().find(|scarce| !buckets.has_room(scarce, now)) {
+            return Err(Hold::Work(scarce));
+        }
         let Buckets { account, endpoints, .. } = &mut *buckets;
         let endpoint = self
             .per_endpoint
@@ -183,19 +267,27 @@ impl Limits {
         if let Some(due) = account_due.max(endpoint_due).filter(|due| *due > now) {
             let is_endpoint = endpoint_due > account_due;
             let scarce = if is_endpoint { Scarce::Endpoint(path.to_owned()) } else { Scarce::Account };
-            return Some((due, scarce));
+            return Err(Hold::Until(due, scarce));
         }
         account.iter_mut().chain(endpoint).for_each(|bucket| bucket.take(now));
-        None
+        both().into_iter().for_each(|scarce| *buckets.at_work.entry(scarce).or_default() += 1);
+        Ok(AtWork { limits: self, path: path.to_owned() })
     }
 
     /// Halves the rate of a refused request's endpoint, and the account's unless `reason`
-    /// (`Stripe-Rate-Limited-Reason`) blames the endpoint alone.
+    /// (`Stripe-Rate-Limited-Reason`) blames the endpoint alone. Where it blames the number at once, that is halved, as long
+    /// as there are several.
     pub fn slow_down(&self, path: &str, reason: &str) {
         let now = Instant::now();
         let mut buckets = self.buckets.lock().expect("no panic while counting");
         let rate = self.per_endpoint.unwrap_or(PER_ENDPOINT);
         let is_endpoint = reason.starts_with("endpoint-") || reason == "resource-specific";
+        if reason.ends_with("-concurrency") {
+            let scarce = if is_endpoint { Scarce::Endpoint(path.to_owned()) } else { Scarce::Account };
+            if buckets.halve_work(&scarce, now) {
+                return;
+            }
+        }
         let endpoints = &mut buckets.endpoints;
         endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)).halve(now);
         if let Some(account) = buckets.account.as_mut().filter(|_| !is_endpoint) {

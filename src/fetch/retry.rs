@@ -1,7 +1,7 @@
 //! Decides whether and when a request is sent again.
 //!
-//! Every request is a GET, so everything is safe to repeat. Waits grow exponentially with full jitter
-//! (AWS Architecture Blog, "Exponential Backoff And Jitter").
+//! Every request is a GET, so everything is safe to repeat. Waits grow exponentially with full jitter, or equal jitter where a
+//! server is down (AWS Architecture Blog, "Exponential Backoff And Jitter").
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -41,6 +41,11 @@ impl Reason {
     /// Whether a smaller page might have come through. Stripe's advice for a 500 on a page of 100.
     pub fn is_heavy(&self) -> bool {
         matches!(self, Reason::Network | Reason::Server(500.., _))
+    }
+
+    /// Whether the server, or the way to it, may be down for all.
+    pub fn may_be_an_outage(&self) -> bool {
+        matches!(self, Reason::Unreachable | Reason::Network | Reason::Server(500.., _))
     }
 
     /// Whether repeating it draws on what the whole run may repeat. What Stripe asks to repeat does not: a
@@ -124,6 +129,8 @@ pub enum Spent {
     Attempts(u32),
     /// Attempts within the patience for one request.
     Patience(u32, Duration),
+    /// Attempts; another request was repeated in vain for all.
+    Others(u32),
     /// Attempts; the run has repeated as much as it may.
     Run(u32, Sent),
 }
@@ -131,15 +138,20 @@ pub enum Spent {
 impl std::fmt::Display for Spent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Spent::Attempts(1) => f.write_str("tried once"),
-            Spent::Attempts(n) => write!(f, "tried {n} times"),
-            Spent::Patience(n, time) => write!(f, "tried {n} times in {} s", time.as_secs()),
+            Spent::Attempts(n) => write!(f, "tried {}", times(*n)),
+            Spent::Patience(n, time) => write!(f, "tried {} in {} s", times(*n), time.as_secs()),
+            Spent::Others(n) => write!(f, "tried {}; nothing else got through either", times(*n)),
             Spent::Run(n, Sent { requests, repeated }) => write!(
                 f,
-                "tried {n} times; the run has sent {requests} requests and repeated {repeated}, more than {RUN_REPEATS} and a tenth"
+                "tried {}; the run has sent {requests} requests and repeated {repeated}, more than {RUN_REPEATS} and a tenth",
+                times(*n)
             ),
         }
     }
+}
+
+fn times(n: u32) -> String {
+    if n == 1 { "once".to_owned() } else { format!("{n} times") }
 }
 
 /// How patient a run is.
@@ -184,12 +196,14 @@ impl Policy {
             return Next::GiveUp(Spent::Run(tries.attempts, sent));
         }
         let backoff = (FIRST * 2f64.powi(tries.attempts.min(16) as i32 - 1)).min(LONGEST);
-        let jittered = self.rng.lock().expect("no panic while drawing").f64() * backoff;
+        let random = self.rng.lock().expect("no panic while drawing").f64();
+        // What Stripe asks to repeat must not come back in step; an outage has to be outlasted by few attempts.
+        let share = if reason.may_be_an_outage() { 0.5 + random / 2.0 } else { random };
         let wait = match reason {
             Reason::ServerFinal(_) => LATE,
             // Another page is asked for: there is nothing to wait for.
             Reason::TooLarge => SHORTEST,
-            _ => Duration::from_secs_f64(jittered).max(SHORTEST),
+            _ => Duration::from_secs_f64(share * backoff).max(SHORTEST),
         };
         Next::Wait(wait.max(Duration::from_secs(reason.asked_secs())))
     }

@@ -3,6 +3,8 @@
 //! The window of a slice never changes while a cursor walks it: a cursor from another window can make
 //! Stripe return an empty page and lose a second.
 
+mod place;
+
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +15,10 @@ use crate::catalog::Resource;
 use crate::error::{Error, Kind};
 use crate::fetch::answer::{Unfit, first_id};
 use crate::fetch::envelope::Envelope;
+use crate::fetch::slice::place::{Order, keeps_to};
 use crate::fetch::{FetchError, Fetcher, Page, Request};
+
+pub use place::is_url_of;
 
 /// Objects per page; Stripe allows 1 to 100.
 const LIMIT: usize = 100;
@@ -51,6 +56,12 @@ pub struct SliceReader {
     n_unreadable: usize,
     /// Whether newer objects are known to come behind older ones.
     is_other_order: bool,
+    /// Objects that were not where the order would have them, so that they must come behind.
+    left_out: HashSet<String>,
+    /// Whether there are such objects and none has come. One may be gone by then, but not all.
+    none_came: bool,
+    /// Whether an empty page would be odd: there are objects by what the lake knows.
+    expects_objects: bool,
     /// Whether objects were created outside of what was asked for, until the caller takes it.
     pub is_outside: bool,
     /// Objects that no page could hold, and why, until the caller takes them.
@@ -127,9 +138,17 @@ impl SliceReader {
             size: PageSize::FULL,
             n_unreadable: 0,
             is_other_order: false,
+            left_out: HashSet::new(),
+            none_came: false,
+            expects_objects: false,
             is_outside: false,
             unreadable: Vec::new(),
         }
+    }
+
+    /// The same where the lake knows of objects within the window.
+    pub fn expecting(self, expects_objects: bool) -> SliceReader {
+        SliceReader { expects_objects, ..self }
     }
 
     fn is_last_pass(&self) -> bool {
@@ -147,39 +166,70 @@ impl SliceReader {
     ) -> Result<Option<Page<T>>, Error> {
         let mut repeats = 0;
         let mut jump = None;
+        let mut was_empty = false;
+        let resource = self.resource.clone();
         loop {
             if self.is_done {
                 return Ok(None);
             }
             let size = self.size;
             let ask = |times| self.request(size.halved(times));
-            let (mut page, halvings) = match fetcher.page_as(ask, &mut accept).await {
+            let pass = &resource.passes[self.pass];
+            let mut is_of_pass = true;
+            let look = |body: &Bytes, at| {
+                is_of_pass = keeps_to(body, pass);
+                accept(body, at)
+            };
+            let (mut page, halvings) = match fetcher.page_as(ask, look).await {
                 Ok(answer) => answer,
                 Err(FetchError::CursorGone) => {
+                    jump = None;
                     self.step_back()?;
                     continue;
                 }
                 Err(FetchError::TooLarge(error, start)) => {
+                    jump = None;
                     self.step_over(error, &start)?;
                     continue;
                 }
                 Err(FetchError::Failed(error)) => return Err(self.after(error)),
             };
             let envelope = &page.envelope;
-            let checked = self.check_place(envelope).and_then(|()| self.check_order(envelope, &mut jump));
-            if let Err(what) = checked.and_then(|()| self.check(envelope)) {
+            let request_id = page.request_id.as_deref();
+            let refused =
+                |what| Error::new(Kind::Partial, format!("{}: {what}", resource.path)).request_id(request_id);
+            self.check_place(envelope, is_of_pass).map_err(|what| refused(what).foreign())?;
+            if self.is_odd_end(envelope) && !was_empty {
+                // Two of them would be a strange accident.
+                was_empty = true;
+                continue;
+            }
+            match self.order_of(envelope, &mut jump) {
+                Order::Kept => {}
+                Order::Doubtful => continue,
+                Order::Mixed => {
+                    let what = "expected objects older than those before, got newer ones, and others when asked again";
+                    return Err(refused(what.to_owned()).foreign());
+                }
+            }
+            if let Err(what) = self.check(envelope) {
                 repeats += 1;
                 if repeats > 1 {
-                    let error = Error::new(Kind::Partial, format!("{}: {what}", self.resource.path));
-                    return Err(error
-                        .request_id(page.request_id.as_deref())
-                        .hint("nothing of the page was taken; run the same command again"));
+                    return Err(
+                        refused(what).hint("nothing of the page was taken; run the same command again")
+                    );
                 }
                 continue;
             }
             self.size.note(halvings);
             page.is_last_pass = self.is_last_pass();
+            let pass = self.pass;
             self.advance(&mut page.envelope);
+            if (self.is_done || self.pass != pass) && self.none_came {
+                let what =
+                    "expected objects behind those before that came when asked for, got the end of the list";
+                return Err(refused(what.to_owned()).foreign());
+            }
             return Ok(Some(page));
         }
     }
@@ -194,13 +244,15 @@ impl SliceReader {
     }
 
     /// Whether there are objects that were created in these seconds and have not been listed, though pages have gone beyond them.
-    pub async fn has_left_out(&self, fetcher: &Fetcher, seconds: &Range<i64>) -> Result<bool, Error> {
+    pub async fn has_left_out(&mut self, fetcher: &Fetcher, seconds: &Range<i64>) -> Result<bool, Error> {
         let pass = &self.resource.passes[self.pass];
         let request = list_request(&self.resource, pass, Some(seconds), LIMIT);
         match fetcher.page(&request).await {
             Ok(page) => {
-                let is_new = |id: &String| !self.history.contains(id);
-                Ok(page.envelope.has_more || page.envelope.ids.iter().any(is_new))
+                let Envelope { ids, has_more, .. } = page.envelope;
+                self.left_out = ids.into_iter().filter(|id| !self.history.contains(id)).collect();
+                self.none_came = !self.left_out.is_empty();
+                Ok(has_more || self.none_came)
             }
             Err(FetchError::Failed(error)) => Err(error),
             // Then nobody knows.
@@ -223,61 +275,6 @@ impl SliceReader {
         }
     }
 
-    /// Whether a page may be that of another request: a broken proxy may mix answers up, and the filter on `created` and the
-    /// order of a list are exact. Some objects outside of the window are taken all the same.
-    fn check_place(&mut self, envelope: &Envelope) -> Result<(), String> {
-        let Envelope { newest, oldest, n_objects, url, .. } = envelope;
-        if let (0, Some(url)) = (n_objects, url)
-            && !is_url_of(url, &self.resource.path)
-        {
-            return Err(format!("expected a page of this list, got an empty one of {url}"));
-        }
-        let (Some(window), Some(newest), Some(oldest)) = (self.asked_window(), *newest, *oldest) else {
-            return Ok(());
-        };
-        if oldest >= window.end || newest < window.start {
-            let what = format!("expected objects created in {}..{}", window.start, window.end);
-            return Err(format!("{what}, got none of them but others"));
-        }
-        self.is_outside |= newest >= window.end || oldest < window.start;
-        Ok(())
-    }
-
-    /// All objects newer than some before, in a list that came newest first so far, may be the answer to another request, too.
-    /// If they come twice, the list has another order. `jump` is what came the first time.
-    fn check_order(&mut self, envelope: &Envelope, jump: &mut Option<Vec<String>>) -> Result<(), String> {
-        let is_newer = self.reached.zip(envelope.oldest).is_some_and(|(before, oldest)| oldest > before);
-        if !is_newer || self.is_other_order || !self.is_on_its_way() {
-            return Ok(());
-        }
-        self.is_other_order = jump.as_ref() == Some(&envelope.ids);
-        if self.is_other_order {
-            return Ok(());
-        }
-        *jump = Some(envelope.ids.clone());
-        Err("expected objects older than those before, got newer ones".to_owned())
-    }
-
-    /// What no list of Stripe's does: going on without getting on. After a step back, or a restart, a
-    /// page may end where one has ended before, as often as there are such ends.
-    fn check(&mut self, envelope: &Envelope) -> Result<(), String> {
-        match envelope.ids.last() {
-            _ if !envelope.has_more => Ok(()),
-            None => Err("expected objects with an id on a page that has more, got none".to_owned()),
-            Some(last) if self.ends.contains(last) => {
-                self.n_known += 1;
-                match self.is_on_its_way() || self.n_known > self.ends.len() + 1 {
-                    true => Err(format!("expected new objects, got a page that ends at {last} again")),
-                    false => Ok(()),
-                }
-            }
-            Some(_) => {
-                self.n_known = 0;
-                Ok(())
-            }
-        }
-    }
-
     fn is_on_its_way(&self) -> bool {
         self.steps_back == 0 && self.restarts == 0
     }
@@ -285,6 +282,7 @@ impl SliceReader {
     fn advance(&mut self, envelope: &mut Envelope) {
         envelope.note_before(self.reached);
         let last = envelope.ids.last().cloned();
+        self.none_came &= !envelope.ids.iter().any(|id| self.left_out.contains(id));
         let is_new_end = last.as_ref().is_some_and(|last| !self.ends.contains(last));
         if !self.is_on_its_way() {
             // What is read again is no sign of another order.
@@ -351,6 +349,7 @@ impl SliceReader {
         self.restart_below = None;
         self.restarts = 0;
         self.n_known = 0;
+        self.left_out.clear();
     }
 
     /// Any earlier id that is still visible is at or before the lost position: going on from it reads
@@ -380,13 +379,4 @@ impl SliceReader {
         self.restart_below = self.reached.filter(|_| !self.is_other_order).map(|reached| reached + 1);
         Ok(())
     }
-}
-
-/// Whether a list that says to be at `url` is the one at `path`; in front of its name there may be a host, or an account.
-fn is_url_of(url: &str, path: &str) -> bool {
-    let name = |url: &str| {
-        let path = url.split(['?', '#']).next().unwrap_or_default();
-        path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
-    };
-    url.is_empty() || name(url) == name(path)
 }

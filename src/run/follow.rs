@@ -3,11 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::catalog::Resource;
 use crate::decode::{Decoder, OpenList, Rejected};
 use crate::error::{Error, Kind, Result};
-use crate::fetch::slice::PageSize;
-use crate::fetch::{FetchError, Fetcher, Request};
+use crate::fetch::envelope::Envelope;
+use crate::fetch::slice::{PageSize, is_url_of};
+use crate::fetch::{FetchError, Fetcher, Page, Request};
+use crate::redact::shown;
 
 /// What helps where a list is not what it was a moment ago.
 const AGAIN: &str = "run the same command again later";
@@ -28,6 +32,7 @@ pub async fn follow(
     let mut restarts = 0;
     let mut size = PageSize::FULL;
     let mut ends: HashSet<String> = cursor.iter().cloned().collect();
+    let mut was_empty = false;
     loop {
         let ask = |times| page_of(&base, size.halved(times), cursor.as_deref());
         let page = match fetcher.smaller_page(ask).await {
@@ -50,6 +55,15 @@ pub async fn follow(
             }
             Err(error) => return Err(error.into()),
         };
+        if let Some(what) = is_of_another(child, open, &page) {
+            let error = Error::new(Kind::Partial, format!("{}: {what}", child.path));
+            return Err(error.request_id(page.request_id.as_deref()).foreign());
+        }
+        if page.envelope.n_objects == 0 && cursor.is_some() && !was_empty {
+            // There was more by what came before.
+            was_empty = true;
+            continue;
+        }
         let last = page.envelope.ids.last().cloned();
         if page.envelope.has_more && last.as_ref().is_none_or(|last| !ends.insert(last.clone())) {
             let what = format!("{}: expected new objects on a page that has more", child.path);
@@ -65,6 +79,23 @@ pub async fn follow(
         }
         cursor = last;
     }
+}
+
+/// What says that a page answers another request.
+fn is_of_another(child: &Resource, open: &OpenList, page: &Page) -> Option<String> {
+    let Envelope { n_objects, url, .. } = &page.envelope;
+    let url = url.as_deref().unwrap_or_default();
+    if *n_objects == 0 && !is_url_of(url, &open.url) && !is_url_of(url, &child.path) {
+        return Some(format!(
+            "expected the end of the list of {}, got an empty page of {url}",
+            open.parent.id
+        ));
+    }
+    let key = &child.parent.as_ref()?.key;
+    let list: Value = serde_json::from_slice(&page.content).ok()?;
+    let parents = list["data"].as_array()?.iter().filter_map(|item| item[key].as_str());
+    let other = parents.into_iter().find(|parent| *parent != open.parent.id)?;
+    Some(format!("expected what belongs to {}, got what belongs to {}", open.parent.id, shown(other, 60)))
 }
 
 fn page_of(list: &Request, limit: usize, after: Option<&str>) -> Request {

@@ -52,6 +52,8 @@ pub enum Message {
     Complete(Outlook),
     /// Nothing more comes, and not everything has been read.
     Broken,
+    /// The same, and what came may have been answers to other requests.
+    MixedUp,
 }
 
 /// What becomes of the run when one of its resources is complete.
@@ -203,6 +205,7 @@ impl Gatherer {
             Message::Rejected(rejected) => self.reject(rejected),
             Message::Complete(outlook) => self.complete(outlook).await,
             Message::Broken => self.break_off().await,
+            Message::MixedUp => self.forget_reading().await,
         }
     }
 

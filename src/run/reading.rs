@@ -77,7 +77,7 @@ pub async fn read_all(
     let mut gatherings: Vec<Gathering> = Vec::new();
     for (resource, gatherer) in gatherers {
         let (rows, messages) = mpsc::channel(MESSAGES);
-        let slices = Mutex::new(gatherer.slices());
+        let (slices, known) = (Mutex::new(gatherer.slices()), gatherer.known_seconds());
         gatherings.push(tokio::spawn(gather(gatherer, messages, stop.clone())));
         lists.push(Arc::new(List {
             resource: resource.clone(),
@@ -88,6 +88,7 @@ pub async fn read_all(
             decoders: Mutex::default(),
             has_failed: AtomicBool::new(false),
             has_outsiders: AtomicBool::new(false),
+            known,
         }));
     }
     let shared = Arc::new(Shared {
@@ -224,6 +225,7 @@ async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) 
     let failed = list.failed.lock().expect("no panic while storing").take();
     let is_complete = failed.is_none() && is_read;
     let last = match end.early {
+        _ if failed.as_ref().is_some_and(Error::is_foreign) => Message::MixedUp,
         _ if !is_complete => Message::Broken,
         Some(_) => Message::Complete(Outlook::EndedEarly),
         None => Message::Complete(Outlook::Whole),

@@ -39,6 +39,8 @@ pub struct List {
     pub has_failed: AtomicBool,
     /// Whether objects came that had not been asked for.
     pub has_outsiders: AtomicBool,
+    /// The seconds from the first to the last object of each file.
+    pub known: Vec<Range<i64>>,
 }
 
 impl List {
@@ -59,13 +61,23 @@ impl List {
         settled
     }
 
+    /// Whether the lake has objects about there.
+    fn expects_objects(&self, seconds: &Range<i64>) -> bool {
+        self.known.iter().any(|known| known.start < seconds.end && seconds.start < known.end)
+    }
+
     fn fail(&self, error: Error) {
         self.has_failed.store(true, Ordering::SeqCst);
         if self.rows.is_closed() {
             // The gatherer has failed first, and tells why.
             return;
         }
-        self.failed.lock().expect("no panic while storing").get_or_insert(error);
+        let mut failed = self.failed.lock().expect("no panic while storing");
+        match &*failed {
+            // It says more of what was read than the first one.
+            Some(first) if first.is_foreign() || !error.is_foreign() => {}
+            _ => *failed = Some(error),
+        }
     }
 }
 
@@ -152,7 +164,7 @@ impl Shared {
     async fn read(&self, list: &Arc<List>, slice: &Slice) -> Result<()> {
         let window = list.resource.created_filter.then_some(slice.created.start..slice.asked_until);
         let mut reading = Reading {
-            reader: SliceReader::new(&list.resource, window),
+            reader: SliceReader::new(&list.resource, window).expecting(list.expects_objects(&slice.created)),
             taking: Taking::new(list.decoder(self.decode)),
             settled: slice.created.end..slice.created.end,
         };
@@ -183,7 +195,7 @@ impl Shared {
             // After the last page of a pass the reader is in the next one already.
             if is_passed
                 && envelope.has_more
-                && !self.is_in_doubt(list, slice, &reading.reader, &envelope).await?
+                && !self.is_in_doubt(list, slice, &mut reading.reader, &envelope).await?
             {
                 reading.reader.stop();
             }
@@ -247,7 +259,7 @@ impl Shared {
         &self,
         list: &List,
         slice: &Slice,
-        reader: &SliceReader,
+        reader: &mut SliceReader,
         page: &Envelope,
     ) -> Result<bool> {
         let start = list.slices.lock().expect("no panic while planning").start_of(slice.number);

@@ -87,6 +87,7 @@ fn refusal(error: &PageError) -> Error {
         PageError::WrongMode { .. } => Error::new(Kind::Auth, error.to_string())
             .hint("the key and the objects are of different modes, test and live"),
         other => Error::new(Kind::Partial, other.to_string())
+            .foreign()
             .hint("what stands between this program and Stripe answers with something else; check --api-base and proxies"),
     }
 }

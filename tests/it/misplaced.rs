@@ -1,6 +1,5 @@
-//! Turns answers that belong to other requests, as a broken proxy gives them, into requests that are sent again.
+//! Turns answers that belong to other requests, as a broken proxy gives them, into runs that are not complete.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use stripelake::run::report::Report;
 use stripelake::run::sync::Options;
 
 use crate::harness::{TestLake, account, check_kind, scripted_table};
-use crate::table::{Table, created, text};
+use crate::table::{Table, created};
 
 const CHARGES: &str = "/v1/charges";
 
@@ -41,23 +40,20 @@ async fn check_misplaced(table: &Arc<Table>, rule: Rule, concurrency: usize, exp
     let report = lake.sync_with(options(), script.clone()).await.unwrap();
     check_kind(&report, expected);
     lake.check_intact().await;
-    if expected.is_none() {
-        lake.check_table_equals(table, "charges").await;
-    }
     script.rules.clear();
     check_kind(&lake.sync_with(options(), script.clone()).await.unwrap(), None);
     lake.check_table_equals(table, "charges").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_of_newer_objects_in_the_midst_of_a_list_is_asked_for_again() {
+async fn a_page_of_newer_objects_in_the_midst_of_a_list_is_refused() {
     let table = Table::charges(121, 700);
     let newer = |has_more| page(table.list("charges")[30..130].to_vec(), CHARGES, has_more);
     for (n, has_more) in [(3, true), (3, false), (5, true), (5, false), (7, true), (7, false)] {
         // One worker asks page after page, several ask for windows.
         for concurrency in [1, 6] {
             let rule = Rule::new(CHARGES, newer(has_more)).from_nth(n).times(1);
-            check_misplaced(&table, rule, concurrency, None).await;
+            check_misplaced(&table, rule, concurrency, Some(Kind::Partial)).await;
         }
     }
     check_misplaced(&table, Rule::new(CHARGES, newer(true)).from_nth(3), 1, Some(Kind::Partial)).await;
@@ -68,8 +64,6 @@ async fn the_last_page_of_another_window_does_not_end_this_one() {
     let table = Table::charges(126, 400);
     let charges = table.list("charges");
     let until = created(&charges[200]) + 1;
-    let older: BTreeSet<&str> =
-        charges.iter().filter(|c| created(c) < until).map(|c| text(&c["id"])).collect();
     let script = scripted_table(&table);
     for times in [1, u64::MAX] {
         let lake = TestLake::new();
@@ -77,10 +71,8 @@ async fn the_last_page_of_another_window_does_not_end_this_one() {
         script.rules.add(Rule::new(CHARGES, page(charges[30..130].to_vec(), CHARGES, false)).times(times));
         let options = Options { until: Some(until), concurrency: 1, ..lake.options_for(&["charges"]) };
         let report = lake.sync_with(options, script.clone()).await.unwrap();
-        check_kind(&report, (times > 1).then_some(Kind::Partial));
-        let rows = lake.rows("charges").await;
-        let ids: BTreeSet<&str> = rows.keys().map(String::as_str).collect();
-        assert_eq!(ids, if times == 1 { older.clone() } else { BTreeSet::new() });
+        check_kind(&report, Some(Kind::Partial));
+        assert!(lake.rows("charges").await.is_empty(), "{times}");
     }
 }
 
@@ -105,7 +97,7 @@ async fn a_page_that_is_another_ones_each_time_ends_the_list() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_page_of_another_list_is_not_the_end_of_this_one() {
     let table = Table::charges(123, 250);
-    check_misplaced(&table, Rule::new(CHARGES, empty("/v1/refunds")).times(1), 1, None).await;
+    check_misplaced(&table, Rule::new(CHARGES, empty("/v1/refunds")).times(1), 1, Some(Kind::Partial)).await;
     check_misplaced(&table, Rule::new(CHARGES, empty("/v1/refunds")), 1, Some(Kind::Partial)).await;
 }
 
@@ -124,7 +116,8 @@ async fn nobody_is_deleted_by_an_answer_to_another_request() {
     let customers = table.list("customers");
     let newest = page(customers[..customers.len().min(60)].to_vec(), "/v1/customers", true);
     for (action, n) in [(empty("/v1/refunds"), 1), (newest, 2)] {
-        check_kind(&sync(Rule::new("/v1/customers", action).from_nth(n).times(1)).await, None);
+        let report = sync(Rule::new("/v1/customers", action).from_nth(n).times(1)).await;
+        check_kind(&report, Some(Kind::Partial));
         assert_eq!(lake.rows("customers").await, before);
     }
 }

@@ -254,3 +254,35 @@ async fn n1_a_limit_of_one_endpoint_does_not_slow_the_others_down() {
         assert_eq!(took > Duration::from_millis(1_200), reason == "global-rate", "{reason}: {took:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn n1_too_many_at_once_are_fewer_at_the_same_rate() {
+    for (reason, path, other) in
+        [("endpoint-concurrency", "/v1/0", true), ("global-concurrency", "/v1/1", false)]
+    {
+        let limits = Arc::new(Limits::new(Rate::Share(0.8), true));
+        let mut at_work = Vec::new();
+        for _ in 0..7 {
+            at_work.push(limits.ready("/v1/0").await);
+        }
+        limits.slow_down("/v1/0", reason);
+        at_work.truncate(4);
+        let in_a_second =
+            |path: &'static str| tokio::time::timeout(Duration::from_secs(1), limits.ready(path));
+        // Half of eight are at work.
+        assert!(in_a_second(path).await.is_err(), "{reason}");
+        assert_eq!(in_a_second("/v1/2").await.is_ok(), other, "{reason}");
+        at_work.pop();
+        at_work.push(in_a_second(path).await.expect("one has ended"));
+        // One more after a while.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        at_work.push(in_a_second(path).await.expect("one more may be at work"));
+        drop(at_work);
+        // The rate is what it was: a second's worth takes a second.
+        let begin = Instant::now();
+        for _ in 0..21 {
+            limits.ready(path).await;
+        }
+        assert!(begin.elapsed() < Duration::from_millis(1_100), "{:?}", begin.elapsed());
+    }
+}

@@ -153,6 +153,26 @@ impl Gatherer {
         Ok(())
     }
 
+    /// Nothing counts as read any longer. Rows that are in files are of this account nevertheless; the next listing is a whole one,
+    /// and finds those again that were taken for deleted.
+    pub(super) async fn forget_reading(&mut self) -> Result<()> {
+        self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
+        self.progress = None;
+        *self.tables[0].state.progress_of(self.extent) = None;
+        self.tables[0].write_state(&self.setup).await?;
+        self.catch_up().await?;
+        self.report_lost();
+        self.waiting.forget(&Coverage::default());
+        self.waiting.remove_forgotten(&self.setup.lake).await
+    }
+
+    /// From the first to the last object of each file.
+    pub fn known_seconds(&self) -> Vec<std::ops::Range<i64>> {
+        let files = self.tables[0].state.partitions.values().filter(|file| file.rows > 0);
+        // Without `created` there is one file, and any second is as good as another.
+        files.map(|file| file.created.map_or(0..i64::MAX, |(first, last)| first..last + 1)).collect()
+    }
+
     /// The part of the listing's time that these seconds are, as far as objects may be expected in it.
     pub(super) fn share(&self, read: &Coverage) -> f64 {
         let start = self.listing.start.max(self.first_object.min(self.listing.end - 1));

@@ -1,0 +1,189 @@
+//! Turns runs that have met answers to other requests into ones that nothing is built on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use stripelake::error::Kind;
+use stripelake::fake::script::{Action, Rewrite, Rule, Scripted};
+use stripelake::fetch::{Request, Response, Transport, TransportError};
+use stripelake::run::sync::Options;
+
+use crate::harness::{TestLake, account, check_kind, scripted_table, with_long_subscriptions};
+use crate::table::{Table, text};
+
+fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    request.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+fn list(data: &[Value], has_more: bool, url: &str) -> Bytes {
+    Bytes::from(json!({"object": "list", "data": data, "has_more": has_more, "url": url}).to_string())
+}
+
+/// Takes its time, so that several windows are read at once.
+#[derive(Debug)]
+struct Slow(Arc<Scripted>);
+
+impl Transport for Slow {
+    fn get<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.0.get(request).await
+        })
+    }
+}
+
+/// The first answer of which this is true becomes an empty last page of the same list, as if it were another one's.
+fn emptied(is_it: impl Fn(&Request, &Value) -> bool + Send + Sync + 'static) -> Action {
+    let is_done = AtomicBool::new(false);
+    let rewrite: Rewrite = Arc::new(move |request, response| {
+        let page: Value = serde_json::from_slice(&response.body).unwrap();
+        match is_it(request, &page) && !is_done.swap(true, Ordering::SeqCst) {
+            true => Response { body: list(&[], false, &request.path), ..response },
+            false => response,
+        }
+    });
+    Action::Rewrite(rewrite)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_has_read_that_met_another_ones_answer_is_read_again() {
+    let table = Table::charges(141, 3_000);
+    let charges = table.list("charges");
+    let script = scripted_table(&table);
+    let lake = TestLake::new();
+    // First pages of some windows come empty, and nobody can tell; then one comes with the objects of another.
+    let n_first = Arc::new(AtomicUsize::new(0));
+    let n = n_first.clone();
+    let rewrite: Rewrite = Arc::new(move |request, response| {
+        let is_first =
+            parameter(request, "created[lt]").is_some() && parameter(request, "starting_after").is_none();
+        match is_first && (2..5).contains(&n.fetch_add(1, Ordering::SeqCst)) {
+            true => Response { body: list(&[], false, "/v1/charges"), ..response },
+            false => response,
+        }
+    });
+    script.rules.add(Rule::new("/v1/charges", Action::Rewrite(rewrite)).times(24));
+    let newest = list(&charges[..100], true, "/v1/charges");
+    let rewrite: Rewrite = Arc::new(move |_, response| Response { body: newest.clone(), ..response });
+    script.rules.add(Rule::new("/v1/charges", Action::Rewrite(rewrite)));
+    let options = || Options { concurrency: 6, ..lake.options_for(&["charges"]) };
+    let slow = Arc::new(Slow(script.clone()));
+    check_kind(&lake.sync_with(options(), slow).await.unwrap(), Some(Kind::Partial));
+    assert!(n_first.load(Ordering::SeqCst) > 4, "{n_first:?}");
+    lake.check_intact().await;
+    script.rules.clear();
+    check_kind(&lake.sync_with(options(), script).await.unwrap(), None);
+    lake.check_table_equals(&table, "charges").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_end_behind_a_page_that_has_more_is_asked_for_again() {
+    let table = Table::charges(142, 700);
+    let script = scripted_table(&table);
+    let is_further = |request: &Request, page: &Value| {
+        parameter(request, "starting_after").is_some() && page["has_more"] == true
+    };
+    script.rules.add(Rule::new("/v1/charges", emptied(is_further)));
+    let lake = TestLake::new();
+    let options = Options { concurrency: 1, ..lake.options_for(&["charges"]) };
+    check_kind(&lake.sync_with(options, script).await.unwrap(), None);
+    lake.check_table_equals(&table, "charges").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_deleted_by_one_empty_page() {
+    let table = Table::of(&account(143, 900));
+    let script = scripted_table(&table);
+    let lake = TestLake::new();
+    lake.sync_completely(script.clone()).await;
+    let before = lake.rows("customers").await;
+    script.rules.add(Rule::new("/v1/customers", emptied(|_, page| page["data"][0].is_object())));
+    let options = Options { concurrency: 1, ..lake.options_for(&["customers"]) };
+    check_kind(&lake.sync_with(options, script).await.unwrap(), None);
+    assert_eq!(lake.rows("customers").await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn g14_a_pass_that_shows_what_another_one_asks_for_is_refused() {
+    let table = Table::of(&account(144, 600));
+    let prices = table.list("prices");
+    assert!(
+        prices.iter().any(|price| price["active"] == false) && prices.iter().any(|p| p["active"] == true)
+    );
+    let active: Vec<Value> = prices.iter().filter(|price| price["active"] == true).cloned().collect();
+    let active = list(&active[..active.len().min(100)], false, "/v1/prices");
+    let script = scripted_table(&table);
+    let lake = TestLake::new();
+    let sync = async |is_through_a_proxy: bool| {
+        script.rules.clear();
+        if is_through_a_proxy {
+            let page = active.clone();
+            let rewrite: Rewrite = Arc::new(move |_, response| Response { body: page.clone(), ..response });
+            script.rules.add(Rule::new("/v1/prices", Action::Rewrite(rewrite)).with("active", "false"));
+        }
+        lake.sync_with(lake.options_for(&["prices"]), script.clone()).await.unwrap()
+    };
+    check_kind(&sync(true).await, Some(Kind::Partial));
+    check_kind(&sync(false).await, None);
+    lake.check_table_equals(&table, "prices").await;
+    let before = lake.rows("prices").await;
+    check_kind(&sync(true).await, Some(Kind::Partial));
+    assert_eq!(lake.rows("prices").await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_that_a_page_has_jumped_over_and_that_never_come_are_missed() {
+    let table = Table::charges(145, 3_000);
+    let charges = table.list("charges");
+    let script = scripted_table(&table);
+    let lake = TestLake::new();
+    let is_done = AtomicBool::new(false);
+    // One page of the newest slice is one from far down the list.
+    let rewrite: Rewrite = Arc::new(move |request, response| {
+        let is_newest = parameter(request, "starting_after").is_some()
+            && parameter(request, "created[gte]").is_none()
+            && parameter(request, "created[lt]").is_none();
+        match is_newest && !is_done.swap(true, Ordering::SeqCst) {
+            true => Response { body: list(&charges[2_600..2_700], true, "/v1/charges"), ..response },
+            false => response,
+        }
+    });
+    script.rules.add(Rule::new("/v1/charges", Action::Rewrite(rewrite)));
+    let options = || Options { concurrency: 6, ..lake.options_for(&["charges"]) };
+    let report = lake.sync_with(options(), script.clone()).await.unwrap();
+    check_kind(&report, Some(Kind::Partial));
+    script.rules.clear();
+    check_kind(&lake.sync_with(options(), script).await.unwrap(), None);
+    lake.check_table_equals(&table, "charges").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn g13_items_of_another_subscription_are_refused_and_an_odd_end_is_asked_for_again() {
+    let table = Table::of(&with_long_subscriptions());
+    let subscriptions = table.list("subscriptions");
+    let stranger = subscriptions.iter().find(|s| s["items"]["has_more"] == false).unwrap();
+    let items = stranger["items"]["data"].as_array().unwrap();
+    let of_another = list(items, false, "/v1/subscription_items");
+    let of_another_list = list(&[], false, "/v1/charges");
+    let nothing = list(&[], false, "/v1/subscription_items");
+    for (page, times, expected) in
+        [(of_another, 1, Some(Kind::Partial)), (of_another_list, 1, Some(Kind::Partial)), (nothing, 1, None)]
+    {
+        let script = scripted_table(&table);
+        let rewrite: Rewrite = Arc::new(move |_, response| Response { body: page.clone(), ..response });
+        script.rules.add(Rule::new("/v1/subscription_items", Action::Rewrite(rewrite)).times(times));
+        let lake = TestLake::new();
+        let options = || Options { concurrency: 1, ..lake.options_for(&["subscriptions"]) };
+        check_kind(&lake.sync_with(options(), script.clone()).await.unwrap(), expected);
+        script.rules.clear();
+        check_kind(&lake.sync_with(options(), script).await.unwrap(), None);
+        lake.check_table_equals(&table, "subscriptions").await;
+        let ids: BTreeSet<String> = lake.ids("subscription_items").await;
+        assert!(items.iter().all(|item| ids.contains(text(&item["id"]))));
+    }
+}
