@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
+use jiff::Timestamp;
+
 use crate::error::{Error, Result};
 use crate::fetch::limit::Rate;
 use crate::partition::Grain;
@@ -219,21 +221,28 @@ const FIRST_UNIX_SECS: i64 = 100_000_000;
 const END_OF_UNIX_SECS: i64 = 100_000_000_000;
 
 /// A time on the command line: `2026-11-23`, `2026-11-23T02:00:00Z`, or unix seconds.
-pub fn parse_time(text: &str) -> Result<i64> {
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Ok(time.as_second());
+pub fn parse_time(text: &str) -> Result<Timestamp> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
     }
     // A date is its midnight.
     let time = text.parse::<jiff::civil::DateTime>().ok();
     if let Some(time) = time.and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC).ok()) {
-        return Ok(time.timestamp().as_second());
+        return Ok(time.timestamp());
     }
     let secs = text.parse::<i64>().ok();
     let secs = secs.filter(|secs| *secs == 0 || (FIRST_UNIX_SECS..END_OF_UNIX_SECS).contains(secs));
-    secs.ok_or_else(|| {
+    let time = secs.and_then(|secs| Timestamp::from_second(secs).ok());
+    time.ok_or_else(|| {
         let what = format!("expected a time like 2026-11-23 or 2026-11-23T02:00:00Z, got \"{text}\"");
-        Error::usage(what).hint("times are UTC; unix seconds are taken, too")
+        Error::usage(what).hint("times are UTC; unix seconds since 1973 are taken, too")
     })
+}
+
+/// The first second that is not before a time on the command line. What has whole seconds is before the time if it is before that.
+pub fn parse_second(text: &str) -> Result<i64> {
+    let time = parse_time(text)?;
+    Ok(time.as_second() + i64::from(time.subsec_nanosecond() > 0))
 }
 
 #[cfg(test)]
@@ -252,13 +261,16 @@ mod tests {
 
     #[test]
     fn times_are_dates_instants_or_seconds() {
-        assert_eq!(parse_time("2026-11-23").unwrap(), 1_795_392_000);
-        assert_eq!(parse_time("2026-11-23T01:00:00Z").unwrap(), 1_795_395_600);
-        assert_eq!(parse_time("20261123").unwrap(), 1_795_392_000);
-        assert_eq!(parse_time("2026-11-23T01:00:00").unwrap(), 1_795_395_600);
-        assert_eq!(parse_time("2026-11-23T02:00:00+01:00").unwrap(), 1_795_395_600);
-        assert_eq!(parse_time("1795392000").unwrap(), 1_795_392_000);
-        assert_eq!(parse_time("0").unwrap(), 0);
+        assert_eq!(parse_second("2026-11-23").unwrap(), 1_795_392_000);
+        assert_eq!(parse_second("2026-11-23T01:00:00Z").unwrap(), 1_795_395_600);
+        assert_eq!(parse_second("20261123").unwrap(), 1_795_392_000);
+        assert_eq!(parse_second("2026-11-23T01:00:00").unwrap(), 1_795_395_600);
+        assert_eq!(parse_second("2026-11-23T02:00:00+01:00").unwrap(), 1_795_395_600);
+        assert_eq!(parse_second("1795392000").unwrap(), 1_795_392_000);
+        assert_eq!(parse_second("0").unwrap(), 0);
+        assert_eq!(parse_second("2026-11-23T01:00:00.5Z").unwrap(), 1_795_395_601);
+        assert_eq!(parse_second("1960-01-01T00:00:00.5Z").unwrap(), -315_619_199);
+        assert_eq!(parse_time("2026-11-23T01:00:00.9Z").unwrap().as_microsecond(), 1_795_395_600_900_000);
         for text in ["yesterday", "2026", "2026112", "20261323", "2026-13-01", "-5", "1795392000000"] {
             assert!(parse_time(text).is_err(), "{text}");
         }

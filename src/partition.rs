@@ -72,7 +72,7 @@ impl Grain {
         Partition { grain: self, start }
     }
 
-    fn key(self) -> Option<&'static str> {
+    pub fn key(self) -> Option<&'static str> {
         match self {
             Grain::Whole => None,
             Grain::Year => Some("created_year"),

@@ -9,6 +9,7 @@ pub mod event;
 mod follow;
 mod gather;
 pub mod import;
+pub mod location;
 mod partition_commit;
 mod reading;
 pub mod report;

@@ -84,7 +84,7 @@ impl Holding {
             return Ok(Attempt::HeldBy { holder: String::new(), has_odd_end: false });
         };
         let mut held = Held { lease, version, is_lost: false };
-        if let Err(error) = lake.prove_conditions(&path(), &json(&held.lease)).await {
+        if let Err(error) = lake.prove_conditions(&path(), &json(&held.lease), &held.version).await {
             held.give_back(lake).await;
             return Err(error);
         }

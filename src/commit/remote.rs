@@ -4,6 +4,7 @@ mod client;
 mod failed;
 mod patience;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::commit::remote::failed::is_missing_object;
 use crate::commit::remote::patience::{ANSWER, COMPLETION, Tries, may_pass, repeated, sending, within};
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
 use crate::error::{Error, Result};
-use crate::redact::Secrets;
+use crate::redact::{Secrets, shown};
 
 /// A file up to this size is one PUT, which the store checks against the etag itself.
 const ONE_PUT: u64 = 64 << 20;
@@ -267,9 +268,10 @@ impl RemoteLake {
 
     pub async fn list(&self, folder: &str) -> Result<Vec<String>> {
         let prefix = self.path(folder);
-        let found = repeated(|| within(ANSWER, self.store.list_with_delimiter(Some(&prefix)))).await;
-        let found = found.map_err(|e| self.failed(folder, &e))?;
-        let names = found.objects.iter().filter_map(|object| object.location.filename());
+        let found = repeated(|| self.list_all(&prefix)).await.map_err(|e| self.failed(folder, &e))?;
+        let depth = prefix.parts_count() + 1;
+        let direct = found.iter().filter(|object| object.location.parts_count() == depth);
+        let names = direct.filter_map(|object| object.location.filename());
         Ok(names.map(|name| format!("{folder}/{name}")).collect())
     }
 
@@ -286,8 +288,13 @@ impl RemoteLake {
 
     async fn list_all(&self, prefix: &Path) -> object_store::Result<Vec<ObjectMeta>> {
         let mut stream = self.store.list(Some(prefix));
-        let mut found = Vec::new();
+        // A store that begins anew each time would never come to an end.
+        let (mut found, mut locations) = (Vec::new(), HashSet::new());
         while let Some(object) = within(ANSWER, stream.try_next()).await? {
+            if !locations.insert(object.location.clone()) {
+                let what = format!("the list of {prefix} names {} twice", object.location);
+                return Err(object_store::Error::Generic { store: "list", source: what.into() });
+            }
             found.push(object);
         }
         Ok(found)
@@ -303,10 +310,31 @@ impl RemoteLake {
         }
     }
 
-    /// Fails where the store takes a write although its condition is not met. What stands at `path` has to be these bytes,
-    /// so that such a write changes nothing.
-    pub async fn prove_conditions(&self, path: &str, bytes: &[u8]) -> Result<()> {
+    /// Fails where the store takes a write although its condition is not met, or does not know its own entity tags. What stands at
+    /// `path` has to be these bytes in this version, so that such a write changes nothing.
+    pub async fn prove_conditions(&self, path: &str, bytes: &[u8], written: &Version) -> Result<()> {
         let at = self.path(path);
+        // An answer may be an old one.
+        for pause in [Duration::from_secs(1), Duration::ZERO] {
+            let read = self.read_bytes(path).await?.map(|(_, version)| version);
+            if read.as_ref().is_some_and(|read| read == written && read.etag().is_some()) {
+                break;
+            }
+            if pause.is_zero() {
+                let (written, read) = (written.etag(), read.as_ref().and_then(Version::etag));
+                let shown = |etag: Option<&str>| shown(etag.unwrap_or("none"), 60);
+                let what = format!(
+                    "{}: expected a GET to give the entity tag of the PUT, {}, got {}",
+                    self.location,
+                    shown(written),
+                    shown(read)
+                );
+                return Err(Error::destination(what).hint(
+                    "without it no write can have a condition: let no proxy change ETag (as nginx and Apache do where they compress), or choose another --lake",
+                ));
+            }
+            tokio::time::sleep(pause).await;
+        }
         let never = UpdateVersion { e_tag: Some(NO_ETAG.to_owned()), version: None };
         for (condition, mode) in [("If-None-Match: *", PutMode::Create), ("If-Match", PutMode::Update(never))]
         {

@@ -91,6 +91,7 @@ struct Merged {
 pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> Result<Option<Outcome>> {
     let path = wanted.partition.path(&wanted.resource.name);
     let wanted = Arc::new(wanted);
+    let mut was_damaged = false;
     for _ in 0..CONFLICTS {
         let old = wanted.lake.read(&path).await?;
         if old.is_none() && wanted.known.as_ref().is_some_and(|known| known.rows > 0) {
@@ -103,7 +104,14 @@ pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> R
             spawn_blocking(move || merge(&wanted, &gathered, old)).await
         };
         let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
-        let merged = merged.map_err(|error| error.context(path.clone()))?;
+        let merged = match merged {
+            // A store, or a proxy before it, may have sent something else once.
+            Err(error) if error.is_damage() && !was_damaged => {
+                was_damaged = true;
+                continue;
+            }
+            merged => merged.map_err(|error| error.context(path.clone()))?,
+        };
         let Merged { changes, was_other, outdated, new } = merged;
         let done = |written| Some(Outcome { changes, outdated, was_other, written });
         let Some((written, staged)) = new else { return Ok(done(None)) };

@@ -121,7 +121,7 @@ impl Table {
     pub async fn write_state(&mut self, setup: &Setup) -> Result<()> {
         let path = state_path(&self.resource.name);
         self.state.written_by = Some(setup.run_id.clone());
-        self.state_version = setup.lake.write_json(&path, &self.state, &self.state_version).await?;
+        self.state_version = setup.lake.write_summed_json(&path, &self.state, &self.state_version).await?;
         (self.state_written, self.is_behind) = (Instant::now(), false);
         Ok(())
     }

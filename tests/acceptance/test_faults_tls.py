@@ -80,6 +80,17 @@ def test_http_2_that_says_goodbye_loses_nothing(home, authority, fault):
     expect_whole(lake, harness.TABLES, held)
 
 
+def test_an_http_2_connection_that_has_died_in_silence_is_replaced(home, authority):
+    """[N10 N15] It would serve every repeat, too."""
+    held = small()
+    stub = stubs.Stub(held)
+    lake = home / "h2-silence"
+    with tls.Http2(stub, authority.context(["h2"]), {3: "silence"}) as server:
+        sync(server.url, lake, "--ca-file", authority.write(home / "ca.pem"), "--timeout", "8s").expect(0)
+        assert server.n_connections == 2, server.n_connections
+    expect_whole(lake, harness.TABLES, held)
+
+
 def test_connections_that_die_while_nothing_is_asked_are_made_anew(home):
     """[N15] Every answer is followed by a reset of its connection."""
     held = small()

@@ -66,7 +66,7 @@ class Https:
 
 
 class Http2:
-    """The stub over HTTP/2. `faults`: request number -> "goaway", "reset" or "refuse"; each once."""
+    """The stub over HTTP/2. `faults`: request number -> "goaway", "reset", "refuse" or "silence"; each once."""
 
     def __init__(self, stub, context, faults):
         self.stub, self.context, self.faults = stub, context, dict(faults)
@@ -109,7 +109,7 @@ class Conversation:
     """One connection: bodies go out as far as the client's windows allow."""
 
     def __init__(self, server, tls):
-        self.server, self.tls, self.waiting = server, tls, {}
+        self.server, self.tls, self.waiting, self.is_silent = server, tls, {}, False
         self.h2 = h2.connection.H2Connection(config=h2.config.H2Configuration(client_side=False))
 
     def run(self):
@@ -119,12 +119,15 @@ class Conversation:
             data = self.tls.recv(65_536)
             if not data:
                 return
+            if self.is_silent:
+                continue
             for event in self.h2.receive_data(data):
                 if isinstance(event, h2.events.RequestReceived) and not self.answer(event):
                     self.tls.sendall(self.h2.data_to_send())
                     return
-            self.flush()
-            self.tls.sendall(self.h2.data_to_send())
+            if not self.is_silent:
+                self.flush()
+                self.tls.sendall(self.h2.data_to_send())
 
     def answer(self, event):
         """False when the connection is to end."""
@@ -134,6 +137,9 @@ class Conversation:
         if fault == "goaway":
             self.h2.close_connection(last_stream_id=event.stream_id - 2 if event.stream_id > 1 else 0)
             return False
+        if fault == "silence":
+            self.is_silent = True
+            return True
         if fault in ("reset", "refuse"):
             codes = h2.errors.ErrorCodes
             code = codes.INTERNAL_ERROR if fault == "reset" else codes.REFUSED_STREAM

@@ -6,6 +6,7 @@ mod harness;
 mod json;
 mod table;
 
+mod answers;
 mod auth;
 mod complete;
 mod conflict;

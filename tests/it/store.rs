@@ -25,7 +25,7 @@ use crate::table::Table;
 const LEASE: &str = "_stripelake/lease.json";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Request {
+pub enum Request {
     Put,
     Get,
     /// What follows the head of a GET's answer.
@@ -39,7 +39,7 @@ enum Request {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
+pub enum Manner {
     /// No answer, ever.
     Silent,
     /// The connection breaks; in a body after its first half.
@@ -48,6 +48,10 @@ enum Manner {
     Slow(Duration),
     /// A condition is not looked at.
     Blind,
+    /// Another body comes, or a list that begins anew behind its end.
+    Other,
+    /// The entity tag is changed on its way.
+    Tagged,
 }
 
 /// What befalls requests for paths that hold a text, so many times.
@@ -61,7 +65,7 @@ struct Fault {
 
 /// A store in memory with faults.
 #[derive(Debug, Clone, Default)]
-struct Odd {
+pub struct Odd {
     inner: Arc<InMemory>,
     faults: Arc<Mutex<Vec<Fault>>>,
 }
@@ -71,11 +75,11 @@ fn broken() -> object_store::Error {
 }
 
 impl Odd {
-    fn set(&self, request: Request, path: &'static str, manner: Manner, left: u32) {
+    pub fn set(&self, request: Request, path: &'static str, manner: Manner, left: u32) {
         self.faults.lock().unwrap().push(Fault { request, path, manner, left });
     }
 
-    fn check_all_met(&self) {
+    pub fn check_all_met(&self) {
         for fault in self.faults.lock().unwrap().iter() {
             assert_eq!(fault.left, 0, "{fault:?} was not met so often");
         }
@@ -98,7 +102,7 @@ impl Odd {
                 sleep(time).await;
                 Ok(())
             }
-            Some(Manner::Blind) | None => Ok(()),
+            Some(Manner::Blind | Manner::Other | Manner::Tagged) | None => Ok(()),
         }
     }
 }
@@ -140,9 +144,14 @@ impl ObjectStore for Odd {
         let result = self.inner.get_opts(at, options).await?;
         let manner = (request == Request::Get).then(|| self.take(Request::Body, at.as_ref())).flatten();
         let Some(manner) = manner else { return Ok(result) };
-        let (meta, range, attributes) =
+        let (mut meta, range, attributes) =
             (result.meta.clone(), result.range.clone(), result.attributes.clone());
-        let bytes = result.bytes().await?;
+        let mut bytes = result.bytes().await?;
+        match manner {
+            Manner::Other => bytes = Bytes::from_static(b"<html>busy</html>"),
+            Manner::Tagged => meta.e_tag = meta.e_tag.map(|tag| format!("W/{tag}")),
+            _ => {}
+        }
         let piece = bytes.len().div_ceil(if manner == Manner::Broken { 2 } else { 40 }).max(1);
         let pieces: Vec<Bytes> = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
         let odd = futures::stream::iter(pieces.into_iter().enumerate()).then(move |(n, piece)| async move {
@@ -169,8 +178,14 @@ impl ObjectStore for Odd {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (store, at) = (self.clone(), prefix.map(Path::to_string).unwrap_or_default());
         let found = self.inner.list(prefix);
+        let is_odd = self.faults.lock().unwrap().iter().any(|fault| fault.manner == Manner::Other);
+        let is_endless = is_odd && self.take(Request::List, &at).is_some();
+        let again = match is_endless {
+            true => self.inner.list(prefix).chain(self.inner.list(prefix)).boxed(),
+            false => futures::stream::empty().boxed(),
+        };
         let met = async move { store.meet(Request::List, &at).await.map(|()| found) };
-        futures::stream::once(met).try_flatten().boxed()
+        futures::stream::once(met).try_flatten().chain(again).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -211,7 +226,7 @@ impl MultipartUpload for OddUpload {
 }
 
 /// What would go on for ever fails instead.
-async fn ends<T>(work: impl Future<Output = T>) -> T {
+pub async fn ends<T>(work: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(3600), work).await.expect("it ends within an hour")
 }
 

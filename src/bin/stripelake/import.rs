@@ -22,17 +22,18 @@ pub fn run(global: &Global, flags: Import) -> Result<Option<Kind>> {
         return Err(Error::usage(format!("{} come with their {}", resource.name, parent.resource))
             .hint(format!("import {}", parent.resource)));
     }
-    let observed_at = observed_at.as_deref().map(parse_time).transpose()?.map(micros).transpose()?;
+    let observed_at = observed_at.as_deref().map(observed).transpose()?;
     let inputs = files.into_iter().map(|file| input(file, observed_at)).collect::<Result<Vec<_>>>()?;
     let work = async { import(&setup, &resource, inputs, signals::interruption(None)?).await };
     let report = setup::block_on(work)?;
     Ok(output::report(&report, writing.json, global.quiet))
 }
 
-/// Seconds as microseconds; nothing is observed in the future.
-fn micros(secs: i64) -> Result<i64> {
-    let micros = secs.checked_mul(1_000_000).filter(|micros| *micros <= Timestamp::now().as_microsecond());
-    micros.ok_or_else(|| Error::usage("expected --observed-at in the past, got a time to come"))
+/// In microseconds; nothing is observed in the future.
+fn observed(text: &str) -> Result<i64> {
+    let time = Some(parse_time(text)?).filter(|time| *time <= Timestamp::now());
+    let time = time.ok_or_else(|| Error::usage("expected --observed-at in the past, got a time to come"));
+    Ok(time?.as_microsecond())
 }
 
 /// A file's own time is the best guess of when its objects were read, so that importing an archive

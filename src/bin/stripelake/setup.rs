@@ -10,7 +10,7 @@ use stripelake::commit::Lake;
 use stripelake::config::Settings;
 use stripelake::encode;
 use stripelake::error::{Error, Result};
-use stripelake::run::Setup;
+use stripelake::run::{Setup, location};
 
 use crate::cli::{Global, Writing};
 use crate::limits;
@@ -42,9 +42,11 @@ pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<
             return Err(Error::usage(what).hint(format!("set [resources.{parent}]")));
         }
     }
+    let lake = lake(settings)?;
+    location::check(&lake, &catalog)?;
     Ok(Setup {
         catalog: Arc::new(catalog),
-        lake: Arc::new(lake(settings)?),
+        lake: Arc::new(lake),
         run_id: run_id(started_at),
         started_at,
         encode: encode::Options { zstd_level: *zstd_level, ..encode::Options::default() },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stripelake::catalog::{Catalog, Resource};
 use stripelake::config::key::{KeyEnvironment, find_key};
-use stripelake::config::{Settings, parse_time};
+use stripelake::config::{Settings, parse_second};
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::http::{Authorities, Connection, Http};
@@ -44,8 +44,8 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
         credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
     };
     let selected = select(&setup.catalog, &resources, &exclude)?;
-    let since = since.as_deref().map(parse_time).transpose()?;
-    let until = until.as_deref().map(parse_time).transpose()?;
+    let since = since.as_deref().map(parse_second).transpose()?;
+    let until = until.as_deref().map(parse_second).transpose()?;
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
