@@ -226,6 +226,7 @@ impl Fetcher {
             let answer = answer.map_err(|ended| self.cause(ended, last.take(), &request))?;
             match &answer {
                 Answer::Retry(reason, _) if reason.may_be_an_outage() => self.outage.failed(),
+                Answer::Retry(Reason::ServerFinal(_), _) => {}
                 _ => {
                     self.outage.answered();
                     asking = None;
@@ -249,6 +250,10 @@ impl Fetcher {
             if let (Next::Wait(_), None, true) = (next, &asking, reason.may_be_an_outage()) {
                 match self.allowance.wait(self.outage.turn()).await {
                     Ok(Turn::Own) => {}
+                    // The one that asked has met the end of a budget: so would this one, after its wait.
+                    Ok(Turn::Asking(_)) if let Some(ended) = self.allowance.ended() => {
+                        return Err(self.cause(ended, Some(error), &request));
+                    }
                     Ok(Turn::Asking(guard)) => asking = Some(guard),
                     Ok(Turn::GivenUp) => next = Next::GiveUp(Spent::Others(tries.attempts)),
                     Ok(Turn::Over) => {

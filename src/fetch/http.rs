@@ -36,6 +36,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub const TOTAL: Duration = Duration::from_secs(80);
 /// How long an HTTP/2 connection may be silent before it is asked whether it is alive, and may take to answer.
 const PING_EVERY: Duration = Duration::from_secs(10);
+/// A slow line may take so long for the answer to that.
+const LEAST_PONG: Duration = Duration::from_secs(2);
 /// Bodies over this size are read by few requests at once.
 const LARGE: usize = 8 << 20;
 const LARGE_AT_ONCE: usize = 2;
@@ -111,7 +113,7 @@ impl Http {
             .timeout(*timeout)
             // A connection that has died in silence serves all requests of HTTP/2, and would fail each repeat, too.
             .http2_keep_alive_interval(PING_EVERY.min(*timeout / 4))
-            .http2_keep_alive_timeout(PING_EVERY.min(*timeout / 4));
+            .http2_keep_alive_timeout(PING_EVERY.min(*timeout / 4).max(LEAST_PONG));
         if let Some(ca) = ca {
             builder = ca.certificates()?.into_iter().fold(builder, ClientBuilder::add_root_certificate);
         }

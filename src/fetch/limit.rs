@@ -145,6 +145,7 @@ impl Buckets {
 }
 
 /// A request that is at work; no longer once this is dropped.
+#[must_use]
 pub struct AtWork<'a> {
     limits: &'a Limits,
     path: String,
@@ -163,8 +164,8 @@ impl Drop for AtWork<'_> {
 /// What holds a request back.
 enum Hold {
     Until(Instant, Scarce),
-    /// Until another one is no longer at work.
-    Work(Scarce),
+    /// Until another one is no longer at work, or one more may be.
+    Work(Instant, Scarce),
 }
 
 /// The bucket that holds a request back.
@@ -229,9 +230,9 @@ impl Limits {
                     let _waiting = self.waiting(scarce);
                     tokio::time::sleep_until(at).await;
                 }
-                Err(Hold::Work(scarce)) => {
+                Err(Hold::Work(at, scarce)) => {
                     let _waiting = self.waiting(scarce);
-                    ended.await;
+                    let _ = tokio::time::timeout_at(at, ended).await;
                 }
             }
         }
@@ -256,7 +257,8 @@ impl Limits {
         let mut buckets = self.buckets.lock().expect("no panic while counting");
         let both = || [Scarce::Account, Scarce::Endpoint(path.to_owned())];
         if let Some(scarce) = both().into_iter().find(|scarce| !buckets.has_room(scarce, now)) {
-            return Err(Hold::Work(scarce));
+            let since = buckets.most_at_work.get(&scarce).map_or(now, |(_, since)| *since);
+            return Err(Hold::Work(since + ONE_MORE_EVERY, scarce));
         }
         let Buckets { account, endpoints, .. } = &mut *buckets;
         let endpoint = self

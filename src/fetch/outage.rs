@@ -51,7 +51,7 @@ impl Outage {
         }
         let given_up = self.given_up.load(Ordering::SeqCst);
         let asking = self.asking.lock().await;
-        if self.failed.load(Ordering::SeqCst) == 0 {
+        if self.failed.load(Ordering::SeqCst) < SIGNS {
             return Turn::Over;
         }
         match self.given_up.load(Ordering::SeqCst) == given_up {

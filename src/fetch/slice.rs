@@ -18,7 +18,7 @@ use crate::fetch::envelope::Envelope;
 use crate::fetch::slice::place::{Order, keeps_to};
 use crate::fetch::{FetchError, Fetcher, Page, Request};
 
-pub use place::is_url_of;
+pub(crate) use place::is_url_of;
 
 /// Objects per page; Stripe allows 1 to 100.
 const LIMIT: usize = 100;
@@ -30,6 +30,8 @@ const STEPS_BACK: [usize; 4] = [1, 4, 20, 100];
 const UNREADABLE: usize = 20;
 /// Good pages after which a halved page grows, at most.
 const SLOWEST_GROWTH: u32 = 64;
+/// Objects become visible up to this many seconds after their `created`.
+const LATE_SECS: i64 = 600;
 /// Restarts of one slice that bring nothing new.
 const RESTARTS: u32 = 5;
 
@@ -166,7 +168,7 @@ impl SliceReader {
     ) -> Result<Option<Page<T>>, Error> {
         let mut repeats = 0;
         let mut jump = None;
-        let mut was_empty = false;
+        let (mut was_empty, mut was_of_other_pass) = (false, false);
         let resource = self.resource.clone();
         loop {
             if self.is_done {
@@ -198,6 +200,11 @@ impl SliceReader {
             let request_id = page.request_id.as_deref();
             let refused =
                 |what| Error::new(Kind::Partial, format!("{}: {what}", resource.path)).request_id(request_id);
+            if !is_of_pass && !was_of_other_pass {
+                // An object may have changed between its being found and being shown.
+                was_of_other_pass = true;
+                continue;
+            }
             self.check_place(envelope, is_of_pass).map_err(|what| refused(what).foreign())?;
             if self.is_odd_end(envelope) && !was_empty {
                 // Two of them would be a strange accident.
@@ -249,10 +256,13 @@ impl SliceReader {
         let request = list_request(&self.resource, pass, Some(seconds), LIMIT);
         match fetcher.page(&request).await {
             Ok(page) => {
-                let Envelope { ids, has_more, .. } = page.envelope;
+                let Envelope { ids, has_more, oldest, .. } = page.envelope;
+                // What has just become visible does not come behind the cursor.
+                let is_late =
+                    oldest.zip(fetcher.server_date()).is_some_and(|(oldest, now)| oldest > now - LATE_SECS);
                 self.left_out = ids.into_iter().filter(|id| !self.history.contains(id)).collect();
-                self.none_came = !self.left_out.is_empty();
-                Ok(has_more || self.none_came)
+                self.none_came = !self.left_out.is_empty() && !is_late;
+                Ok(has_more || !self.left_out.is_empty())
             }
             Err(FetchError::Failed(error)) => Err(error),
             // Then nobody knows.

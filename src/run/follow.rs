@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::catalog::Resource;
-use crate::decode::{Decoder, OpenList, Rejected};
+use crate::decode::{Decoder, OpenList, PageError, Rejected};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::envelope::Envelope;
 use crate::fetch::slice::{PageSize, is_url_of};
@@ -72,7 +72,10 @@ pub async fn follow(
         }
         let pushed = decoder
             .push_child_page(open.child, &open.parent, &page.content, page.observed_at)
-            .map_err(|e| Error::new(Kind::Partial, format!("{}: {e}", child.path)))?;
+            .map_err(|e| {
+                let error = Error::new(Kind::Partial, format!("{}: {e}", child.path));
+                if matches!(e, PageError::WrongObject { .. }) { error.foreign() } else { error }
+            })?;
         rejected.extend(pushed.rejected);
         if !page.envelope.has_more {
             return Ok(rejected);

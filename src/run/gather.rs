@@ -128,6 +128,10 @@ pub struct Gatherer {
     taken_up: Coverage,
     /// Why rows that an earlier run has kept are not.
     lost: Option<&'static str>,
+    /// Whether answers to other requests came: nothing is taken any longer.
+    is_mixed_up: bool,
+    /// Partitions that rows of this run went into.
+    filled: HashSet<Partition>,
 }
 
 impl Gatherer {
@@ -183,6 +187,8 @@ impl Gatherer {
             waiting: WaitingRows::new(&resource.name, &setup.run_id),
             taken_up: Coverage::default(),
             lost: None,
+            is_mixed_up: false,
+            filled: HashSet::new(),
         };
         if let Some(listing) = listing {
             gatherer.continue_from_state(&listing).await?;
@@ -193,6 +199,7 @@ impl Gatherer {
     /// Takes one message; commits the partitions that it completes.
     pub async fn take(&mut self, message: Message) -> Result<()> {
         match message {
+            _ if self.is_mixed_up => Ok(()),
             Message::Rows(decoded) => self.rows(decoded),
             Message::Settled(span) => {
                 self.has_unsaved |= !self.covered.contains(&span);

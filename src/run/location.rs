@@ -1,4 +1,4 @@
-//! Refuses a lake below a folder whose name readers would take for a column.
+//! Turns a lake below a folder whose name readers would take for a column into a refusal.
 
 use std::path::PathBuf;
 

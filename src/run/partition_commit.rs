@@ -92,7 +92,8 @@ pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> R
     let path = wanted.partition.path(&wanted.resource.name);
     let wanted = Arc::new(wanted);
     let mut was_damaged = false;
-    for _ in 0..CONFLICTS {
+    // One look more is for what is damaged.
+    for _ in 0..=CONFLICTS {
         let old = wanted.lake.read(&path).await?;
         if old.is_none() && wanted.known.as_ref().is_some_and(|known| known.rows > 0) {
             return Ok(None);

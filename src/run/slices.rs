@@ -66,6 +66,10 @@ impl List {
         self.known.iter().any(|known| known.start < seconds.end && seconds.start < known.end)
     }
 
+    fn is_mixed_up(&self) -> bool {
+        self.failed.lock().expect("no panic while storing").as_ref().is_some_and(Error::is_foreign)
+    }
+
     fn fail(&self, error: Error) {
         self.has_failed.store(true, Ordering::SeqCst);
         if self.rows.is_closed() {
@@ -170,8 +174,13 @@ impl Shared {
         };
         let read = self.read_pages(list, slice, &mut reading).await;
         if read.is_err() || list.has_failed.load(Ordering::SeqCst) {
-            // What came before is whole: the run, or the resource, may end here and another run go on.
-            let _ = self.hand_on(list, &mut reading).await;
+            let is_mixed_up = read.as_ref().is_err_and(Error::is_foreign) || list.is_mixed_up();
+            // What came before is whole: the run, or the resource, may end here and another run go on. The gatherer has to know at
+            // once where nothing of it counts: the run may be killed.
+            let _ = match is_mixed_up {
+                true => self.send(list, Message::MixedUp).await,
+                false => self.hand_on(list, &mut reading).await,
+            };
             return read;
         }
         // A slice is done when its rows are on their way, not before.
@@ -193,10 +202,10 @@ impl Shared {
             }
             let (settled, is_passed) = self.note_page(list, slice, &envelope, is_last_pass);
             // After the last page of a pass the reader is in the next one already.
-            if is_passed
+            let is_in_doubt = is_passed
                 && envelope.has_more
-                && !self.is_in_doubt(list, slice, &mut reading.reader, &envelope).await?
-            {
+                && self.is_in_doubt(list, slice, &mut reading.reader, &envelope).await?;
+            if is_passed && envelope.has_more && !is_in_doubt {
                 reading.reader.stop();
             }
             if let Some(decoder) = reading.taking.decoder() {
@@ -206,7 +215,9 @@ impl Shared {
             }
             self.leave_out(list, &mut reading.reader).await?;
             self.warn_of_outsiders(list, &mut reading.reader);
-            reading.settled = settled;
+            if !is_in_doubt {
+                reading.settled = settled;
+            }
             let n_bytes = reading.taking.decoder().map_or(0, |decoder| decoder.n_bytes());
             if n_bytes >= FLUSH_BYTES || handed_on.elapsed() >= FLUSH_TIME {
                 self.hand_on(list, reading).await?;

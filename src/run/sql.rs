@@ -18,6 +18,8 @@ pub struct Views {
     pub damaged: Vec<(String, Error)>,
 }
 
+/// What queries the tables of a lake.
+///
 /// A local lake is named by its absolute path, so the script works from any folder.
 pub async fn views(lake: &Lake, catalog: &Catalog) -> Result<Views> {
     let location = match lake {

@@ -170,7 +170,7 @@ async fn started(limits: Arc<Limits>, workers: Vec<(usize, u64, u32)>) -> Vec<(u
         tasks.spawn(async move {
             let mut starts = Vec::new();
             for _ in 0..n {
-                limits.ready(&format!("/v1/{path}")).await;
+                drop(limits.ready(&format!("/v1/{path}")).await);
                 starts.push((path, begin.elapsed()));
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
@@ -227,7 +227,7 @@ async fn n1_every_second_of_429_halves_the_rate_and_it_creeps_up_again() {
     let limits = Arc::new(Limits::new(Rate::Share(0.8), true));
     for _ in 0..4 {
         for _ in 0..5 {
-            limits.ready("/v1/0").await;
+            drop(limits.ready("/v1/0").await);
             limits.slow_down("/v1/0", "global-rate");
         }
         tokio::time::sleep(Duration::from_millis(1_100)).await;
@@ -281,7 +281,7 @@ async fn n1_too_many_at_once_are_fewer_at_the_same_rate() {
         // The rate is what it was: a second's worth takes a second.
         let begin = Instant::now();
         for _ in 0..21 {
-            limits.ready(path).await;
+            drop(limits.ready(path).await);
         }
         assert!(begin.elapsed() < Duration::from_millis(1_100), "{:?}", begin.elapsed());
     }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 use stripelake::commit::state::state_path;
 use stripelake::error::Kind;
 use stripelake::partition::{Grain, Partition};
 use stripelake::run::Setup;
+use stripelake::run::event::Event;
+use stripelake::run::import::{Content, Input};
 use stripelake::run::report::Report;
 use stripelake::run::sync::{Options, sync};
 
@@ -81,10 +84,14 @@ async fn s7_an_older_version_of_a_file_that_a_run_does_not_touch_is_a_loss() {
     table.put("charges", all);
     check_kind(&run(&lake, &table, true).await, None);
     put(&lake, &oldest, before).await;
-    for _ in 0..2 {
-        let report = run(&lake, &table, false).await;
+    for n in 0..3 {
+        let report = match n {
+            // Of other rows.
+            1 => import(&lake, &table.list("charges")[..1]).await,
+            _ => run(&lake, &table, false).await,
+        };
         let (kind, said) = failure(&report).unwrap();
-        assert!(kind == Kind::Integrity && said.contains(&oldest), "{said}");
+        assert!(kind == Kind::Integrity && said.contains(&oldest), "{n}: {said}");
     }
     check_kind(&run(&lake, &table, true).await, None);
     lake.check_table_equals(&table, "charges").await;
@@ -120,4 +127,52 @@ async fn s6_a_file_that_a_killed_run_has_written_is_taken_without_being_listed()
     check_kind(&run(&lake, &table, false).await, None);
     lake.check_intact().await;
     lake.check_table_equals(&table, "charges").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_an_older_version_of_a_file_is_a_loss_also_where_new_rows_come() {
+    let table = Table::of(&account(65, 400));
+    let lake = TestLake::new();
+    let all = table.list("charges");
+    let without =
+        |n: usize| all.iter().enumerate().filter(|(at, _)| at % 10 != n).map(|(_, c)| c.clone()).collect();
+    table.put("charges", without(0));
+    check_kind(&run(&lake, &table, true).await, None);
+    let files = lake.parquet("charges").await;
+    let (path, (before, _)) = files.into_iter().max_by_key(|(_, (bytes, _))| bytes.len()).unwrap();
+    table.put("charges", without(1));
+    check_kind(&run(&lake, &table, true).await, None);
+    put(&lake, &path, before).await;
+    // As many new ones as were lost, and more.
+    let partition = Partition::of_path(&path, "charges").unwrap();
+    let there: Vec<Value> = all.iter().filter(|c| partition.span().contains(&created(c))).cloned().collect();
+    let (_, new): (Vec<_>, Vec<_>) = there.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
+    let new: Vec<Value> = new.into_iter().map(|(n, charge)| renamed(charge, n)).collect();
+    let report = import(&lake, &new).await;
+    check_kind(&report, None);
+    let lost = lake.state("charges").await.unwrap().lost;
+    // An import says that it is made anew; nothing else does.
+    assert!(lost.is_empty(), "{lost:?}");
+    let is_told = |event: &Event| matches!(event, Event::Warning { message } if message.contains("was lost"));
+    assert!(lake.events.lock().unwrap().iter().any(is_told));
+}
+
+fn renamed(mut charge: Value, n: usize) -> Value {
+    charge["id"] = format!("ch_new{n}").into();
+    charge
+}
+
+/// Imports objects as they are now.
+async fn import(lake: &TestLake, objects: &[Value]) -> Report {
+    let lines: Vec<String> = objects.iter().map(Value::to_string).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), lines.join("\n")).unwrap();
+    let input = Input {
+        name: "charges".to_owned(),
+        content: Content::File(file.path().to_owned()),
+        observed_at: jiff::Timestamp::now().as_microsecond(),
+    };
+    let resource = lake.catalog.resolve("charges").unwrap().clone();
+    let (_sender, signal) = tokio::sync::watch::channel(None);
+    stripelake::run::import::import(&lake.setup(), &resource, vec![input], signal).await.unwrap()
 }

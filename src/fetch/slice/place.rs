@@ -1,4 +1,4 @@
-//! Tells an answer to another request from the page that was asked for.
+//! Turns a page and what was asked for into whether one answers the other.
 //!
 //! A broken proxy may mix answers up, and a cache may keep old ones: a page that is taken for another one loses rows.
 
@@ -86,7 +86,7 @@ impl SliceReader {
 }
 
 /// Whether no object contradicts what a pass asks for, or some do what it asks: names may stand in what is nested, too.
-pub fn keeps_to(body: &[u8], pass: &[(String, String)]) -> bool {
+pub(super) fn keeps_to(body: &[u8], pass: &[(String, String)]) -> bool {
     pass.iter().filter(|(_, value)| matches!(value.as_str(), "true" | "false")).all(|(name, value)| {
         let quoted = format!("\"{name}\"");
         let text = std::str::from_utf8(body).unwrap_or_default();
@@ -101,7 +101,7 @@ pub fn keeps_to(body: &[u8], pass: &[(String, String)]) -> bool {
 }
 
 /// Whether a list that says to be at `url` is the one at `path`; in front of its name there may be a host, or an account.
-pub fn is_url_of(url: &str, path: &str) -> bool {
+pub(crate) fn is_url_of(url: &str, path: &str) -> bool {
     let name = |url: &str| {
         let path = url.split(['?', '#']).next().unwrap_or_default();
         path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()

@@ -89,6 +89,9 @@ impl Gatherer {
             let n_known = known.as_ref().map_or(0, |known| known.rows);
             let is_child = index > 0;
             let has_rows = gathered.iter().any(|rows| rows.n_rows > 0);
+            if has_rows {
+                self.filled.insert(partition);
+            }
             if !has_rows && known.is_none() && !self.is_there(index, &partition).await? {
                 continue;
             }
@@ -111,12 +114,13 @@ impl Gatherer {
             }
             if let Some((written, version)) = outcome.written {
                 // A merge takes no object away, so no killed run has left the file: it is an older one.
-                let has_less = outcome.was_other && !is_child && written.n_rows < n_known;
-                table.add_file(&self.setup, partition, FileState::new(&written, version.etag())).await?;
-                self.remove_placeholder(index).await?;
-                if has_less {
+                let n_old = written.n_rows - outcome.changes.new.min(written.n_rows);
+                if outcome.was_other && !is_child && n_old < n_known {
                     self.note_lost(index, &[partition]).await?;
                 }
+                let table = &mut self.tables[index];
+                table.add_file(&self.setup, partition, FileState::new(&written, version.etag())).await?;
+                self.remove_placeholder(index).await?;
             }
         }
         Ok(())

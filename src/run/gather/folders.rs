@@ -103,7 +103,7 @@ impl Gatherer {
                 let is_listed = self.is_listing && self.has_listed_all_of(&partition);
                 let folder = partition.to_string();
                 match self.setup.lake.exists(&path).await? {
-                    true if is_listed || !self.is_listing => made_anew.push(path),
+                    true if is_listed || self.is_imported(&partition) => made_anew.push(path),
                     // Had this run put rows into it, it would have gone again.
                     false if is_listed && !self.committed.contains(&partition) => {
                         self.tables[index].state.partitions.remove(&folder);
@@ -140,6 +140,11 @@ impl Gatherer {
         let Table { state, resource, .. } = &self.tables[index];
         let partitions = state.lost.iter().filter_map(|folder| Partition::parse(folder));
         partitions.map(|partition| (partition, partition.path(&resource.name))).collect()
+    }
+
+    /// Whether rows of this import went into a partition: they may be those that were lost.
+    fn is_imported(&self, partition: &Partition) -> bool {
+        !self.is_listing && self.filled.contains(partition)
     }
 
     /// Whether this run itself has listed all of a partition in which objects may be.

@@ -156,9 +156,11 @@ impl Gatherer {
     /// Nothing counts as read any longer. Rows that are in files are of this account nevertheless; the next listing is a whole one,
     /// and finds those again that were taken for deleted.
     pub(super) async fn forget_reading(&mut self) -> Result<()> {
+        self.is_mixed_up = true;
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         self.progress = None;
-        *self.tables[0].state.progress_of(self.extent) = None;
+        // A longer listing may count on what this one has changed in its files.
+        (self.tables[0].state.progress, self.tables[0].state.window) = (None, None);
         self.tables[0].write_state(&self.setup).await?;
         self.catch_up().await?;
         self.report_lost();
