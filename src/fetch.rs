@@ -280,7 +280,7 @@ impl Fetcher {
         }
     }
 
-    /// Why there is no answer when the run ends while a request is repeated. Where nothing has been answered so far, a
+    /// Why there is no answer when the run ends while a request is repeated. Where no page has come so far, a
     /// budget is not the cause: a schedule that takes its exit code for a success would never tell of an outage.
     fn cause(&self, ended: Error, last: Option<Error>, request: &Request) -> FetchError {
         let is_silent = ended.kind() == Kind::Budget && self.counters.accepted.load(Ordering::Relaxed) == 0;

@@ -1,16 +1,18 @@
 //! Turns a JSON object into one that says its own checksum, and tells whether it still holds.
 
+use crate::crc::crc32_of;
+
 const BEFORE: &[u8] = b",\n  \"crc32\": \"";
 const BEHIND: &[u8] = b"\"\n}\n";
 const END: &[u8] = b"\n}";
 
-fn crc32_of(bytes: &[u8]) -> Vec<u8> {
-    format!("{:08x}", crc32fast::hash(bytes)).into_bytes()
+fn sum_of(bytes: &[u8]) -> Vec<u8> {
+    crc32_of(bytes).expect("what is in memory can be read").into_bytes()
 }
 
 /// `json` is an object with members, a line each.
 pub fn summed(mut json: Vec<u8>) -> Vec<u8> {
-    let crc32 = crc32_of(&json);
+    let crc32 = sum_of(&json);
     if json.ends_with(END) {
         json.truncate(json.len() - END.len());
         json.extend([BEFORE, &crc32, BEHIND].concat());
@@ -23,7 +25,7 @@ pub fn holds(json: &[u8]) -> bool {
     let Some(text) = json.strip_suffix(BEHIND) else { return true };
     let Some((before, crc32)) = text.split_last_chunk::<8>() else { return true };
     let Some(object) = before.strip_suffix(BEFORE) else { return true };
-    crc32_of(&[object, END].concat()) == crc32
+    sum_of(&[object, END].concat()) == crc32
 }
 
 #[cfg(test)]

@@ -104,6 +104,7 @@ impl Http {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         // A first page has the same URL in each run.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        let ping = PING_EVERY.min(*timeout / 4);
         let mut builder = Client::builder()
             .default_headers(headers)
             .user_agent(concat!("stripelake/", env!("CARGO_PKG_VERSION")))
@@ -112,8 +113,8 @@ impl Http {
             .read_timeout(*timeout * 3 / 8)
             .timeout(*timeout)
             // A connection that has died in silence serves all requests of HTTP/2, and would fail each repeat, too.
-            .http2_keep_alive_interval(PING_EVERY.min(*timeout / 4))
-            .http2_keep_alive_timeout(PING_EVERY.min(*timeout / 4).max(LEAST_PONG));
+            .http2_keep_alive_interval(ping)
+            .http2_keep_alive_timeout(ping.max(LEAST_PONG));
         if let Some(ca) = ca {
             builder = ca.certificates()?.into_iter().fold(builder, ClientBuilder::add_root_certificate);
         }

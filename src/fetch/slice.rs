@@ -31,7 +31,7 @@ const UNREADABLE: usize = 20;
 /// Good pages after which a halved page grows, at most.
 const SLOWEST_GROWTH: u32 = 64;
 /// Objects become visible up to this many seconds after their `created`.
-const LATE_SECS: i64 = 600;
+pub const LATE_SECS: i64 = 600;
 /// Restarts of one slice that bring nothing new.
 const RESTARTS: u32 = 5;
 

@@ -1,7 +1,5 @@
 //! Turns a lake below a folder whose name readers would take for a column into a refusal.
 
-use std::path::PathBuf;
-
 use crate::catalog::Catalog;
 use crate::commit::Lake;
 use crate::decode::schema::arrow_schema;
@@ -11,11 +9,7 @@ use crate::partition::Grain;
 /// Readers give every row below a folder like `source=stripe` that value, in the place of the files' own.
 /// <https://duckdb.org/docs/stable/data/partitioning/hive_partitioning>
 pub fn check(lake: &Lake, catalog: &Catalog) -> Result<()> {
-    let location = match lake {
-        Lake::Local(local) => std::path::absolute(&local.root).unwrap_or_else(|_| local.root.clone()),
-        Lake::Remote(remote) => PathBuf::from(&remote.location),
-    };
-    let location = location.to_string_lossy();
+    let location = lake.absolute_location();
     let folders = location.split(std::path::is_separator);
     for name in folders.filter_map(|folder| folder.split_once('=')).map(|(name, _)| name) {
         let is_it = |column: &str| column.eq_ignore_ascii_case(name);

@@ -91,7 +91,8 @@ struct Merged {
 pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> Result<Option<Outcome>> {
     let path = wanted.partition.path(&wanted.resource.name);
     let wanted = Arc::new(wanted);
-    let mut was_damaged = false;
+    // A store, or a proxy before it, may send something else once.
+    let mut may_pass = wanted.lake.local_path(&path).is_none();
     // One look more is for what is damaged.
     for _ in 0..=CONFLICTS {
         let old = wanted.lake.read(&path).await?;
@@ -106,9 +107,8 @@ pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> R
         };
         let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
         let merged = match merged {
-            // A store, or a proxy before it, may have sent something else once.
-            Err(error) if error.is_damage() && !was_damaged => {
-                was_damaged = true;
+            Err(error) if error.is_damage() && may_pass => {
+                may_pass = false;
                 continue;
             }
             merged => merged.map_err(|error| error.context(path.clone()))?,

@@ -225,7 +225,6 @@ async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) 
     let failed = list.failed.lock().expect("no panic while storing").take();
     let is_complete = failed.is_none() && is_read;
     let last = match end.early {
-        _ if failed.as_ref().is_some_and(Error::is_foreign) => Message::MixedUp,
         _ if !is_complete => Message::Broken,
         Some(_) => Message::Complete(Outlook::EndedEarly),
         None => Message::Complete(Outlook::Whole),

@@ -22,13 +22,7 @@ pub struct Views {
 ///
 /// A local lake is named by its absolute path, so the script works from any folder.
 pub async fn views(lake: &Lake, catalog: &Catalog) -> Result<Views> {
-    let location = match lake {
-        Lake::Local(local) => {
-            let absolute = std::path::absolute(&local.root).unwrap_or_else(|_| local.root.clone());
-            absolute.display().to_string()
-        }
-        Lake::Remote(remote) => remote.location.trim_end_matches('/').to_owned(),
-    };
+    let location = lake.absolute_location();
     let mut script = String::new();
     if matches!(lake, Lake::Remote(_)) {
         script.push_str(

@@ -16,19 +16,20 @@ use crate::table::{Table, created};
 
 const CHARGES: &str = "/v1/charges";
 
-/// Another request's page.
-fn page(data: Vec<Value>, url: &str, has_more: bool) -> Action {
-    swapped(json!({"object": "list", "data": data, "has_more": has_more, "url": url}).to_string())
+/// The body of a page.
+pub fn list(data: &[Value], url: &str, has_more: bool) -> Bytes {
+    Bytes::from(json!({"object": "list", "data": data, "has_more": has_more, "url": url}).to_string())
 }
 
-fn swapped(page: String) -> Action {
-    let rewrite: Rewrite =
-        Arc::new(move |_, response| Response { body: Bytes::from(page.clone()), ..response });
+/// Another request's page.
+pub fn page(data: &[Value], url: &str, has_more: bool) -> Action {
+    let body = list(data, url, has_more);
+    let rewrite: Rewrite = Arc::new(move |_, response| Response { body: body.clone(), ..response });
     Action::Rewrite(rewrite)
 }
 
-fn empty(url: &str) -> Action {
-    swapped(json!({"object": "list", "data": [], "has_more": false, "url": url}).to_string())
+pub fn empty(url: &str) -> Action {
+    page(&[], url, false)
 }
 
 /// A sync of charges whose answers are misplaced by the rule, and one after it, without.
@@ -48,7 +49,7 @@ async fn check_misplaced(table: &Arc<Table>, rule: Rule, concurrency: usize, exp
 #[tokio::test(start_paused = true)]
 async fn a_page_of_newer_objects_in_the_midst_of_a_list_is_refused() {
     let table = Table::charges(121, 700);
-    let newer = |has_more| page(table.list("charges")[30..130].to_vec(), CHARGES, has_more);
+    let newer = |has_more| page(&table.list("charges")[30..130], CHARGES, has_more);
     for (n, has_more) in [(3, true), (3, false), (5, true), (5, false), (7, true), (7, false)] {
         // One worker asks page after page, several ask for windows.
         for concurrency in [1, 6] {
@@ -68,7 +69,7 @@ async fn the_last_page_of_another_window_does_not_end_this_one() {
     for times in [1, u64::MAX] {
         let lake = TestLake::new();
         script.rules.clear();
-        script.rules.add(Rule::new(CHARGES, page(charges[30..130].to_vec(), CHARGES, false)).times(times));
+        script.rules.add(Rule::new(CHARGES, page(&charges[30..130], CHARGES, false)).times(times));
         let options = Options { until: Some(until), concurrency: 1, ..lake.options_for(&["charges"]) };
         let report = lake.sync_with(options, script.clone()).await.unwrap();
         check_kind(&report, Some(Kind::Partial));
@@ -83,7 +84,7 @@ async fn a_page_that_is_another_ones_each_time_ends_the_list() {
     let lake = TestLake::new();
     // A rule counts only what those before it let through.
     for from in [30, 40, 50, 60] {
-        let newer = page(table.list("charges")[from..from + 100].to_vec(), CHARGES, true);
+        let newer = page(&table.list("charges")[from..from + 100], CHARGES, true);
         script.rules.add(Rule::new(CHARGES, newer).from_nth(3).times(1));
     }
     let options = Options { concurrency: 1, ..lake.options_for(&["charges"]) };
@@ -114,7 +115,7 @@ async fn nobody_is_deleted_by_an_answer_to_another_request() {
         lake.sync_with(lake.options_for(&["customers"]), script.clone()).await.unwrap()
     };
     let customers = table.list("customers");
-    let newest = page(customers[..customers.len().min(60)].to_vec(), "/v1/customers", true);
+    let newest = page(&customers[..customers.len().min(60)], "/v1/customers", true);
     for (action, n) in [(empty("/v1/refunds"), 1), (newest, 2)] {
         let report = sync(Rule::new("/v1/customers", action).from_nth(n).times(1)).await;
         check_kind(&report, Some(Kind::Partial));

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::Value;
 use stripelake::error::Kind;
 use stripelake::fake::script::{Action, Rewrite, Rule, Scripted};
 use stripelake::fetch::allowance::Budgets;
@@ -16,14 +15,13 @@ use stripelake::run::sync::Options;
 
 use crate::damage::forget;
 use crate::harness::{TestLake, account, check_kind, scripted_table, with_long_subscriptions};
+use crate::misplaced::{empty, list, page};
 use crate::table::{Table, text};
+
+const ITEMS: &str = "/v1/subscription_items";
 
 fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-}
-
-fn list(data: &[Value], has_more: bool, url: &str) -> Bytes {
-    Bytes::from(json!({"object": "list", "data": data, "has_more": has_more, "url": url}).to_string())
 }
 
 /// Takes its time, so that several windows are read at once.
@@ -45,7 +43,7 @@ fn emptied(is_it: impl Fn(&Request, &Value) -> bool + Send + Sync + 'static) -> 
     let rewrite: Rewrite = Arc::new(move |request, response| {
         let page: Value = serde_json::from_slice(&response.body).unwrap();
         match is_it(request, &page) && !is_done.swap(true, Ordering::SeqCst) {
-            true => Response { body: list(&[], false, &request.path), ..response },
+            true => Response { body: list(&[], &request.path, false), ..response },
             false => response,
         }
     });
@@ -65,14 +63,12 @@ async fn what_a_run_has_read_that_met_another_ones_answer_is_read_again() {
         let is_first =
             parameter(request, "created[lt]").is_some() && parameter(request, "starting_after").is_none();
         match is_first && (2..5).contains(&n.fetch_add(1, Ordering::SeqCst)) {
-            true => Response { body: list(&[], false, "/v1/charges"), ..response },
+            true => Response { body: list(&[], "/v1/charges", false), ..response },
             false => response,
         }
     });
     script.rules.add(Rule::new("/v1/charges", Action::Rewrite(rewrite)).times(24));
-    let newest = list(&charges[..100], true, "/v1/charges");
-    let rewrite: Rewrite = Arc::new(move |_, response| Response { body: newest.clone(), ..response });
-    script.rules.add(Rule::new("/v1/charges", Action::Rewrite(rewrite)));
+    script.rules.add(Rule::new("/v1/charges", page(&charges[..100], "/v1/charges", true)));
     // Another list goes on for long, and the run is killed before it ends.
     script.rules.add(Rule::new("/v1/refunds", Action::Delay(Duration::from_secs(600))));
     let options = || Options { concurrency: 7, ..lake.options_for(&["charges", "refunds"]) };
@@ -122,15 +118,13 @@ async fn g14_a_pass_that_shows_what_another_one_asks_for_is_refused() {
         prices.iter().any(|price| price["active"] == false) && prices.iter().any(|p| p["active"] == true)
     );
     let active: Vec<Value> = prices.iter().filter(|price| price["active"] == true).cloned().collect();
-    let active = list(&active[..active.len().min(100)], false, "/v1/prices");
+    let active = page(&active[..active.len().min(100)], "/v1/prices", false);
     let script = scripted_table(&table);
     let lake = TestLake::new();
     let sync = async |is_through_a_proxy: bool| {
         script.rules.clear();
         if is_through_a_proxy {
-            let page = active.clone();
-            let rewrite: Rewrite = Arc::new(move |_, response| Response { body: page.clone(), ..response });
-            script.rules.add(Rule::new("/v1/prices", Action::Rewrite(rewrite)).with("active", "false"));
+            script.rules.add(Rule::new("/v1/prices", active.clone()).with("active", "false"));
         }
         lake.sync_with(lake.options_for(&["prices"]), script.clone()).await.unwrap()
     };
@@ -167,7 +161,7 @@ async fn check_jumped_over(requests: Option<u64>, expected: Kind) {
             && parameter(request, "created[gte]").is_none()
             && parameter(request, "created[lt]").is_none();
         match is_newest && !is_done.swap(true, Ordering::SeqCst) {
-            true => Response { body: list(&charges[2_600..2_700], true, "/v1/charges"), ..response },
+            true => Response { body: list(&charges[2_600..2_700], "/v1/charges", true), ..response },
             false => response,
         }
     });
@@ -190,15 +184,12 @@ async fn g13_items_of_another_subscription_are_refused_and_an_odd_end_is_asked_f
     let subscriptions = table.list("subscriptions");
     let stranger = subscriptions.iter().find(|s| s["items"]["has_more"] == false).unwrap();
     let items = stranger["items"]["data"].as_array().unwrap();
-    let of_another = list(items, false, "/v1/subscription_items");
-    let of_another_list = list(&[], false, "/v1/charges");
-    let nothing = list(&[], false, "/v1/subscription_items");
-    for (page, times, expected) in
-        [(of_another, 1, Some(Kind::Partial)), (of_another_list, 1, Some(Kind::Partial)), (nothing, 1, None)]
+    let of_another = page(items, ITEMS, false);
+    for (action, expected) in
+        [(of_another, Some(Kind::Partial)), (empty("/v1/charges"), Some(Kind::Partial)), (empty(ITEMS), None)]
     {
         let script = scripted_table(&table);
-        let rewrite: Rewrite = Arc::new(move |_, response| Response { body: page.clone(), ..response });
-        script.rules.add(Rule::new("/v1/subscription_items", Action::Rewrite(rewrite)).times(times));
+        script.rules.add(Rule::new(ITEMS, action).times(1));
         let lake = TestLake::new();
         let options = || Options { concurrency: 1, ..lake.options_for(&["subscriptions"]) };
         check_kind(&lake.sync_with(options(), script.clone()).await.unwrap(), expected);

@@ -9,6 +9,7 @@ use crate::commit::state::{Extent, FileState, Progress, WaitingFile};
 use crate::decode::rows::with_partition_at;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::error::{Error, Result};
+use crate::fetch::slice::LATE_SECS;
 use crate::partition::Partition;
 use crate::plan::coverage::Coverage;
 use crate::run::event::Event;
@@ -17,8 +18,6 @@ use crate::run::partition_commit::is_described;
 use crate::run::report::Continued;
 use crate::run::table::Table;
 
-/// Objects become visible up to this many seconds after their `created`.
-const LATE_SECS: i64 = 600;
 /// Older progress says too little about an account that goes on.
 const LONGEST_SECS: i64 = 29 * 86_400;
 

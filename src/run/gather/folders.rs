@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Gatherer;
+use crate::commit::Version;
 use crate::commit::state::FileState;
 use crate::error::{Error, Result};
 use crate::partition::Partition;
@@ -10,6 +11,15 @@ use crate::run::Setup;
 use crate::run::event::Event;
 use crate::run::report::named;
 use crate::run::table::Table;
+
+/// What a file is by the list of its folder, beside what its state says.
+enum Compared {
+    Same,
+    /// The same bytes by another entity tag: the lake was copied.
+    Copied(String),
+    Other,
+    Gone,
+}
 
 impl Gatherer {
     /// A reader's glob takes all files in the folder for ours, and counts their rows, too. Those that stand where ours would are
@@ -20,43 +30,24 @@ impl Gatherer {
         for index in 0..self.tables.len() {
             let name = self.tables[index].resource.name.clone();
             let found = self.setup.lake.data_versions(&name).await?;
-            let (mut unnamed, mut strangers) = (Vec::new(), Vec::new());
-            for path in found.keys() {
-                match Partition::of_path(path, &name) {
-                    Some(partition) if self.tables[index].state.names(&partition.to_string()) => {}
-                    Some(partition) if Some(partition.grain) == self.grain => {
-                        unnamed.push(partition.to_string())
-                    }
-                    _ => strangers.push(path.clone()),
-                }
-            }
-            let table = &mut self.tables[index];
-            table.report.strangers = strangers;
-            let mut is_changed = !unnamed.is_empty();
-            table.state.begun.extend(unnamed);
+            let mut is_changed = self.name_files(index, found.keys());
             let mut lost = Vec::new();
-            for (folder, known) in table.state.partitions.clone() {
+            for (folder, known) in self.tables[index].state.partitions.clone() {
                 let Some(partition) = Partition::parse(&folder) else { continue };
                 let path = partition.path(&name);
-                if let Some(version) = found.get(&path) {
-                    let Some(etag) = version.etag().filter(|etag| !known.is_of(etag)) else { continue };
-                    match self.is_unchanged(&path, &known).await? {
-                        // The lake was copied. The next run need not read the file again.
-                        true => {
-                            let known = FileState { etag: Some(etag.to_owned()), ..known };
-                            self.tables[index].state.partitions.insert(folder, known);
-                            is_changed = true;
-                        }
-                        false => _ = others.insert(partition),
+                let compared = self.compared(&path, &known, found.get(&path)).await?;
+                let partitions = &mut self.tables[index].state.partitions;
+                match compared {
+                    Compared::Same => {}
+                    // The next run need not read the file again.
+                    Compared::Copied(etag) => {
+                        partitions.insert(folder, FileState { etag: Some(etag), ..known });
+                        is_changed = true;
                     }
-                } else if is_there(&self.setup, &path).await? {
-                    continue;
-                } else if known.rows > 0 {
-                    lost.push(partition);
-                } else {
+                    Compared::Other => _ = others.insert(partition),
+                    Compared::Gone if known.rows > 0 => lost.push(partition),
                     // An empty one is made again where the table needs it.
-                    self.tables[index].state.partitions.remove(&folder);
-                    is_changed = true;
+                    Compared::Gone => is_changed |= partitions.remove(&folder).is_some(),
                 }
             }
             self.note_lost(index, &lost).await?;
@@ -65,6 +56,35 @@ impl Gatherer {
             }
         }
         Ok(others)
+    }
+
+    /// Sorts out the files that the state does not name; whether some of them are ours, and named now.
+    fn name_files<'a>(&mut self, index: usize, found: impl Iterator<Item = &'a String>) -> bool {
+        let table = &mut self.tables[index];
+        let (mut unnamed, mut strangers) = (Vec::new(), Vec::new());
+        for path in found {
+            match Partition::of_path(path, &table.resource.name) {
+                Some(partition) if table.state.names(&partition.to_string()) => {}
+                Some(partition) if Some(partition.grain) == self.grain => unnamed.push(partition.to_string()),
+                _ => strangers.push(path.clone()),
+            }
+        }
+        table.report.strangers = strangers;
+        let has_unnamed = !unnamed.is_empty();
+        table.state.begun.extend(unnamed);
+        has_unnamed
+    }
+
+    async fn compared(&self, path: &str, known: &FileState, found: Option<&Version>) -> Result<Compared> {
+        let Some(version) = found else {
+            let is_there = is_there(&self.setup, path).await?;
+            return Ok(if is_there { Compared::Same } else { Compared::Gone });
+        };
+        match version.etag().filter(|etag| !known.is_of(etag)) {
+            None => Ok(Compared::Same),
+            Some(etag) if self.is_unchanged(path, known).await? => Ok(Compared::Copied(etag.to_owned())),
+            Some(_) => Ok(Compared::Other),
+        }
     }
 
     /// Merges files that are other than their states say with what this run has for them, where it has not done so yet: one that
