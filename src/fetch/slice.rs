@@ -12,10 +12,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::catalog::Resource;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::fetch::answer::{Unfit, first_id};
 use crate::fetch::envelope::Envelope;
-use crate::fetch::slice::place::{Order, keeps_to};
+use crate::fetch::slice::place::{Doubts, Verdict, keeps_to};
 use crate::fetch::{FetchError, Fetcher, Page, Request};
 
 pub(crate) use place::is_url_of;
@@ -166,14 +166,9 @@ impl SliceReader {
         fetcher: &Fetcher,
         mut accept: impl FnMut(&Bytes, i64) -> Result<(Envelope, T), Unfit>,
     ) -> Result<Option<Page<T>>, Error> {
-        let mut repeats = 0;
-        let mut jump = None;
-        let (mut was_empty, mut was_of_other_pass) = (false, false);
+        let mut doubts = Doubts::default();
         let resource = self.resource.clone();
-        loop {
-            if self.is_done {
-                return Ok(None);
-            }
+        while !self.is_done {
             let size = self.size;
             let ask = |times| self.request(size.halved(times));
             let pass = &resource.passes[self.pass];
@@ -185,60 +180,31 @@ impl SliceReader {
             let (mut page, halvings) = match fetcher.page_as(ask, look).await {
                 Ok(answer) => answer,
                 Err(FetchError::CursorGone) => {
-                    jump = None;
+                    doubts.forget_order();
                     self.step_back()?;
                     continue;
                 }
                 Err(FetchError::TooLarge(error, start)) => {
-                    jump = None;
+                    doubts.forget_order();
                     self.step_over(error, &start)?;
                     continue;
                 }
                 Err(FetchError::Failed(error)) => return Err(self.after(error)),
             };
-            let envelope = &page.envelope;
-            let request_id = page.request_id.as_deref();
-            let refused =
-                |what| Error::new(Kind::Partial, format!("{}: {what}", resource.path)).request_id(request_id);
-            if !is_of_pass && !was_of_other_pass {
-                // An object may have changed between its being found and being shown.
-                was_of_other_pass = true;
-                continue;
-            }
-            self.check_place(envelope, is_of_pass).map_err(|what| refused(what).foreign())?;
-            if self.is_odd_end(envelope) && !was_empty {
-                // Two of them would be a strange accident.
-                was_empty = true;
-                continue;
-            }
-            match self.order_of(envelope, &mut jump) {
-                Order::Kept => {}
-                Order::Doubtful => continue,
-                Order::Mixed => {
-                    let what = "expected objects older than those before, got newer ones, and others when asked again";
-                    return Err(refused(what.to_owned()).foreign());
+            match self.judge(&page.envelope, is_of_pass, &mut doubts) {
+                Ok(Verdict::Fits) => {}
+                Ok(Verdict::Doubtful) => continue,
+                Err(error) => {
+                    let error = error.request_id(page.request_id.as_deref());
+                    return Err(error.context(self.resource.path.clone()));
                 }
-            }
-            if let Err(what) = self.check(envelope) {
-                repeats += 1;
-                if repeats > 1 {
-                    return Err(
-                        refused(what).hint("nothing of the page was taken; run the same command again")
-                    );
-                }
-                continue;
             }
             self.size.note(halvings);
             page.is_last_pass = self.is_last_pass();
-            let pass = self.pass;
             self.advance(&mut page.envelope);
-            if (self.is_done || self.pass != pass) && self.none_came {
-                let what =
-                    "expected objects behind those before that came when asked for, got the end of the list";
-                return Err(refused(what.to_owned()).foreign());
-            }
             return Ok(Some(page));
         }
+        Ok(None)
     }
 
     /// Ends the slice before its lower bound, since others read the rest.
@@ -292,7 +258,6 @@ impl SliceReader {
     fn advance(&mut self, envelope: &mut Envelope) {
         envelope.note_before(self.reached);
         let last = envelope.ids.last().cloned();
-        self.none_came &= !envelope.ids.iter().any(|id| self.left_out.contains(id));
         let is_new_end = last.as_ref().is_some_and(|last| !self.ends.contains(last));
         if !self.is_on_its_way() {
             // What is read again is no sign of another order.

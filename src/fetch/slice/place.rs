@@ -3,21 +3,67 @@
 //! A broken proxy may mix answers up, and a cache may keep old ones: a page that is taken for another one loses rows.
 
 use super::SliceReader;
+use crate::error::{Error, Kind};
 use crate::fetch::envelope::Envelope;
 
-/// What a page says of the order of its list.
-pub enum Order {
-    Kept,
+/// What a page is worth as the answer to the present request.
+pub enum Verdict {
+    Fits,
     /// Ask for it once more.
     Doubtful,
-    /// It, or the one before, answers another request.
-    Mixed,
+}
+
+/// What was odd about the answers to one request so far. Each is asked about once: two of a kind are no accident.
+#[derive(Default)]
+pub struct Doubts {
+    was_of_other_pass: bool,
+    was_empty: bool,
+    was_stuck: bool,
+    /// The ids of a page that would mean another order of the list.
+    newer: Option<Vec<String>>,
+}
+
+impl Doubts {
+    /// The next request is for another place in the list.
+    pub fn forget_order(&mut self) {
+        self.newer = None;
+    }
 }
 
 impl SliceReader {
+    /// Whether a page answers the present request, by all that is known of the list.
+    pub(super) fn judge(
+        &mut self,
+        envelope: &Envelope,
+        is_of_pass: bool,
+        doubts: &mut Doubts,
+    ) -> Result<Verdict, Error> {
+        let foreign = |what: String| Error::new(Kind::Partial, what).foreign();
+        // An object may have changed between its being found and being shown.
+        if !is_of_pass && !std::mem::replace(&mut doubts.was_of_other_pass, true) {
+            return Ok(Verdict::Doubtful);
+        }
+        self.check_place(envelope, is_of_pass).map_err(foreign)?;
+        if self.is_odd_end(envelope) && !std::mem::replace(&mut doubts.was_empty, true) {
+            return Ok(Verdict::Doubtful);
+        }
+        if let Verdict::Doubtful = self.order_of(envelope, &mut doubts.newer).map_err(foreign)? {
+            return Ok(Verdict::Doubtful);
+        }
+        if let Err(what) = self.check_progress(envelope) {
+            return match std::mem::replace(&mut doubts.was_stuck, true) {
+                false => Ok(Verdict::Doubtful),
+                true => Err(Error::new(Kind::Partial, what)
+                    .hint("nothing of the page was taken; run the same command again")),
+            };
+        }
+        self.check_left_out(envelope).map_err(foreign)?;
+        Ok(Verdict::Fits)
+    }
+
     /// Whether a page is that of another request: a broken proxy may mix answers up, and the filters of a list are exact. Some
     /// objects outside of the window are taken all the same.
-    pub(super) fn check_place(&mut self, envelope: &Envelope, is_of_pass: bool) -> Result<(), String> {
+    fn check_place(&mut self, envelope: &Envelope, is_of_pass: bool) -> Result<(), String> {
         if !is_of_pass {
             let pass: Vec<String> = self.resource.passes[self.pass]
                 .iter()
@@ -43,30 +89,31 @@ impl SliceReader {
     }
 
     /// Whether a page is the end of a list that has more by what came before, or by what the lake knows.
-    pub(super) fn is_odd_end(&self, envelope: &Envelope) -> bool {
+    fn is_odd_end(&self, envelope: &Envelope) -> bool {
         envelope.n_objects == 0 && !envelope.has_more && (self.cursor.is_some() || self.expects_objects)
     }
 
     /// All objects newer than some before, in a list that came newest first so far, may be the answer to another request.
-    /// If they come twice, the list has another order. `jump` is what came the first time.
-    pub(super) fn order_of(&mut self, envelope: &Envelope, jump: &mut Option<Vec<String>>) -> Order {
+    /// If they come twice, the list has another order. `newer` is what came the first time.
+    fn order_of(&mut self, envelope: &Envelope, newer: &mut Option<Vec<String>>) -> Result<Verdict, String> {
         let is_newer = self.reached.zip(envelope.oldest).is_some_and(|(before, oldest)| oldest > before);
-        if let Some(first) = jump.take() {
+        if let Some(first) = newer.take() {
             // The second page may be a smaller one.
             let is_same = first.iter().zip(&envelope.ids).all(|(a, b)| a == b);
             self.is_other_order = is_newer && is_same;
-            return if self.is_other_order { Order::Kept } else { Order::Mixed };
+            let what = "expected objects older than those before, got newer ones, and others when asked again";
+            return if self.is_other_order { Ok(Verdict::Fits) } else { Err(what.to_owned()) };
         }
         if !is_newer || self.is_other_order || !self.is_on_its_way() {
-            return Order::Kept;
+            return Ok(Verdict::Fits);
         }
-        *jump = Some(envelope.ids.clone());
-        Order::Doubtful
+        *newer = Some(envelope.ids.clone());
+        Ok(Verdict::Doubtful)
     }
 
     /// What no list of Stripe's does: going on without getting on. After a step back, or a restart, a
     /// page may end where one has ended before, as often as there are such ends.
-    pub(super) fn check(&mut self, envelope: &Envelope) -> Result<(), String> {
+    fn check_progress(&mut self, envelope: &Envelope) -> Result<(), String> {
         match envelope.ids.last() {
             _ if !envelope.has_more => Ok(()),
             None => Err("expected objects with an id on a page that has more, got none".to_owned()),
@@ -81,6 +128,16 @@ impl SliceReader {
                 self.n_known = 0;
                 Ok(())
             }
+        }
+    }
+
+    /// Objects that pages have gone beyond, and that came when asked for by their seconds, come behind.
+    fn check_left_out(&mut self, envelope: &Envelope) -> Result<(), String> {
+        self.none_came &= !envelope.ids.iter().any(|id| self.left_out.contains(id));
+        match self.none_came && !envelope.has_more {
+            true => Err("expected objects behind those before that came when asked for, got the end of the list"
+                .to_owned()),
+            false => Ok(()),
         }
     }
 }
