@@ -318,7 +318,7 @@ impl Slices {
         let Unsettled { reached, is_ordered, .. } = part.unsettled;
         let (reached, is_ordered) =
             if settles { (part.reached, part.is_ordered) } else { (reached, is_ordered) };
-        is_ordered && reached < part.created.start
+        is_ordered && !part.is_distrusted && reached < part.created.start
     }
 
     /// Where slice `number` begins now: others read what is older.
@@ -326,9 +326,14 @@ impl Slices {
         self.parts[number].created.start
     }
 
-    /// Slice `number` is read to the end of its list, since what it has left may come behind what is older.
+    /// Slice `number` is read to the end of its list in this pass and all others, since what it has left may come
+    /// behind what is older.
     pub fn distrust_order(&mut self, number: usize) {
-        self.parts[number].is_ordered = false;
+        let part = &mut self.parts[number];
+        part.is_distrusted = true;
+        part.is_ordered = false;
+        // It had seemed to be, by the page that is in doubt.
+        part.unsettled.is_over = false;
     }
 
     pub fn is_done(&self) -> bool {

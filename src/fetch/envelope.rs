@@ -31,10 +31,10 @@ pub struct Envelope {
     pub reached: Option<i64>,
     /// Whether no object is newer than the one before it.
     pub is_newest_first: bool,
-    /// The seconds between those two objects, one behind the other, that are farthest from each other.
-    pub widest_gap: Range<i64>,
-    /// How many there are between others, on the average.
-    pub usual_gap: i64,
+    /// The `created` of each object that has one, in the order sent.
+    pub created: Vec<i64>,
+    /// How far the pages before have come, or where the window ends.
+    pub before: Option<i64>,
     /// The list that it says to be a page of.
     pub url: Option<String>,
 }
@@ -138,37 +138,33 @@ impl Envelope {
             url: list.url.and_then(|raw| serde_json::from_str(raw.get()).ok()),
             ..Envelope::default()
         };
-        Ok(envelope.with_created(&created.collect::<Vec<i64>>()))
+        Ok(envelope.with_created(created.collect()))
     }
 
     /// `created` is that of each object that has one, in the order sent.
-    pub fn with_created(self, created: &[i64]) -> Envelope {
-        let mut oldest_first = created.to_vec();
+    pub fn with_created(self, created: Vec<i64>) -> Envelope {
+        let mut oldest_first = created.clone();
         oldest_first.sort_unstable();
-        let gaps = || created.windows(2).map(|two| two[1]..two[0]);
-        let widest_gap = gaps().max_by_key(secs_of).unwrap_or_default();
-        let all = gaps().fold(0, |sum: i64, gap| sum.saturating_add(secs_of(&gap)));
         Envelope {
             newest: oldest_first.last().copied(),
             oldest: oldest_first.first().copied(),
             reached: oldest_first.get(1).or(oldest_first.first()).copied(),
             is_newest_first: created.is_sorted_by(|a, b| a >= b),
-            usual_gap: (all - secs_of(&widest_gap)) / (created.len() as i64 - 2).max(1),
-            widest_gap,
+            created,
             ..self
         }
     }
 
-    /// How far the pages before have come.
-    pub fn note_before(&mut self, reached: Option<i64>) {
-        let gap = self.newest.zip(reached).map(|(newest, reached)| newest..reached);
-        self.widest_gap =
-            gap.into_iter().chain([self.widest_gap.clone()]).max_by_key(secs_of).unwrap_or_default();
-    }
-
-    /// The widest gap, where it is many times as wide as others.
-    pub fn jump(&self) -> Option<&Range<i64>> {
-        Some(&self.widest_gap).filter(|gap| secs_of(gap) > JUMP * self.usual_gap.max(1))
+    /// The seconds between two objects, one behind the other, that `second` is among, where they are many times as many as
+    /// there usually are.
+    pub fn jump_over(&self, second: i64) -> Option<Range<i64>> {
+        let gaps = || self.created.windows(2).map(|two| two[1]..two[0]);
+        let before = self.newest.zip(self.before).map(|(newest, before)| newest..before);
+        let jump = gaps().chain(before).filter(|gap| gap.contains(&second)).max_by_key(secs_of)?;
+        let widest = gaps().map(|gap| secs_of(&gap)).max().unwrap_or_default();
+        let all = gaps().fold(0, |sum: i64, gap| sum.saturating_add(secs_of(&gap)));
+        let usual = (all - widest) / (self.created.len() as i64 - 2).max(1);
+        Some(jump).filter(|jump| secs_of(jump) > JUMP * usual.max(1))
     }
 }
 

@@ -227,7 +227,9 @@ impl SliceReader {
                 let is_late =
                     oldest.zip(fetcher.server_date()).is_some_and(|(oldest, now)| oldest > now - LATE_SECS);
                 self.left_out = ids.into_iter().filter(|id| !self.history.contains(id)).collect();
-                self.none_came = !self.left_out.is_empty() && !is_late;
+                // Between two requests an object may come into one pass from another, which has listed it or will.
+                let may_move = self.resource.passes.len() > 1;
+                self.none_came = !self.left_out.is_empty() && !is_late && !may_move;
                 Ok(has_more || !self.left_out.is_empty())
             }
             Err(FetchError::Failed(error)) => Err(error),
@@ -256,7 +258,7 @@ impl SliceReader {
     }
 
     fn advance(&mut self, envelope: &mut Envelope) {
-        envelope.note_before(self.reached);
+        envelope.before = self.reached.or_else(|| self.asked_window().map(|window| window.end));
         let last = envelope.ids.last().cloned();
         let is_new_end = last.as_ref().is_some_and(|last| !self.ends.contains(last));
         if !self.is_on_its_way() {

@@ -38,6 +38,8 @@ pub struct Part {
     /// How far a pass before the last one has got, which settles nothing.
     pub unsettled: Unsettled,
     pub is_ordered: bool,
+    /// Whether objects that should have come are known to come later.
+    pub is_distrusted: bool,
     pub is_started: bool,
     /// Its last page has come.
     pub is_over: bool,
@@ -85,6 +87,7 @@ impl Part {
             newest: None,
             unsettled: Unsettled::below(created_end),
             is_ordered: true,
+            is_distrusted: false,
             is_started: false,
             is_over: false,
             is_done: false,

@@ -204,7 +204,10 @@ impl Shared {
             // After the last page of a pass the reader is in the next one already.
             let is_in_doubt = is_passed
                 && envelope.has_more
-                && self.is_in_doubt(list, slice, &mut reading.reader, &envelope).await?;
+                && self
+                    .is_in_doubt(list, slice, &mut reading.reader, &envelope)
+                    .await
+                    .inspect_err(|_| reading.taking.take_back())?;
             if is_passed && envelope.has_more && !is_in_doubt {
                 reading.reader.stop();
             }
@@ -274,7 +277,7 @@ impl Shared {
         page: &Envelope,
     ) -> Result<bool> {
         let start = list.slices.lock().expect("no panic while planning").start_of(slice.number);
-        let Some(jump) = page.jump().filter(|jump| jump.contains(&start)) else { return Ok(false) };
+        let Some(jump) = page.jump_over(start) else { return Ok(false) };
         let is_in_doubt = reader.has_left_out(&self.fetcher, &(start..jump.end)).await?;
         if is_in_doubt {
             list.slices.lock().expect("no panic while planning").distrust_order(slice.number);

@@ -94,5 +94,5 @@ fn refusal(error: &PageError) -> Error {
 
 fn envelope_of(frame: Frame) -> Envelope {
     let Frame { has_more, ids, created, url } = frame;
-    Envelope { has_more, n_objects: ids.len(), ids, url, ..Envelope::default() }.with_created(&created)
+    Envelope { has_more, n_objects: ids.len(), ids, url, ..Envelope::default() }.with_created(created)
 }

@@ -161,7 +161,7 @@ fn check_frame(frame: Option<&Frame>, envelope: &Result<Envelope, String>) -> Re
         return Ok(());
     };
     let n_objects = ids.len();
-    let told = Envelope { has_more, ids, n_objects, url, ..Envelope::default() }.with_created(&created);
+    let told = Envelope { has_more, ids, n_objects, url, ..Envelope::default() }.with_created(created);
     match Ok(&told) == envelope.as_ref() {
         true => Ok(()),
         false => Err(format!("the frame is {told:?}, the envelope {envelope:?}")),

@@ -16,7 +16,7 @@ use stripelake::run::sync::Options;
 use crate::damage::forget;
 use crate::harness::{TestLake, account, check_kind, scripted_table, with_long_subscriptions};
 use crate::misplaced::{empty, list, page};
-use crate::table::{Table, text};
+use crate::table::{Table, created, text};
 
 const ITEMS: &str = "/v1/subscription_items";
 
@@ -26,7 +26,7 @@ fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
 
 /// Takes its time, so that several windows are read at once.
 #[derive(Debug)]
-struct Slow(Arc<Scripted>);
+pub struct Slow(pub Arc<Scripted>);
 
 impl Transport for Slow {
     fn get<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>> {
@@ -199,4 +199,59 @@ async fn g13_items_of_another_subscription_are_refused_and_an_odd_end_is_asked_f
         let ids: BTreeSet<String> = lake.ids("subscription_items").await;
         assert!(items.iter().all(|item| ids.contains(text(&item["id"]))));
     }
+}
+
+/// Archived prices, each alone between many active ones. One is activated when the seconds around it are asked for.
+#[derive(Debug)]
+struct Activating {
+    table: Arc<Table>,
+    is_done: AtomicBool,
+}
+
+impl Transport for Activating {
+    fn get<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>> {
+        let second = |name: &str| parameter(request, name).and_then(|text| text.parse::<i64>().ok());
+        let is_of_active = parameter(request, "active") == Some("true");
+        if let (Some(start), Some(end), true) = (second("created[gte]"), second("created[lt]"), is_of_active)
+        {
+            self.table.edit("prices", |prices| {
+                let mut within: Vec<&mut Value> =
+                    prices.iter_mut().filter(|price| (start..end).contains(&created(price))).collect();
+                if let [alone] = within.as_mut_slice()
+                    && !self.is_done.swap(true, Ordering::SeqCst)
+                {
+                    alone["active"] = true.into();
+                }
+            });
+        }
+        self.table.get(request)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_price_that_is_activated_where_a_page_has_jumped_is_no_answer_to_another_request() {
+    let table = Table::of(&account(146, 100));
+    // A page ends with two objects of the next block, so that the slice is cut behind the gap.
+    table.edit("prices", |prices| {
+        let (pattern, now) = (prices[0].clone(), created(&prices[0]));
+        let price = |at: i64, secs: i64, is_active: bool| {
+            let mut price = pattern.clone();
+            price["id"] = format!("price_{at}").into();
+            price["created"] = (now - secs).into();
+            price["active"] = is_active.into();
+            price
+        };
+        *prices = (0..12 * 99)
+            .map(|at| match (at / 99 * 8_640_000, at % 99) {
+                (block, 98) => price(at, block + 4_320_000, false),
+                (block, n) => price(at, block + 60 * n, true),
+            })
+            .collect();
+    });
+    let activating = Arc::new(Activating { table: table.clone(), is_done: AtomicBool::new(false) });
+    let lake = TestLake::new();
+    let options = Options { concurrency: 4, ..lake.options_for(&["prices"]) };
+    check_kind(&lake.sync_with(options, activating.clone()).await.unwrap(), None);
+    assert!(activating.is_done.load(Ordering::SeqCst), "no gap was asked for");
+    lake.check_table_equals(&table, "prices").await;
 }

@@ -9,7 +9,7 @@ use stripelake::fake::{Account, Spec};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::run::sync::Options;
 
-use crate::harness::{TestLake, check_kind, scripted_table};
+use crate::harness::{TestLake, account, check_kind, scripted_table};
 use crate::table::{Table, created};
 
 const DAY: i64 = 86_400;
@@ -29,7 +29,7 @@ async fn check_order(seed: u64, n: u64, concurrency: usize, upset: impl Fn(&mut 
 }
 
 /// These objects of the list were created so long before their place in it.
-fn older(charges: &mut [Value], places: std::ops::Range<usize>, days: i64) {
+pub fn older(charges: &mut [Value], places: std::ops::Range<usize>, days: i64) {
     for charge in &mut charges[places] {
         charge["created"] = (created(charge) - days * DAY).into();
     }
@@ -87,6 +87,53 @@ async fn g8_an_odd_object_marks_no_other_as_deleted() {
     for concurrency in [1, 6] {
         run(concurrency).await;
         lake.check_table_equals(&table, "customers").await;
+    }
+}
+
+/// So many prices, each third of them archived, a day apart.
+fn prices(n: usize) -> Arc<Table> {
+    let table = Table::of(&account(101, 200));
+    table.edit("prices", |prices| {
+        let (pattern, now) = (prices[0].clone(), created(&prices[0]));
+        *prices = (0..n).map(|at| price(&pattern, at, now - at as i64 * DAY)).collect();
+    });
+    table
+}
+
+fn price(pattern: &Value, at: usize, created: i64) -> Value {
+    let mut price = pattern.clone();
+    price["id"] = format!("price_{at}").into();
+    price["created"] = created.into();
+    price["active"] = (!at.is_multiple_of(3)).into();
+    price
+}
+
+#[tokio::test(start_paused = true)]
+async fn g8_no_pass_ends_where_old_objects_stand_among_new_ones() {
+    let kinds = |active: bool| move |at: usize| at.is_multiple_of(3) != active;
+    for concurrency in [1, 6] {
+        for (active, places, days) in [
+            (false, 99..100, 50),
+            (false, 95..100, 500),
+            (false, 90..290, 2_000),
+            (true, 99..100, 50),
+            (true, 150..300, 2_000),
+        ] {
+            let table = prices(1_500);
+            table.edit("prices", |prices| {
+                let of_pass: Vec<usize> = (0..prices.len()).filter(|at| kinds(active)(*at)).collect();
+                for at in &of_pass[places.clone()] {
+                    prices[*at]["created"] = (created(&prices[*at]) - days * DAY).into();
+                }
+            });
+            let lake = TestLake::new();
+            // The second run may mark as deleted what it does not find.
+            for _ in 0..2 {
+                let options = Options { concurrency, ..lake.options_for(&["prices"]) };
+                check_kind(&lake.sync_with(options, table.clone()).await.unwrap(), None);
+                lake.check_table_equals(&table, "prices").await;
+            }
+        }
     }
 }
 

@@ -30,7 +30,7 @@ fn check_frame(page: &Page, body: &[u8]) -> bool {
         return false;
     };
     let n_objects = ids.len();
-    let told = Envelope { has_more, ids, n_objects, url, ..Envelope::default() }.with_created(&created);
+    let told = Envelope { has_more, ids, n_objects, url, ..Envelope::default() }.with_created(created);
     assert_eq!(Ok(told), Envelope::parse(body), "{}", String::from_utf8_lossy(body));
     true
 }

@@ -101,7 +101,8 @@ impl SliceReader {
             // The second page may be a smaller one.
             let is_same = first.iter().zip(&envelope.ids).all(|(a, b)| a == b);
             self.is_other_order = is_newer && is_same;
-            let what = "expected objects older than those before, got newer ones, and others when asked again";
+            let what =
+                "expected objects older than those before, got newer ones, and others when asked again";
             return if self.is_other_order { Ok(Verdict::Fits) } else { Err(what.to_owned()) };
         }
         if !is_newer || self.is_other_order || !self.is_on_its_way() {
@@ -135,8 +136,10 @@ impl SliceReader {
     fn check_left_out(&mut self, envelope: &Envelope) -> Result<(), String> {
         self.none_came &= !envelope.ids.iter().any(|id| self.left_out.contains(id));
         match self.none_came && !envelope.has_more {
-            true => Err("expected objects behind those before that came when asked for, got the end of the list"
-                .to_owned()),
+            true => {
+                Err("expected objects behind those before that came when asked for, got the end of the list"
+                    .to_owned())
+            }
             false => Ok(()),
         }
     }
