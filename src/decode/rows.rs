@@ -157,7 +157,9 @@ impl Rows {
         };
         match micros.map(|us| us.div_euclid(1_000_000)) {
             Some(secs) if (0..LAST_CREATED).contains(&secs) => Ok(Some(secs)),
-            Some(secs) => Err(Reject::new(format!("expected created before the year 2200, got {secs}"))),
+            Some(secs) => {
+                Err(Reject::new(format!("expected created from 1970 to 2199 in unix seconds, got {secs}")))
+            }
             None => Err(Reject::new("expected created in unix seconds")),
         }
     }

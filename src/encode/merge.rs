@@ -255,7 +255,7 @@ impl Merge {
         let ((old, old_row), (new, new_row)) = (self.input(0).row(), self.input(newest).row());
         if newest == 0 || rows_are_same(&old.batch, old_row, &new.batch, new_row) {
             let is_later = new.synced_at.value(new_row) > old.synced_at.value(old_row);
-            let is_seen_later = is_later && matches!(self.old_age, OldAge::AtLeast(_));
+            let is_seen_later = is_later && matches!(self.old_age, OldAge::AtLeast { .. });
             self.changes.unchanged += 1;
             self.changes.seen_later += u64::from(is_seen_later);
             return if is_seen_later { newest } else { 0 };

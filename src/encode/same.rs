@@ -1,27 +1,40 @@
 //! Tells whether two rows hold the same values.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+mod json;
+
+use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 
-use crate::decode::schema::SYNCED_AT;
+use crate::decode::schema::{SYNCED_AT, is_json};
+use crate::encode::same::json::is_same;
 
-/// Whether row `i` of `a` equals row `j` of `b` in every column but `_synced_at`.
+/// Whether row `i` of `a` equals row `j` of `b` in every column but `_synced_at`. In what order the members of a map or a JSON
+/// object stand, and how their text is escaped, makes no difference.
 ///
 /// The batches have the same schema.
 pub fn rows_are_same(a: &RecordBatch, i: usize, b: &RecordBatch, j: usize) -> bool {
     let fields = a.schema_ref().fields();
     let columns = a.columns().iter().zip(b.columns()).zip(fields);
-    columns.filter(|(_, field)| field.name() != SYNCED_AT).all(|((a, b), _)| values_are_same(a, i, b, j))
+    columns
+        .filter(|(_, field)| field.name() != SYNCED_AT)
+        .all(|((a, b), field)| values_are_same(a, i, b, j, is_json(field)))
 }
 
-fn values_are_same(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> bool {
+fn values_are_same(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize, is_json: bool) -> bool {
     match (a.is_null(i), b.is_null(j)) {
         (true, true) => return true,
         (false, false) => {}
         _ => return false,
     }
     match a.data_type() {
-        DataType::Utf8 => a.as_string::<i32>().value(i) == b.as_string::<i32>().value(j),
+        DataType::Utf8 => {
+            let (a, b) = (a.as_string::<i32>().value(i), b.as_string::<i32>().value(j));
+            a == b || is_json && is_same(a, b)
+        }
+        DataType::Map(_, _) => {
+            let (a, b) = (a.as_map(), b.as_map());
+            a.value(i) == b.value(j) || members(a, i) == members(b, j)
+        }
         DataType::Int64 => a.as_primitive::<Int64Type>().value(i) == b.as_primitive::<Int64Type>().value(j),
         DataType::Boolean => a.as_boolean().value(i) == b.as_boolean().value(j),
         DataType::Float64 => {
@@ -38,4 +51,17 @@ fn values_are_same(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize) -> bool {
         }
         _ => a.slice(i, 1) == b.slice(j, 1),
     }
+}
+
+/// The members of a map of texts, by their names.
+fn members(map: &MapArray, row: usize) -> Vec<(String, Option<String>)> {
+    let entries = map.value(row);
+    let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+    let mut members: Vec<_> = keys
+        .iter()
+        .zip(values)
+        .map(|(key, value)| (key.unwrap_or_default().to_owned(), value.map(str::to_owned)))
+        .collect();
+    members.sort_unstable();
+    members
 }

@@ -209,7 +209,7 @@ impl Gatherer {
                 self.place_undecided()?;
                 self.commit_settled().await
             }
-            Message::Rejected(rejected) => self.reject(rejected),
+            Message::Rejected(rejected) => self.reject(rejected).await,
             Message::Complete(outlook) => self.complete(outlook).await,
             Message::Broken => self.break_off().await,
             Message::MixedUp => self.forget_reading().await,
@@ -237,7 +237,7 @@ impl Gatherer {
         self.disown_kept().await
     }
 
-    fn reject(&mut self, rejected: Vec<Rejected>) -> Result<()> {
+    async fn reject(&mut self, rejected: Vec<Rejected>) -> Result<()> {
         for object in rejected {
             let resource = object.resource.clone();
             if !self.rejected.add(object) {
@@ -247,7 +247,12 @@ impl Gatherer {
                 table.report.rejected += 1;
             }
         }
-        self.rejected.check_size()
+        if let Err(error) = self.rejected.check_size() {
+            // Whoever looks into it needs some of them.
+            self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
+            return Err(error);
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ mod json;
 mod table;
 
 mod answers;
+mod archives;
 mod auth;
 mod complete;
 mod conflict;

@@ -9,10 +9,10 @@ use stripelake::error::Kind;
 use stripelake::partition::{Grain, Partition};
 use stripelake::run::Setup;
 use stripelake::run::event::Event;
-use stripelake::run::import::{Content, Input};
 use stripelake::run::report::Report;
 use stripelake::run::sync::{Options, sync};
 
+use crate::archives;
 use crate::damage::{failure, put};
 use crate::harness::{TestLake, account, check_kind};
 use crate::table::{Table, created};
@@ -164,15 +164,5 @@ fn renamed(mut charge: Value, n: usize) -> Value {
 
 /// Imports objects as they are now.
 async fn import(lake: &TestLake, objects: &[Value]) -> Report {
-    let lines: Vec<String> = objects.iter().map(Value::to_string).collect();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), lines.join("\n")).unwrap();
-    let input = Input {
-        name: "charges".to_owned(),
-        content: Content::File(file.path().to_owned()),
-        observed_at: jiff::Timestamp::now().as_microsecond(),
-    };
-    let resource = lake.catalog.resolve("charges").unwrap().clone();
-    let (_sender, signal) = tokio::sync::watch::channel(None);
-    stripelake::run::import::import(&lake.setup(), &resource, vec![input], signal).await.unwrap()
+    archives::import(lake, objects, jiff::Timestamp::now().as_microsecond()).await
 }

@@ -40,7 +40,7 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
         let place = partition.path(&resource.name);
         let old = files.get(&partition).map(|bytes| present(bytes, &place, resource));
         let mut merge =
-            Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::AtLeast(Vec::new()))
+            Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::at_least(i64::MAX))
                 .unwrap();
         let mut bytes = Vec::new();
         encode::write(&mut bytes, &schema, &place, &mut merge, gathered.n_rows, options).unwrap();
@@ -66,7 +66,7 @@ pub fn upgraded(files: &Files, resource: &Resource) -> Files {
             Some(present(bytes, &place, resource)),
             Vec::<Run>::new(),
             Absent::default(),
-            OldAge::AtLeast(Vec::new()),
+            OldAge::at_least(i64::MAX),
         );
         let mut upgraded = Vec::new();
         encode::write(&mut upgraded, &schema, &place, merge.unwrap(), 1, encode::Options::default()).unwrap();

@@ -239,7 +239,7 @@ fn large_rows_are_merged_many_at_a_time() {
         Some(run(rows(0..1_000))),
         vec![run(rows(500..1_500))],
         absent,
-        OldAge::AtLeast(Vec::new()),
+        OldAge::at_least(i64::MAX),
     )
     .unwrap();
     let batches: Vec<usize> = merge.map(|rows| rows.unwrap().len()).collect();

@@ -1,7 +1,7 @@
 //! `stripelake import`: files into the lake.
 
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use stripelake::config::{Settings, parse_time};
@@ -49,8 +49,10 @@ fn input(file: PathBuf, observed_at: Option<i64>) -> Result<Input> {
     if metadata.is_dir() {
         return Err(wrong("expected a file, got a folder".to_owned()));
     }
-    let changed = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    let changed = changed.map(|d| d.as_micros() as i64);
+    // A time before 1970 is older than any object, and no reason to count as new.
+    let micros =
+        |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+    let changed = metadata.modified().ok().map(micros);
     let now = Timestamp::now().as_microsecond();
     let observed_at = observed_at.or(changed).unwrap_or(now).min(now);
     Ok(Input { name, content: Content::File(file), observed_at })

@@ -175,8 +175,11 @@ impl Gatherer {
             true if is_first => OldAge::Superseded,
             true => OldAge::SupersededBut(self.setup.started_at.as_microsecond(), now()),
             // Rows of a child were read with their parent, which has told already whether it was read again.
-            false if table > 0 => OldAge::AtLeast(Vec::new()),
-            false => OldAge::AtLeast(self.tables[0].state.listed.within(&partition.span())),
+            false if table > 0 => OldAge::at_least(now()),
+            false => {
+                let listed = self.tables[0].state.listed.within(&partition.span(), now());
+                OldAge::AtLeast { listed, now: now() }
+            }
         }
     }
 }

@@ -63,7 +63,10 @@ impl Gatherer {
         }
         // What belongs to the objects is judged by them.
         if let Some(since) = listed_since.filter(|_| index == 0) {
-            table.state.listed.add(self.listing.clone(), since);
+            let now = self.setup.started_at.as_microsecond();
+            // What has a clock of its own is listed, too.
+            let seconds = self.listing.start..self.listing.end.max(self.asked_until);
+            table.state.listed.add(seconds, since, now);
         }
         // Only the resource itself has progress; a listing for a window leaves that of a longer one alone.
         let is_own_progress = self.progress.is_some();
