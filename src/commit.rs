@@ -109,12 +109,18 @@ impl Lake {
             None if location.starts_with("s3:") => {
                 Err(Error::usage(format!("expected s3://bucket/prefix, got \"{location}\"")))
             }
+            // A shell would have put the folder there.
+            None if location == "~" || location.starts_with("~/") => {
+                Err(Error::usage(format!("expected a folder, got \"{location}\""))
+                    .hint("write the whole path: ~ is known to shells alone, and only without quotes"))
+            }
             None => Ok(Lake::Local(LocalLake::new(location))),
             Some(("file", path)) => Ok(Lake::Local(LocalLake::new(path))),
             Some(("s3", rest)) => Ok(Lake::Remote(RemoteLake::s3(rest, environment)?)),
             Some((scheme, _)) => Err(Error::usage(format!(
                 "expected a folder or s3://bucket/prefix as lake, got scheme \"{scheme}\""
-            ))),
+            ))
+            .hint("name a folder, or a bucket of a store that speaks S3 with AWS_ENDPOINT_URL")),
         }
     }
 

@@ -3,6 +3,7 @@
 mod client;
 mod failed;
 mod patience;
+mod settings;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -63,7 +64,7 @@ impl RemoteLake {
         let store = client::client(&location, bucket, environment)?;
         let is_secret = |name: &str| ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"].contains(&name);
         let secret = environment.iter().filter(|(name, _)| is_secret(name));
-        let secrets = Secrets::new(secret.map(|(_, value)| value.clone()));
+        let secrets = Secrets::new(secret.map(|(_, value)| value.trim().to_owned()));
         Ok(RemoteLake { secrets, ..RemoteLake::new(Arc::new(store), prefix, &location) })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
+use crate::commit::remote::settings::{check_bucket, culprit, settings};
 use crate::error::{Error, Result};
 
 /// For so long the client itself repeats what was refused for a moment. It ends before `patience.rs` gives an answer up,
@@ -21,15 +22,20 @@ pub fn client(location: &str, bucket: &str, environment: &[(String, String)]) ->
         .with_bucket_name(bucket)
         .with_retry(retry)
         .with_client_options(ClientOptions::new().with_timeout_disabled());
-    for (key, value) in environment {
-        match key.to_ascii_lowercase().parse() {
-            // Other variables of the AWS family, such as AWS_PROFILE, are not for this client; --lake names the bucket.
-            Err(_) | Ok(AmazonS3ConfigKey::Bucket) => {}
-            Ok(key) => builder = builder.with_config(key, value),
-        }
+    check_bucket(bucket)?;
+    let settings = settings(environment)?;
+    for setting in &settings {
+        builder = builder.with_config(setting.key, &setting.value);
     }
     check_endpoint(bucket, &builder)?;
-    builder.build().map_err(|e| Error::usage(format!("lake {location}: {e}")).hint("set the AWS_* variables"))
+    builder.build().map_err(|error| {
+        let error = error.to_string();
+        let hint = match culprit(&settings, bucket, &error) {
+            Some(name) => format!("correct {name}, or unset it"),
+            None => "check the AWS_* variables".to_owned(),
+        };
+        Error::usage(format!("lake {location}: {error}")).hint(hint)
+    })
 }
 
 /// With virtual hosts the client takes the endpoint as it is, and asks whatever bucket that stands for.
@@ -76,10 +82,11 @@ mod tests {
         for (name, url) in
             [("AWS_ENDPOINT_URL", "http://host:9000"), ("AWS_ENDPOINT_URL_S3", "https://lakes.host")]
         {
-            let error = made(&[virtual_hosts, (name, url)]).unwrap_err();
+            let http = ("AWS_ALLOW_HTTP", "true");
+            let error = made(&[http, virtual_hosts, (name, url)]).unwrap_err();
             assert_eq!(error.kind(), Kind::Usage);
             assert!(error.to_string().contains(url) && error.hint_text().is_some(), "{error}");
-            made(&[("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "false"), (name, url)]).unwrap();
+            made(&[http, ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "false"), (name, url)]).unwrap();
             made(&[virtual_hosts, (name, "https://lake.host")]).unwrap();
         }
         made(&[virtual_hosts]).unwrap();

@@ -28,6 +28,8 @@ fn hint(text: &str) -> &'static str {
         "renew the credentials, AWS_SESSION_TOKEN with the keys that belong to it"
     } else if says(&["SignatureDoesNotMatch", "InvalidAccessKeyId"]) {
         "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    } else if says(&["/latest/api/token", "/latest/meta-data"]) {
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine or pod a role: it has none that it may use"
     } else if says(&["AccessDenied"]) || status(text) == Some(403) {
         "allow s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket on the lake's prefix"
     } else {
@@ -80,6 +82,7 @@ mod tests {
             ("403 Forbidden", "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
             ("403 Forbidden", "AccessDenied", "s3:PutObject"),
             ("403 Forbidden", "", "s3:PutObject"),
+            ("403 Forbidden", "PUT http://169.254.169.254/latest/api/token", "AWS_ACCESS_KEY_ID"),
             ("404 Not Found", "NoSuchBucket", "create the bucket"),
             // The port has the digits.
             ("500 Internal Server Error", "InternalError", "AWS_ENDPOINT_URL"),
