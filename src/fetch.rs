@@ -248,12 +248,8 @@ impl Fetcher {
             tries.elapsed = started.elapsed();
             let mut next = self.policy.next(&reason, &tries, self.sent());
             if let (Next::Wait(_), None, true) = (next, &asking, reason.may_be_an_outage()) {
-                match self.allowance.wait(self.outage.turn()).await {
+                match self.turn().await {
                     Ok(Turn::Own) => {}
-                    // The one that asked has met the end of a budget: so would this one, after its wait.
-                    Ok(Turn::Asking(_)) if let Some(ended) = self.allowance.ended() => {
-                        return Err(self.cause(ended, Some(error), &request));
-                    }
                     Ok(Turn::Asking(guard)) => asking = Some(guard),
                     Ok(Turn::GivenUp) => next = Next::GiveUp(Spent::Others(tries.attempts)),
                     Ok(Turn::Over) => {
@@ -278,6 +274,14 @@ impl Fetcher {
                 }
             }
         }
+    }
+
+    /// Whose turn it is to ask, where nothing gets through; others wait for the answer.
+    async fn turn(&self) -> Result<Turn<'_>, Error> {
+        let turn = self.allowance.wait(self.outage.turn()).await?;
+        // The one that asked before has met the end of a budget: so would this one, after its wait.
+        let ended = matches!(turn, Turn::Asking(_)).then(|| self.allowance.ended()).flatten();
+        ended.map_or(Ok(turn), Err)
     }
 
     /// Why there is no answer when the run ends while a request is repeated. Where no page has come so far, a

@@ -29,7 +29,7 @@ use crate::catalog::{Catalog, Resource};
 use crate::commit::Lake;
 use crate::encode;
 use crate::partition::Grain;
-use crate::run::event::OnEvent;
+use crate::run::event::{Event, OnEvent};
 
 /// What every command that writes a lake needs.
 #[derive(Clone)]
@@ -52,6 +52,12 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Tells that this run waits for another one.
+    fn on_wait(&self) -> impl FnOnce(String) {
+        let (on_event, at_most_secs) = (self.on_event.clone(), self.wait_lock.as_secs_f64());
+        move |holder| on_event(Event::Waiting { holder, at_most_secs })
+    }
+
     fn children_of(&self, resource: &Resource) -> Vec<Arc<Resource>> {
         self.catalog.children_of(&resource.name).cloned().collect()
     }

@@ -36,15 +36,17 @@ enum Attempt {
     HeldBy(String, &'static str),
 }
 
-/// Takes the lock, waiting at most `wait`. Fails with [`Kind::Locked`], and while it waits as soon as `stop` has an
-/// error. A try is never cut short: it may have taken a lease.
+/// Takes the lock, waiting at most `wait`; `on_wait` is told once by whom it is held. Fails with [`Kind::Locked`], and while it
+/// waits as soon as `stop` has an error. A try is never cut short: it may have taken a lease.
 pub async fn acquire(
     lake: &Lake,
     run_id: &str,
     wait: Duration,
+    on_wait: impl FnOnce(String),
     stop: impl Future<Output = Error>,
 ) -> Result<Guard> {
     tokio::pin!(stop);
+    let mut on_wait = Some(on_wait);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let attempt = match lake {
@@ -58,6 +60,9 @@ pub async fn acquire(
         if tokio::time::Instant::now() >= deadline {
             let what = format!("another run holds the lake {}{holder}", lake.location());
             return Err(Error::new(Kind::Locked, what).lake("unchanged by this run").hint(hint));
+        }
+        if let Some(on_wait) = on_wait.take() {
+            on_wait(holder);
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}

@@ -12,6 +12,8 @@ use crate::fetch::Notice;
 pub enum Event {
     /// The run has begun.
     Start { lake: String, account: Option<String>, livemode: Option<bool>, resources: Vec<String> },
+    /// Another run holds the lake, and this one waits for it to end.
+    Waiting { holder: String, at_most_secs: f64 },
     /// A listing that an earlier run has begun is continued; `share` is the part of its time that was read.
     Continued { resource: String, began: jiff::Timestamp, share: f64 },
     /// Rows were read.

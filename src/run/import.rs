@@ -88,7 +88,7 @@ pub async fn import(
     let Found { cut_off, livemode } = read.map_err(|error| error.lake("as it was"))?;
 
     let stop = interrupted(signal.clone());
-    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock, stop).await?;
+    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock, setup.on_wait(), stop).await?;
     let committed = tokio::select! {
         committed = commit(setup, &mut gatherer, livemode) => committed,
         kind = signalled(signal) => Err(Error::new(kind, "interrupted").hint("run the same command again")),

@@ -127,19 +127,24 @@ fn tell_failed(setup: &Setup, resource: &str, error: &Error) {
 /// What became of all of them.
 fn summed(closed: Vec<Closed>, end: End, fetcher: &Fetcher) -> Report {
     let mut report = Report::default();
-    // Where nothing could be read the lists say why, and the budget would hide it.
-    let is_outage = fetcher.counters.accepted.load(Ordering::Relaxed) == 0
-        && closed
-            .iter()
-            .any(|closed| closed.error.as_ref().is_some_and(|error| error.kind() == Kind::Stripe));
-    if let Some(early) = end.early.filter(|early| !is_outage || early.kind() != Kind::Budget) {
-        report.failures.push(("run".to_owned(), how_far(&early, &closed)));
+    let has_read = fetcher.counters.accepted.load(Ordering::Relaxed) > 0;
+    let has_failed =
+        closed.iter().any(|closed| closed.error.as_ref().is_some_and(|error| error.kind() == Kind::Stripe));
+    match end.early {
+        // The lists say why, and the budget would hide it.
+        Some(early) if early.kind() == Kind::Budget && !has_read && has_failed => {}
+        Some(early) if early.kind() == Kind::Budget && !has_read => {
+            report.failures.push(("run".to_owned(), nothing_read(&early)));
+        }
+        Some(early) => report.failures.push(("run".to_owned(), how_far(&early, &closed))),
+        None => {}
     }
     for Closed { name, tables, is_complete, error } in closed {
+        let is_whole = is_complete && tables.iter().all(|table| table.rejected == 0);
         report.tables.extend(tables);
         match error {
             Some(error) => report.failures.push((name, error)),
-            None if is_complete => report.complete.push(name),
+            None if is_whole => report.complete.push(name),
             None => {}
         }
     }
@@ -218,7 +223,7 @@ async fn gather(
 }
 
 /// Ends one resource: commits what is left if all of it was read, and what can be kept if not.
-async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) -> Result<Closed> {
+async fn close(setup: &Setup, list: Arc<List>, mut gathering: Gathering, end: &End) -> Result<Closed> {
     let resource = list.resource.clone();
     let name = resource.name.clone();
     let is_read = list.slices.lock().expect("no panic while planning").is_done();
@@ -229,19 +234,20 @@ async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) 
         Some(_) => Message::Complete(Outlook::EndedEarly),
         None => Message::Complete(Outlook::Whole),
     };
-    let abort = gathering.abort_handle();
-    let ending = async move {
+    let ending = async {
         // A gatherer that has failed is gone.
         let _ = list.rows.send(last).await;
         drop(list);
-        gathering.await
+        (&mut gathering).await
     };
     let ended = match end.deadline {
         None => Ok(ending.await),
         Some(deadline) => tokio::time::timeout_at(deadline, ending).await,
     };
     let Ok(ended) = ended else {
-        abort.abort();
+        gathering.abort();
+        // It may be writing, and the lake is another run's after this one.
+        let _ = gathering.await;
         return Ok(Closed { name, tables: Vec::new(), is_complete: false, error: None });
     };
     let (gatherer, gathered) = ended.map_err(|e| Error::bug(format!("gather: {e}")))?;
@@ -261,6 +267,13 @@ async fn close(setup: &Setup, list: Arc<List>, gathering: Gathering, end: &End) 
         None => {}
     }
     Ok(Closed { name, tables, is_complete, error })
+}
+
+/// The error of a run whose budget was spent before any list had answered: a schedule that takes the exit code of a budget
+/// for a success would never tell that nothing comes.
+pub(super) fn nothing_read(early: &Error) -> Error {
+    Error::stripe(format!("{early} before any list had answered"))
+        .hint("see whether Stripe can be reached, or allow more, then run the same command again")
 }
 
 /// The error of a run that ended early, with what its resources have come to.

@@ -21,7 +21,7 @@ use crate::plan::FIRST_OBJECT;
 use crate::redact::without_keys;
 use crate::run::event::Event;
 use crate::run::gather::Listing;
-use crate::run::reading::read_all;
+use crate::run::reading::{nothing_read, read_all};
 use crate::run::report::{Report, RunRecord};
 use crate::run::{Setup, sql};
 
@@ -70,7 +70,7 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     check_account(known.as_ref(), account.id.as_deref())?;
     let listing = listing(&options, &account)?;
     let stop = interrupted(options.interrupted.clone());
-    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock, stop).await?;
+    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock, setup.on_wait(), stop).await?;
     let report = match locked(setup, &options, &fetcher, account.id, listing).await {
         Ok(report) => Report { secs: started.elapsed().as_secs_f64(), ..report },
         Err(error) => {
@@ -143,13 +143,17 @@ pub async fn finish(setup: &Setup, guard: Guard, mut report: Report, command: &s
     Ok(report)
 }
 
-/// With fewer requests than these no run would ever come to its end.
+/// With fewer requests than these no run would ever come to its end. Several passes are made in one run, and each may ask
+/// twice for an empty page.
 fn check_budgets(options: &Options) -> Result<()> {
-    let lists: usize = options.resources.iter().map(|resource| resource.passes.len()).sum();
-    let least = 1 + lists as u64;
+    let least_of = |resource: &Arc<Resource>| match resource.passes.len() {
+        1 => 1,
+        n => 2 * n as u64,
+    };
+    let least = 1 + options.resources.iter().map(least_of).sum::<u64>();
     match options.budgets.requests {
         Some(requests) if requests < least => Err(Error::usage(format!(
-            "expected --max-requests of at least {least}, one for the account and for each pass over a list, got {requests}"
+            "expected --max-requests of at least {least}, one for the account and one for each list, or two for each pass over one that takes several, got {requests}"
         ))
         .hint("allow more requests, or name fewer resources")),
         _ => Ok(()),
@@ -210,6 +214,7 @@ pub(super) async fn account(fetcher: &Fetcher, setup: &Setup, options: &Options)
             return Err(Error::stripe(format!("the account: {error}"))
                 .hint("Stripe or the network is in trouble; run the same command again later"));
         }
+        Err(error) if error.kind() == Kind::Budget => return Err(nothing_read(&error)),
         Err(error) => return Err(error),
     };
     let now = fetcher.server_date();
@@ -311,14 +316,18 @@ pub(super) fn listing(options: &Options, account: &Account) -> Result<Listing> {
         let shown = |secs| Timestamp::from_second(secs).map_or(format!("{secs}"), |time| time.to_string());
         let what =
             format!("expected --since before --until and now, got {} and {}", shown(start), shown(end));
-        return Err(Error::usage(what).hint("times are UTC; leave --until out for all that there is"));
+        let hint = match options.until {
+            Some(_) => "times are UTC; leave --until out for all that there is",
+            None => "times are UTC, and now is Stripe's; choose an earlier --since",
+        };
+        return Err(Error::usage(what).hint(hint));
     }
     Ok(Listing {
         span: start..end,
         asked_until,
         now: account.now,
         stripe_version: options.stripe_version.clone(),
-        first_object: account.created.unwrap_or(FIRST_OBJECT),
+        first_object: account.created.filter(|created| (0..end).contains(created)).unwrap_or(FIRST_OBJECT),
         starts_over: options.starts_over,
     })
 }

@@ -82,6 +82,53 @@ def test_since_after_until_is_refused(stub, home):
     assert len(stub.log) == n_before
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("AWS_ENDPOINT_URL", "localhost:9000"),
+        ("AWS_ENDPOINT_URL", "http://"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999"),
+        ("AWS_ACCESS_KEY_ID", "AK\nIA"),
+        ("AWS_REGION", "eu west"),
+        ("AWS_SESSION_TOKEN", "one\r\ntwo"),
+        ("AWS_SKIP_SIGNATURE", "perhaps"),
+    ],
+)
+def test_a_setting_that_no_store_can_be_asked_with_is_named(stub, name, value):
+    """[S2]"""
+    env = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
+    env |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", name: value}
+    outcome = harness.sync(stub, "s3://bucket/lake", "prices", env=env).expect(2).expect_said(name, "fix:")
+    assert value not in outcome.said or "URL" in name or value == "perhaps", outcome
+
+
+def test_a_bucket_that_can_be_none_is_named(stub):
+    harness.sync(stub, "s3://la ke/x", "prices").expect(2).expect_said("la ke", "fix:")
+
+
+@pytest.mark.parametrize("n", ["0", "1001", "1000000000"])
+def test_a_concurrency_that_helps_nobody_is_refused(stub, home, n):
+    harness.sync(stub, home / "wide", "--concurrency", n).expect(2).expect_said("--concurrency", "1 to 1000")
+    assert not (home / "wide").exists()
+
+
+def test_a_folder_that_only_a_shell_knows_is_refused(stub, tmp_path):
+    harness.sync(stub, "~/lake", cwd=tmp_path).expect(2).expect_said("~/lake", "fix:")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resources_may_be_named_with_commas(stub, tmp_path):
+    harness.sync(stub, tmp_path / "lake", "customers,prices").expect(0)
+    tables = {state.stem for state in (tmp_path / "lake/_stripelake/state").iterdir()}
+    assert tables == {"customers", "prices"}
+
+
+@pytest.mark.parametrize("time", ["0s", "1ms"])
+def test_a_budget_that_no_list_has_answered_within_is_no_success(stub, tmp_path, time):
+    outcome = harness.sync(stub, tmp_path / "lake", "--max-duration", time).expect(5)
+    outcome.expect_said("--max-duration", "before any list had answered", "fix:")
+
+
 def test_a_date_that_is_none_is_refused(stub, home):
     harness.sync(stub, home / "window", "--since", "yesterdayish").expect(2).expect_said("yesterdayish")
 

@@ -259,8 +259,10 @@ def test_a_run_that_waits_for_the_lock_ends_at_a_signal(fake, tmp_path):
         assert run.poll() is None
         run.terminate()
         began = time.monotonic()
-        run.communicate(timeout=30)
+        _, said = run.communicate(timeout=30)
     assert run.returncode == 143 and time.monotonic() - began < 5
+    # Once, and not with each look.
+    assert said.count(b"waiting for another run to end") == 1, said
     assert not (lake / "_stripelake/lake.json").exists()
 
 

@@ -124,7 +124,8 @@ async fn a5_a_lake_that_another_account_took_meanwhile_is_refused() {
     // Two first runs at once: the second one waits for the lock with the account it has asked for.
     let (ours, theirs) = (Table::of(&account(65, 50)), Table::of(&account(66, 50)));
     let lake = TestLake::new();
-    let guard = lock::acquire(&lake.lake, "first", Duration::ZERO, std::future::pending()).await.unwrap();
+    let guard =
+        lock::acquire(&lake.lake, "first", Duration::ZERO, drop, std::future::pending()).await.unwrap();
     let mut setup = lake.setup();
     setup.wait_lock = Duration::from_secs(60);
     let waiting = sync(&setup, lake.options(), ours);
@@ -252,7 +253,7 @@ async fn what_is_created_while_a_run_waits_for_the_lock_belongs_to_it() {
     let table = Table::of(&account(75, 50));
     let lake = TestLake::new();
     let free = std::future::pending();
-    let guard = lock::acquire(&lake.lake, "first", Duration::ZERO, free).await.unwrap();
+    let guard = lock::acquire(&lake.lake, "first", Duration::ZERO, drop, free).await.unwrap();
     let setup = Setup { wait_lock: Duration::from_secs(60), ..lake.setup() };
     let waiting = sync(&setup, lake.options(), table.clone());
     let first = async {
@@ -289,7 +290,8 @@ async fn a6_a_clock_that_falls_back_leaves_nothing_out() {
 #[tokio::test(start_paused = true)]
 async fn c1_a_lake_in_use_is_left_alone() {
     let lake = TestLake::new();
-    let guard = lock::acquire(&lake.lake, "other", Duration::ZERO, std::future::pending()).await.unwrap();
+    let guard =
+        lock::acquire(&lake.lake, "other", Duration::ZERO, drop, std::future::pending()).await.unwrap();
     let transport = Arc::new(InProcess::new(Arc::new(account(70, 50))));
     let error = lake.sync(transport.clone()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Locked);

@@ -236,20 +236,22 @@ async fn a_state_is_not_written_after_each_of_many_files() {
 async fn c3_a_run_whose_lease_another_one_has_writes_nothing_more() {
     const LEASE: &str = "_stripelake/lease.json";
     let lake = TestLake::new();
-    let guard = lock::acquire(&lake.lake, "first", Duration::ZERO, std::future::pending()).await.unwrap();
+    let guard =
+        lock::acquire(&lake.lake, "first", Duration::ZERO, drop, std::future::pending()).await.unwrap();
     let written = |n: &'static str| lake.lake.write_bytes(n, b"data", &Version::Absent);
     written("before").await.unwrap();
     // It is renewed: nobody else gets it, however long that takes.
     tokio::time::sleep(Duration::from_secs(100)).await;
     let other = Lake::Remote(RemoteLake::new(lake.store.clone(), Path::default(), "memory://lake"));
-    let refused = lock::acquire(&other, "second", Duration::ZERO, std::future::pending()).await.unwrap_err();
+    let refused =
+        lock::acquire(&other, "second", Duration::ZERO, drop, std::future::pending()).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Locked);
     assert!(refused.to_string().contains("run first"), "{refused}");
 
     let (bytes, _) = lake.lake.read_bytes(LEASE).await.unwrap().unwrap();
     let expired = String::from_utf8(bytes).unwrap().replace("\"expires_at\":\"20", "\"expires_at\":\"19");
     lake.store.put(&Path::from(LEASE), expired.into()).await.unwrap();
-    let theirs = lock::acquire(&other, "second", Duration::ZERO, std::future::pending()).await.unwrap();
+    let theirs = lock::acquire(&other, "second", Duration::ZERO, drop, std::future::pending()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(15)).await;
     for n in ["after", "_stripelake/state/charges.json"] {
         assert_eq!(written(n).await.unwrap_err().kind(), Kind::Locked, "{n}");
@@ -259,10 +261,14 @@ async fn c3_a_run_whose_lease_another_one_has_writes_nothing_more() {
     // Nor does it give back what is not its own.
     guard.release().await;
     let refused =
-        lock::acquire(&lake.lake, "third", Duration::ZERO, std::future::pending()).await.unwrap_err();
+        lock::acquire(&lake.lake, "third", Duration::ZERO, drop, std::future::pending()).await.unwrap_err();
     assert!(refused.to_string().contains("run second"), "{refused}");
     theirs.release().await;
-    lock::acquire(&lake.lake, "third", Duration::ZERO, std::future::pending()).await.unwrap().release().await;
+    lock::acquire(&lake.lake, "third", Duration::ZERO, drop, std::future::pending())
+        .await
+        .unwrap()
+        .release()
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

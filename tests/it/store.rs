@@ -235,7 +235,7 @@ fn lake(store: &Odd) -> Lake {
 }
 
 async fn acquire(lake: &Lake, run_id: &str) -> std::result::Result<lock::Guard, Error> {
-    ends(lock::acquire(lake, run_id, Duration::ZERO, std::future::pending())).await
+    ends(lock::acquire(lake, run_id, Duration::ZERO, drop, std::future::pending())).await
 }
 
 #[tokio::test(start_paused = true)]

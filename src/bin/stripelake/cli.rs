@@ -107,7 +107,7 @@ pub enum Progress {
 #[derive(Debug, Args)]
 pub struct Sync {
     /// Only these resources [default: all]
-    #[arg(value_name = "RESOURCE")]
+    #[arg(value_name = "RESOURCE", value_delimiter = ',')]
     pub resources: Vec<String>,
     /// Leave these out
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', env = "STRIPELAKE_EXCLUDE")]
@@ -127,13 +127,13 @@ pub struct Sync {
     /// Share of Stripe's documented limits (80%), requests per second, or unlimited [default: 80%]
     #[arg(long, value_name = "RATE", env = "STRIPELAKE_RATE")]
     pub rate: Option<String>,
-    /// Parts of lists to read at once [default: 16]
+    /// Parts of lists to read at once, 1 to 1000 [default: 16]
     #[arg(long, value_name = "N", env = "STRIPELAKE_CONCURRENCY")]
     pub concurrency: Option<usize>,
     /// End cleanly after this many requests, exit 9; the next run continues
     #[arg(long, value_name = "N", env = "STRIPELAKE_MAX_REQUESTS")]
     pub max_requests: Option<u64>,
-    /// End cleanly after this time, like 90s, 10m or 1h, exit 9; the next run continues
+    /// End cleanly after this time and the answers that are on their way then, like 90s, 10m or 1h, exit 9; the next run continues
     #[arg(long, value_name = "TIME", env = "STRIPELAKE_MAX_DURATION")]
     pub max_duration: Option<String>,
     /// Give a request up after this time, and a silent connection after three eighths of it [default: 80s]

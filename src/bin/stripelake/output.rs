@@ -60,7 +60,7 @@ pub fn error(error: &Error) {
     if let Some(hint) = error.hint_text() {
         say(&format!("  fix:         {}", shown(hint, 500)));
     } else if error.kind() == Kind::Usage {
-        say("  fix:         see stripelake --help");
+        say("  fix:         see the command's --help, such as stripelake sync --help");
     } else if error.kind() == Kind::Bug {
         say(
             "  fix:         this should not happen: please report it, with this message and stripelake --version",

@@ -1,10 +1,10 @@
 //! Turns events into bars, plain lines or JSON.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use stripelake::redact::{shown, without_own_key};
 use stripelake::run::event::{Event, OnEvent};
 
@@ -25,7 +25,7 @@ pub fn receiver(how: Progress, is_json: bool, global: &Global) -> OnEvent {
         chosen => chosen,
     };
     let how = if global.quiet { Progress::None } else { how };
-    let bars = (how == Progress::Bars).then(Bars::default);
+    let bars = (how == Progress::Bars).then(Bars::new);
     let lines = (how == Progress::Plain).then(Lines::default);
     let verbose = global.verbose;
     let patience = Patience::default();
@@ -69,14 +69,28 @@ impl Patience {
     }
 }
 
+/// What is drawn on the terminal.
+static DRAWN: OnceLock<MultiProgress> = OnceLock::new();
+
+/// Takes the bars from the terminal, for what is said from now on: bars that are not done would be drawn over it once more.
+pub fn end() {
+    if let Some(drawn) = DRAWN.get() {
+        let _ = drawn.clear();
+        drawn.set_draw_target(ProgressDrawTarget::hidden());
+    }
+}
+
 /// One bar per resource.
-#[derive(Default)]
 struct Bars {
     all: MultiProgress,
     by_resource: Mutex<HashMap<String, ProgressBar>>,
 }
 
 impl Bars {
+    fn new() -> Bars {
+        Bars { all: DRAWN.get_or_init(MultiProgress::new).clone(), by_resource: Mutex::default() }
+    }
+
     fn show(&self, event: &Event, verbose: u8) {
         match event {
             Event::Rows { resource, rows } => self.bar(resource).inc(*rows),
@@ -170,6 +184,9 @@ fn line(event: &Event, verbose: u8) -> Option<String> {
             livemode.map_or("unknown".to_owned(), |l| l.to_string()),
             resources.len()
         )),
+        Event::Waiting { holder, at_most_secs } => {
+            Some(format!("waiting for another run to end{}, {at_most_secs:.0} s at most", shown(holder, 200)))
+        }
         Event::Continued { resource, began, share } => Some(format!(
             "{resource} continues the listing of {began}, {:.0} % of its time read",
             (share * 100.0).floor()

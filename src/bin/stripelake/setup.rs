@@ -14,7 +14,7 @@ use stripelake::run::{Setup, location};
 
 use crate::cli::{Global, Writing};
 use crate::limits;
-use crate::progress::receiver;
+use crate::progress::{self, receiver};
 
 /// The lake that the settings name, with `AWS_*` of the environment.
 pub fn lake(settings: &Settings) -> Result<Lake> {
@@ -89,6 +89,7 @@ pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         work.await
     });
     runtime.shutdown_background();
+    progress::end();
     outcome
 }
 

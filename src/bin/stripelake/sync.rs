@@ -9,15 +9,24 @@ use stripelake::config::{Settings, parse_second};
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::http::{Authorities, Connection, Http};
-use stripelake::run::estimate::estimate;
+use stripelake::run::estimate::{Estimate, estimate};
+use stripelake::run::report::Report;
 use stripelake::run::sync::{Options, sync};
 
 use crate::cli::{Global, Sync};
 use crate::{output, setup, signals};
 
 const DEFAULT_CONCURRENCY: usize = 16;
+/// More would only wait for each other.
+const CONCURRENCY: std::ops::RangeInclusive<usize> = 1..=1_000;
 /// Less than this no server far away can keep.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a sync, or a dry run, has come to.
+enum Outcome {
+    Expected(Estimate),
+    Reported(Report),
+}
 
 pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     let Sync {
@@ -49,7 +58,9 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
-        return Err(Error::usage("expected --since before --until, got them the other way round"));
+        let what = if since == until { "one time for both" } else { "them the other way round" };
+        return Err(Error::usage(format!("expected --since before --until, got {what}"))
+            .hint("what was created at --until is not listed"));
     }
     let budgets = Budgets {
         requests: max_requests,
@@ -59,7 +70,8 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
     let http = Http::with(settings.api_base(), &key.secret, version, &connection(&settings)?)?;
     let rate = settings.rate()?;
-    setup::block_on(async {
+    let concurrency = concurrency_of(&settings)?;
+    let outcome = setup::block_on(async {
         let options = Options {
             resources: selected,
             livemode: key.livemode,
@@ -69,17 +81,34 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
             budgets,
             starts_over: full,
             stripe_version: version.to_owned(),
-            concurrency: settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
+            concurrency,
             jitter_seed: setup.started_at.as_nanosecond() as u64,
             interrupted: signals::interruption(Some(signals::KEEPING))?,
         };
-        if dry_run {
-            let expected = estimate(&setup, options, Arc::new(http)).await?;
-            return Ok(crate::estimate::show(&expected, writing.json, global.quiet));
+        match dry_run {
+            true => estimate(&setup, options, Arc::new(http)).await.map(Outcome::Expected),
+            false => sync(&setup, options, Arc::new(http)).await.map(Outcome::Reported),
         }
-        let report = sync(&setup, options, Arc::new(http)).await?;
-        Ok(output::report(&report, writing.json, global.quiet))
+    })?;
+    Ok(match outcome {
+        Outcome::Expected(expected) => crate::estimate::show(&expected, writing.json, global.quiet),
+        Outcome::Reported(report) => output::report(&report, writing.json, global.quiet),
     })
+}
+
+fn concurrency_of(settings: &Settings) -> Result<usize> {
+    let n = settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+    match CONCURRENCY.contains(&n) {
+        true => Ok(n),
+        false => Err(Error::usage(format!(
+            "expected --concurrency of {} to {}, got {n}",
+            CONCURRENCY.start(),
+            CONCURRENCY.end()
+        ))
+        .hint(format!(
+            "leave it out for {DEFAULT_CONCURRENCY}: the limits of Stripe are reached with fewer"
+        ))),
+    }
 }
 
 fn connection(settings: &Settings) -> Result<Connection> {
