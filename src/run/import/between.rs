@@ -5,8 +5,6 @@
 pub enum Between {
     #[default]
     Outside,
-    /// Where no array may begin.
-    NoArray,
     /// Behind the opening bracket.
     Opened,
     BehindValue,
@@ -27,7 +25,7 @@ impl Between {
 
     pub fn behind_value(self) -> Between {
         match self {
-            Between::Outside | Between::NoArray => self,
+            Between::Outside => self,
             _ => Between::BehindValue,
         }
     }

@@ -258,14 +258,18 @@ impl Block {
         self.line + memchr_iter(b'\n', &self.bytes[..at]).count()
     }
 
-    /// The chunks of a chunk, found with more care: something else than a line break may stand between its values.
-    /// All of it is in one of them.
+    /// The chunks of a chunk, found with more care: something else than a line break, such as the brackets of an array, may stand
+    /// between its values. All of them are in one.
     pub fn split(&self, chunk: &Chunk) -> Vec<Chunk> {
         let bytes = self.bytes[chunk.span.clone()].to_vec();
         let mut inner = Block { bytes, line: 1, chunks: Vec::new() };
         let mut blocks = Blocks::new(Box::new(std::io::empty()));
-        (blocks.is_at_end, blocks.between) = (true, Between::NoArray);
+        blocks.is_at_end = true;
         let Ok(end) = blocks.one_by_one(&mut inner, 0) else { return Vec::new() };
+        if blocks.between != Between::Outside {
+            // The array does not end here, so nobody can say what it would hold.
+            return Vec::new();
+        }
         // What is no whole object behind the others: as a page it is refused for sure, and named.
         let rest = end..inner.bytes.len();
         if !inner.bytes[rest.clone()].trim_ascii().is_empty() {

@@ -81,13 +81,21 @@ fn lines_without_indent(value: &Value) -> serde_json::Result<String> {
 
 #[test]
 fn what_is_no_value_behind_others_is_handed_on_and_not_dropped() {
-    for rest in [", {\"id\": 3}", "{\"id\": {\"a\": 1}", "null", "[{\"id\": 3}]"] {
+    let split = |rest: &str| {
         let text = format!("{{\"id\": 1}} {{\"id\": 2}} {rest}");
         let block = Block { bytes: text.clone().into_bytes(), line: 1, chunks: Vec::new() };
         let parts = block.split(&Chunk { span: 0..text.len(), is_page: false });
+        (text, parts)
+    };
+    for rest in [", {\"id\": 3}", "{\"id\": {\"a\": 1}", "null"] {
+        let (text, parts) = split(rest);
         let last = parts.last().unwrap();
         assert!(last.is_page, "{rest}: it is refused as a page");
         assert_eq!(text[last.span.clone()].trim(), rest);
+    }
+    // The chunk is refused whole.
+    for rest in ["[{\"id\": 3}", "[{\"id\": 3},", "[[{\"id\": 3}]]"] {
+        assert!(split(rest).1.is_empty(), "{rest}");
     }
 }
 
@@ -105,21 +113,22 @@ proptest! {
             ),
             1..12,
         ),
-        array in proptest::option::of(0usize..12),
+        array in proptest::option::of((0usize..12, 0usize..12)),
         size in 1usize..300,
     ) {
-        // One array holds all values up to that one.
-        let array = array.filter(|last| *last < values_and_gaps.len());
-        let mut text = String::from(if array.is_some() { "[" } else { "" });
+        // One array holds the values from one to another.
+        let array = array.map(|(first, n)| (first, first + n)).filter(|(_, last)| *last < values_and_gaps.len());
+        let mut text = String::new();
         for (n, (value, style, gap)) in values_and_gaps.iter().enumerate() {
             let mut value = value.clone();
             value["n"] = json!(n);
             let text_of = [serde_json::to_string_pretty, serde_json::to_string, lines_without_indent][*style];
+            text += if array.is_some_and(|(first, _)| n == first) { "[" } else { "" };
             text += &text_of(&value).unwrap();
             text += gap;
             text += match array {
-                Some(last) if n < last => ",",
-                Some(last) if n == last => "]",
+                Some((first, last)) if (first..last).contains(&n) => ",",
+                Some((_, last)) if n == last => "]",
                 _ => "",
             };
             text += gap;
