@@ -11,11 +11,10 @@ use secrecy::SecretString;
 use crate::config::Settings;
 use crate::error::{Error, MORE_THREADS, Result};
 
-/// The key and where it came from.
+/// The key and the mode that it is of.
 #[derive(Debug)]
 pub struct Key {
     pub secret: SecretString,
-    pub source: String,
     pub livemode: bool,
 }
 
@@ -48,8 +47,8 @@ pub fn find_key(flag: Option<&Path>, environment: &KeyEnvironment, settings: &Se
         return Err(Error::usage("expected a Stripe API key, found none")
             .hint("export STRIPE_API_KEY=rk_..., or pass --api-key-file PATH, or set key_command in stripelake.toml"));
     };
-    let livemode = check_key(&text).map_err(|e| e.context(source.clone()))?;
-    Ok(Key { secret: SecretString::from(text), source, livemode })
+    let livemode = check_key(&text).map_err(|e| e.context(source))?;
+    Ok(Key { secret: SecretString::from(text), livemode })
 }
 
 /// Whether the key is of live mode. Refuses everything that cannot be a secret or restricted key.

@@ -53,15 +53,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
         credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
     };
     let selected = select(&setup.catalog, &resources, &exclude)?;
-    let since = since.as_deref().map(parse_second).transpose()?;
-    let until = until.as_deref().map(parse_second).transpose()?;
-    if let (Some(since), Some(until)) = (since, until)
-        && since >= until
-    {
-        let what = if since == until { "one time for both" } else { "them the other way round" };
-        return Err(Error::usage(format!("expected --since before --until, got {what}"))
-            .hint("what was created at --until is not listed"));
-    }
+    let (since, until) = window(since.as_deref(), until.as_deref())?;
     let budgets = Budgets {
         requests: max_requests,
         duration: max_duration.map(|text| setup::duration("--max-duration", &text)).transpose()?,
@@ -94,6 +86,20 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
         Outcome::Expected(expected) => crate::estimate::show(&expected, writing.json, global.quiet),
         Outcome::Reported(report) => output::report(&report, writing.json, global.quiet),
     })
+}
+
+/// The first second of the listing, and the first one behind it.
+fn window(since: Option<&str>, until: Option<&str>) -> Result<(Option<i64>, Option<i64>)> {
+    let since = since.map(parse_second).transpose()?;
+    let until = until.map(parse_second).transpose()?;
+    if let (Some(since), Some(until)) = (since, until)
+        && since >= until
+    {
+        let what = if since == until { "one time for both" } else { "them the other way round" };
+        return Err(Error::usage(format!("expected --since before --until, got {what}"))
+            .hint("what was created at --until is not listed"));
+    }
+    Ok((since, until))
 }
 
 fn concurrency_of(settings: &Settings) -> Result<usize> {

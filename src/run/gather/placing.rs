@@ -28,7 +28,6 @@ const MOST_LISTS: usize = 8;
 impl Gatherer {
     pub(super) fn rows(&mut self, decoded: Decoded) -> Result<()> {
         let n_rows = decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
-        self.tables[0].report.rows += n_rows;
         self.n_unsaved += n_rows;
         let keys: Vec<&str> = self.tables[1..].iter().map(Table::parent_key).collect();
         for decoded in decoded.once_each(&keys) {
