@@ -294,7 +294,12 @@ impl Slices {
         *reached = page.reached.map_or(*reached, |seen| seen.min(*reached));
         let below = reached.saturating_add(1);
         let is_inside = part.created.start < below && below < part.created.end;
-        if self.can_cut && *is_ordered && is_inside && *n_pages >= 1 << self.n_left.min(16) {
+        if self.can_cut
+            && *is_ordered
+            && !part.is_distrusted
+            && is_inside
+            && *n_pages >= 1 << self.n_left.min(16)
+        {
             let rest = part.created.start..below;
             part.created.start = below;
             self.n_left += 1;

@@ -32,7 +32,7 @@ pub enum Guard {
 /// What came of one try.
 enum Attempt {
     Taken(Guard),
-    /// By whom, as an addition to a sentence, and what to do.
+    /// By whom, as far as known, and what to do.
     HeldBy(String, &'static str),
 }
 
@@ -58,7 +58,7 @@ pub async fn acquire(
             Attempt::HeldBy(holder, hint) => (holder, hint),
         };
         if tokio::time::Instant::now() >= deadline {
-            let what = format!("another run holds the lake {}{holder}", lake.location());
+            let what = format!("another run holds the lake {}{}", lake.location(), in_brackets(&holder));
             return Err(Error::new(Kind::Locked, what).lake("unchanged by this run").hint(hint));
         }
         if let Some(on_wait) = on_wait.take() {
@@ -90,20 +90,20 @@ fn try_file(lake: &LocalLake, run_id: &str) -> Result<Attempt> {
         }
         Err(std::fs::TryLockError::WouldBlock) => {
             let holder = std::fs::read_to_string(&path).unwrap_or_default();
-            Ok(Attempt::HeldBy(in_brackets(shown(holder.trim(), 100)), WAIT))
+            Ok(Attempt::HeldBy(shown(holder.trim(), 100), WAIT))
         }
         Err(std::fs::TryLockError::Error(e)) => Err(failed(e)),
     }
 }
 
-fn in_brackets(holder: String) -> String {
-    if holder.is_empty() { holder } else { format!(" ({holder})") }
+fn in_brackets(holder: &str) -> String {
+    if holder.is_empty() { String::new() } else { format!(" ({holder})") }
 }
 
 async fn try_lease(lake: &RemoteLake, run_id: &str) -> Result<Attempt> {
     if let lease::Attempt::HeldBy { holder, has_odd_end } = lake.lease.take(lake, run_id).await? {
         let hint = if has_odd_end { ODD_END } else { WAIT };
-        return Ok(Attempt::HeldBy(in_brackets(holder), hint));
+        return Ok(Attempt::HeldBy(holder, hint));
     }
     let lake = lake.clone();
     let renewing = lake.clone();

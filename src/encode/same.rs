@@ -5,7 +5,7 @@ mod json;
 use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 
-use crate::decode::schema::{SYNCED_AT, is_json};
+use crate::decode::schema::{SYNCED_AT, is_json as is_json_field};
 use crate::encode::same::json::is_same;
 
 /// Whether row `i` of `a` equals row `j` of `b` in every column but `_synced_at`. In what order the members of a map or a JSON
@@ -17,7 +17,7 @@ pub fn rows_are_same(a: &RecordBatch, i: usize, b: &RecordBatch, j: usize) -> bo
     let columns = a.columns().iter().zip(b.columns()).zip(fields);
     columns
         .filter(|(_, field)| field.name() != SYNCED_AT)
-        .all(|((a, b), field)| values_are_same(a, i, b, j, is_json(field)))
+        .all(|((a, b), field)| values_are_same(a, i, b, j, is_json_field(field)))
 }
 
 fn values_are_same(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize, is_json: bool) -> bool {
@@ -48,6 +48,14 @@ fn values_are_same(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize, is_json: bool
         }
         DataType::Decimal128(_, _) => {
             a.as_primitive::<Decimal128Type>().value(i) == b.as_primitive::<Decimal128Type>().value(j)
+        }
+        DataType::List(item) => {
+            let (a, b) = (a.as_list::<i32>().value(i), b.as_list::<i32>().value(j));
+            a.len() == b.len() && (0..a.len()).all(|at| values_are_same(&a, at, &b, at, is_json_field(item)))
+        }
+        DataType::Struct(fields) => {
+            let columns = a.as_struct().columns().iter().zip(b.as_struct().columns()).zip(fields);
+            columns.into_iter().all(|((a, b), field)| values_are_same(a, i, b, j, is_json_field(field)))
         }
         _ => a.slice(i, 1) == b.slice(j, 1),
     }

@@ -63,6 +63,12 @@ impl Allowance {
         Ok(())
     }
 
+    /// Until the end of the budget of time.
+    pub fn time_left(&self) -> Duration {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        self.deadline.map_or(Duration::MAX, left)
+    }
+
     /// Waits for `wait`, no longer than there is time.
     pub async fn wait<T>(&self, wait: impl Future<Output = T>) -> Result<T, Error> {
         match self.deadline {

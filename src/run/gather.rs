@@ -247,12 +247,14 @@ impl Gatherer {
                 table.report.rejected += 1;
             }
         }
-        if let Err(error) = self.rejected.check_size() {
-            // Whoever looks into it needs some of them.
-            self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
-            return Err(error);
+        let Err(error) = self.rejected.check_size() else { return Ok(()) };
+        if !self.is_listing {
+            // An import has no lock yet, and may write nothing.
+            return Err(error.hint("is it a file of this resource, and of this version of its API?"));
         }
-        Ok(())
+        // Whoever looks into it needs some of them.
+        let _ = self.rejected.write(&self.setup.lake, &self.setup.run_id).await;
+        Err(error)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Message, Outlook};
 use crate::run::import::decoding::{Part, RefusedChunk, decode_all, push};
 use crate::run::import::source::{Block, Blocks};
-use crate::run::report::Report;
+use crate::run::report::{Report, has_all_rows};
 use crate::run::sync::{check_mode, finish, interrupted, read_lake, signalled, write_down};
 use crate::run::{Setup, sql};
 use crate::spool::Budget;
@@ -93,13 +93,14 @@ pub async fn import(
         committed = commit(setup, &mut gatherer, livemode) => committed,
         kind = signalled(signal) => Err(Error::new(kind, "interrupted").hint("run the same command again")),
     };
-    let mut report = Report { run_id: setup.run_id.clone(), ..Report::default() };
+    let tables = gatherer.reports();
+    let mut report = Report { run_id: setup.run_id.clone(), tables, ..Report::default() };
     match (committed, cut_off) {
         (Err(error), _) => report.failures.push((resource.name.clone(), error)),
         (Ok(()), Some(error)) => report.failures.push((resource.name.clone(), error)),
-        (Ok(()), None) => report.complete.push(resource.name.clone()),
+        (Ok(()), None) if has_all_rows(&report.tables) => report.complete.push(resource.name.clone()),
+        (Ok(()), None) => {}
     }
-    report.tables = gatherer.reports();
     report.secs = started.elapsed().as_secs_f64();
     finish(setup, guard, report, "import").await
 }

@@ -18,7 +18,7 @@ use crate::redact::shown;
 use crate::run::Setup;
 use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Listing, Message, Outlook};
-use crate::run::report::{Report, TableReport};
+use crate::run::report::{Report, TableReport, has_all_rows};
 use crate::run::slices::{List, Shared};
 use crate::run::sync::Options;
 use crate::spool::Budget;
@@ -31,6 +31,8 @@ const NOTE_ROWS: u64 = 25_000;
 const NOTE_SHARE: u32 = 10;
 /// After a signal, for what was read to be committed.
 const LAST_SECS: Duration = Duration::from_secs(8);
+/// For a gatherer that was cut off to end.
+const ABORTED: Duration = Duration::from_secs(1);
 
 /// A gatherer at work; it ends when its channel does.
 type Gathering = JoinHandle<(Gatherer, Result<()>)>;
@@ -140,7 +142,7 @@ fn summed(closed: Vec<Closed>, end: End, fetcher: &Fetcher) -> Report {
         None => {}
     }
     for Closed { name, tables, is_complete, error } in closed {
-        let is_whole = is_complete && tables.iter().all(|table| table.rejected == 0);
+        let is_whole = is_complete && has_all_rows(&tables);
         report.tables.extend(tables);
         match error {
             Some(error) => report.failures.push((name, error)),
@@ -246,8 +248,8 @@ async fn close(setup: &Setup, list: Arc<List>, mut gathering: Gathering, end: &E
     };
     let Ok(ended) = ended else {
         gathering.abort();
-        // It may be writing, and the lake is another run's after this one.
-        let _ = gathering.await;
+        // It may be writing, and the lake is another run's after this one. The process has a little time left.
+        let _ = tokio::time::timeout(ABORTED, gathering).await;
         return Ok(Closed { name, tables: Vec::new(), is_complete: false, error: None });
     };
     let (gatherer, gathered) = ended.map_err(|e| Error::bug(format!("gather: {e}")))?;
@@ -285,7 +287,8 @@ fn how_far(early: &Error, closed: &[Closed]) -> Error {
         let kept = own.and_then(|table| table.kept).unwrap_or(0.0);
         is_further |= own.is_some_and(|table| table.is_further || (*is_complete && table.new > 0));
         shares.push(match is_complete {
-            true => format!("{name} complete"),
+            true if has_all_rows(tables) => format!("{name} complete"),
+            true => format!("{name} all but what could not be rows"),
             false if own.is_some_and(|table| table.lacks_only_news) => format!("{name} all but its newest"),
             false if own.is_none() && error.is_some() => format!("{name} not at all"),
             // What it has come to was not known when the time for that was over.

@@ -108,11 +108,16 @@ pub struct Report {
     pub secs: f64,
 }
 
+/// Whether no object of a resource, or of what comes inside of them, has been left out as no row.
+pub fn has_all_rows(tables: &[TableReport]) -> bool {
+    tables.iter().all(|table| table.rejected == 0)
+}
+
 impl Report {
     /// 0 only when everything that was asked for is in the lake.
     ///
     /// A failure that stops everything (destination, key, signal, budget) decides alone, and after it what is damaged;
-    /// otherwise a run that completed some resources is partial, and one that completed none fails as they did.
+    /// otherwise a run that read some resources is partial, and one that read none fails as they did.
     pub fn kind(&self) -> Option<Kind> {
         let rejected = self.tables.iter().any(|table| table.rejected > 0);
         let first_of = |is_such: fn(&Error) -> bool| {
@@ -121,7 +126,7 @@ impl Report {
         let decisive = first_of(Error::is_fatal).or(first_of(Error::is_damage));
         match (decisive, first_of(|_| true)) {
             (Some(kind), _) => Some(kind),
-            (None, Some(kind)) if self.complete.is_empty() => Some(kind),
+            (None, Some(kind)) if self.complete.is_empty() && !rejected => Some(kind),
             (None, Some(_)) => Some(Kind::Partial),
             (None, None) if rejected => Some(Kind::Partial),
             (None, None) => None,

@@ -70,7 +70,9 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     check_account(known.as_ref(), account.id.as_deref())?;
     let listing = listing(&options, &account)?;
     let stop = interrupted(options.interrupted.clone());
-    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock, setup.on_wait(), stop).await?;
+    // Who has no time left is not to find the lake free.
+    let wait = setup.wait_lock.min(fetcher.allowance.time_left());
+    let guard = lock::acquire(&setup.lake, &setup.run_id, wait, setup.on_wait(), stop).await?;
     let report = match locked(setup, &options, &fetcher, account.id, listing).await {
         Ok(report) => Report { secs: started.elapsed().as_secs_f64(), ..report },
         Err(error) => {
@@ -143,8 +145,8 @@ pub async fn finish(setup: &Setup, guard: Guard, mut report: Report, command: &s
     Ok(report)
 }
 
-/// With fewer requests than these no run would ever come to its end. Several passes are made in one run, and each may ask
-/// twice for an empty page.
+/// With fewer requests than these no run would ever come to its end. Several passes are made in one run, and each may usually ask
+/// twice for an empty page; a list in one pass does so only where all of its objects have gone.
 fn check_budgets(options: &Options) -> Result<()> {
     let least_of = |resource: &Arc<Resource>| match resource.passes.len() {
         1 => 1,

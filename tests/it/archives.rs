@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use stripelake::commit::lock;
+use stripelake::error::Kind;
+use stripelake::fetch::allowance::Budgets;
 use stripelake::run::Setup;
 use stripelake::run::import::{Content, Input};
 use stripelake::run::report::Report;
+use stripelake::run::sync::Options;
 
 use crate::harness::{TestLake, check_kind};
 use crate::table::{Table, created, text};
@@ -23,12 +27,12 @@ pub async fn import(lake: &TestLake, objects: &[Value], observed_at: i64) -> Rep
     stripelake::run::import::import(&lake.setup(), &resource, vec![input], signal).await.unwrap()
 }
 
+/// A microsecond between what was before and what comes.
 fn now() -> i64 {
-    // What comes next is later.
-    std::thread::sleep(Duration::from_millis(2));
-    let now = Timestamp::now().as_microsecond();
-    std::thread::sleep(Duration::from_millis(2));
-    now
+    let microsecond = || Timestamp::now().as_microsecond();
+    let between = microsecond() + 1;
+    while microsecond() <= between {}
+    between
 }
 
 async fn sync_charges(lake: &TestLake, table: &std::sync::Arc<Table>) -> Report {
@@ -128,4 +132,34 @@ async fn what_is_only_written_otherwise_has_not_changed() {
     let report = sync_charges(&lake, &table).await;
     assert_eq!(report.tables[0].changed, 2);
     lake.check_table_equals(&table, "charges").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_has_waited_forgets_no_listing_of_the_one_before() {
+    let table = Table::charges(164, 60);
+    let lake = TestLake::new();
+    let waited = Setup { started_at: Timestamp::now() - jiff::SignedDuration::from_mins(30), ..lake.setup() };
+    sync_charges(&lake, &table).await;
+    let listed = async || lake.state("charges").await.unwrap().listed.within(&(0..i64::MAX), i64::MAX);
+    let before = listed().await;
+    let newest = Options { since: Some(table.now() - 1_000), ..lake.options_for(&["charges"]) };
+    let report = stripelake::run::sync::sync(&waited, newest, table.clone()).await.unwrap();
+    check_kind(&report, None);
+    assert_eq!(listed().await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c1_who_has_no_time_left_waits_for_no_other_run() {
+    let table = Table::charges(165, 60);
+    let lake = TestLake::new();
+    let held =
+        lock::acquire(&lake.lake, "other", Duration::ZERO, drop, std::future::pending()).await.unwrap();
+    let setup = Setup { wait_lock: Duration::from_secs(3_600), ..lake.setup() };
+    let budgets = Budgets { duration: Some(Duration::from_secs(90)), ..Budgets::default() };
+    let options = Options { budgets, ..lake.options_for(&["charges"]) };
+    let began = tokio::time::Instant::now();
+    let error = stripelake::run::sync::sync(&setup, options, table.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked);
+    assert!(began.elapsed() < Duration::from_secs(100), "{:?}", began.elapsed());
+    held.release().await;
 }

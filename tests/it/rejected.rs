@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 use stripelake::error::Kind;
+use stripelake::fake::script::{Action, Rule, refusal};
 use stripelake::fake::{Account, Spec};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::run::report::Report;
 use stripelake::run::sync::Options;
 
-use crate::harness::{TestLake, account, check_kind, with_long_subscriptions};
+use crate::harness::{TestLake, account, check_kind, scripted_table, with_long_subscriptions};
 use crate::resume::{alone, killed_at, run};
 use crate::table::{Table, text};
 
@@ -184,4 +185,19 @@ fn what_vanished_is_marked_by_parts_of_a_listing_that_came_after_a_partial_one()
     }
     let ids = alone(lake.ids("customers"));
     assert_eq!(all.difference(&ids).cloned().collect::<BTreeSet<_>>(), gone);
+}
+
+#[test]
+fn what_was_read_but_for_a_row_is_read_beside_what_may_not_be() {
+    let table = Table::of(&account(78, 40));
+    break_created(&table, "charges", 3);
+    let script = scripted_table(&table);
+    let denied = refusal(403, "permission_missing", None, "The key may not read this.");
+    script.rules.add(Rule::new("/v1/customers", Action::Answer(denied)));
+    let lake = TestLake::new();
+    let report = alone(lake.sync_with(lake.options_for(&["charges", "customers"]), script.clone())).unwrap();
+    check_kind(&report, Some(Kind::Partial));
+    assert!(report.complete.is_empty());
+    let report = alone(lake.sync_with(lake.options_for(&["customers"]), script)).unwrap();
+    check_kind(&report, Some(Kind::Auth));
 }

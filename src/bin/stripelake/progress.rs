@@ -184,9 +184,10 @@ fn line(event: &Event, verbose: u8) -> Option<String> {
             livemode.map_or("unknown".to_owned(), |l| l.to_string()),
             resources.len()
         )),
-        Event::Waiting { holder, at_most_secs } => {
-            Some(format!("waiting for another run to end{}, {at_most_secs:.0} s at most", shown(holder, 200)))
-        }
+        Event::Waiting { holder, at_most_secs } => Some(format!(
+            "waiting for another run to end, {at_most_secs:.0} s at most ({})",
+            shown(holder, 200)
+        )),
         Event::Continued { resource, began, share } => Some(format!(
             "{resource} continues the listing of {began}, {:.0} % of its time read",
             (share * 100.0).floor()

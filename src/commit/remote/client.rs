@@ -5,7 +5,7 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
-use crate::commit::remote::settings::{check_bucket, culprit, settings};
+use crate::commit::remote::settings::{check_bucket, culprit, is_off, settings};
 use crate::error::{Error, Result};
 
 /// For so long the client itself repeats what was refused for a moment. It ends before `patience.rs` gives an answer up,
@@ -42,7 +42,6 @@ pub fn client(location: &str, bucket: &str, environment: &[(String, String)]) ->
 fn check_endpoint(bucket: &str, builder: &AmazonS3Builder) -> Result<()> {
     use AmazonS3ConfigKey::{Endpoint, S3Endpoint, VirtualHostedStyleRequest};
     let value = |key| builder.get_config_value(&key);
-    let is_off = |text: &str| ["0", "false", "off", "no", "n"].contains(&text.to_ascii_lowercase().as_str());
     let Some(endpoint) = value(S3Endpoint).or_else(|| value(Endpoint)) else { return Ok(()) };
     let host = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, host)| host);
     if value(VirtualHostedStyleRequest).is_none_or(|text| is_off(&text))

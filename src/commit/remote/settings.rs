@@ -26,10 +26,33 @@ pub fn settings(environment: &[(String, String)]) -> Result<Vec<Setting>> {
             }
         }
     }
-    let is_on = |value: &str| ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str());
-    let allows_http = settings.iter().any(|set| set.key == Key::Client(AllowHttp) && is_on(&set.value));
+    let has = |key: Key| settings.iter().any(|set: &Setting| set.key == key);
+    let (has_region, has_endpoint, has_key) = (has(Key::Region), has(Key::S3Endpoint), has(Key::AccessKeyId));
+    settings.retain(|set| match set.key {
+        Key::DefaultRegion => !has_region,
+        Key::Endpoint => !has_endpoint,
+        // Who has a key needs nobody to give one.
+        Key::StsEndpoint | Key::MetadataEndpoint | Key::ContainerCredentialsFullUri => !has_key,
+        _ => true,
+    });
+    let switch = settings.iter().find(|set| set.key == Key::Client(AllowHttp));
+    let allows_http = switch.is_some_and(|set| is_on(&set.value));
+    if let Some(Setting { name, value, .. }) = switch.filter(|set| !is_on(&set.value) && !is_off(&set.value))
+    {
+        return Err(Error::usage(format!("{name}: expected true or false, got \"{value}\""))
+            .hint(format!("correct {name}, or unset it")));
+    }
     settings.iter().try_for_each(|setting| setting.check(allows_http))?;
     Ok(settings)
+}
+
+/// As the client reads switches.
+pub fn is_on(value: &str) -> bool {
+    ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str())
+}
+
+pub fn is_off(value: &str) -> bool {
+    ["0", "false", "off", "no", "n"].contains(&value.to_ascii_lowercase().as_str())
 }
 
 /// The client takes for granted that its requests can be made of the name.
@@ -57,10 +80,11 @@ impl Setting {
     fn check(&self, allows_http: bool) -> Result<()> {
         match self.key {
             Key::AccessKeyId | Key::Token | Key::Region | Key::DefaultRegion => self.check_visible(),
-            Key::Endpoint | Key::S3Endpoint => self.check_url(allows_http),
-            Key::StsEndpoint | Key::MetadataEndpoint | Key::ContainerCredentialsFullUri => {
-                self.check_url(true)
+            Key::Endpoint | Key::S3Endpoint => {
+                self.check_url((!allows_http).then_some("set AWS_ALLOW_HTTP=true if that is meant"))
             }
+            Key::StsEndpoint => self.check_url(Some("begin it with https://")),
+            Key::MetadataEndpoint | Key::ContainerCredentialsFullUri => self.check_url(None),
             _ => Ok(()),
         }
     }
@@ -76,13 +100,13 @@ impl Setting {
         }
     }
 
-    fn check_url(&self, allows_http: bool) -> Result<()> {
+    /// `no_http` says what to do where it has to have TLS.
+    fn check_url(&self, no_http: Option<&str>) -> Result<()> {
         let Setting { name, value, .. } = self;
         let url = Url::parse(value).ok().filter(Url::has_host);
-        match url.as_ref().map(Url::scheme) {
-            Some("http") if !allows_http => Err(Error::usage(format!("{name}: {value} has no TLS"))
-                .hint("set AWS_ALLOW_HTTP=true if that is meant")),
-            Some("http" | "https") => Ok(()),
+        match (url.as_ref().map(Url::scheme), no_http) {
+            (Some("http"), Some(hint)) => Err(Error::usage(format!("{name}: {value} has no TLS")).hint(hint)),
+            (Some("http" | "https"), _) => Ok(()),
             _ => Err(Error::usage(format!("{name}: expected a URL like https://host:9000, got \"{value}\""))
                 .hint(format!("begin {name} with https://, or http:// and set AWS_ALLOW_HTTP=true"))),
         }
@@ -141,6 +165,25 @@ mod tests {
         assert!(set(&[endpoint, ("AWS_ALLOW_HTTP", "False")]).is_err());
         assert!(set(&[endpoint, ("AWS_ALLOW_HTTP", "TRUE")]).is_ok());
         assert!(set(&[("AWS_ENDPOINT_URL", "https://host")]).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_used_is_not_looked_at() {
+        for variables in [
+            [("AWS_ENDPOINT_URL_S3", "https://host"), ("AWS_ENDPOINT_URL", "http://other:4566")],
+            [("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu west")],
+            [("AWS_ACCESS_KEY_ID", "x"), ("AWS_ENDPOINT_URL_STS", "sts")],
+        ] {
+            let found = set(&variables).unwrap();
+            assert_eq!(found.len(), 1, "{variables:?}");
+            assert_eq!(found[0].name, variables[0].0);
+        }
+        assert!(set(&[("AWS_ENDPOINT_URL_STS", "http://sts")]).is_err());
+        assert!(set(&[("AWS_METADATA_ENDPOINT", "http://169.254.169.254")]).is_ok());
+        let Err(error) = set(&[("AWS_ALLOW_HTTP", "perhaps"), ("AWS_ENDPOINT_URL", "http://host")]) else {
+            panic!("it is neither on nor off")
+        };
+        assert!(error.to_string().starts_with("AWS_ALLOW_HTTP"), "{error}");
     }
 
     #[test]

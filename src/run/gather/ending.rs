@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::{Gatherer, Outlook};
 use crate::commit::state::{Extent, Progress};
 use crate::decode::findings::Findings;
@@ -63,7 +65,7 @@ impl Gatherer {
         }
         // What belongs to the objects is judged by them.
         if let Some(since) = listed_since.filter(|_| index == 0) {
-            let now = self.setup.started_at.as_microsecond();
+            let now = Timestamp::now().as_microsecond();
             // What has a clock of its own is listed, too.
             let seconds = self.listing.start..self.listing.end.max(self.asked_until);
             table.state.listed.add(seconds, since, now);
