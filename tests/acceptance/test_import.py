@@ -129,6 +129,16 @@ def test_a_newer_form_of_an_object_replaces_the_older_one(home):
     expect_equal(lake, "customers", new + old[10:])
 
 
+def test_lines_and_arrays_may_stand_in_any_order(home):
+    values = objects.generate("charges", 60, seed=11, hostile=False)
+    lines = ndjson(values).splitlines()
+    # What cat makes of three files.
+    text = "\n".join([*lines[:20], f"[{', '.join(lines[20:40])}]", *lines[40:]]) + "\n"
+    (home / "mixed.json").write_text(text)
+    imported("charges", home / "mixed", home / "mixed.json").expect(0)
+    expect_equal(home / "mixed", "charges", values)
+
+
 def broken_files(home):
     """Name -> (file, words that the message should hold)."""
     good = ndjson(objects.generate("charges", 60, seed=8, hostile=False))
@@ -137,7 +147,7 @@ def broken_files(home):
         "comma-between": (f"{line}{line} , {line}\n{line}\n", "comma-between"),
         "cut-behind-others": (f"{line}{line}{line[:-300]}\n{line}\n", "cut-behind-others"),
         "cut-array": (f"[{good.strip().replace(chr(10), ',' + chr(10))}", "array"),
-        "array-among-objects": (f"{good}[{good.splitlines()[0]}]\n{good}", "61"),
+        "array-in-array": (f"{good}[[{good.splitlines()[0]}]]\n{good}", "array-in-array"),
         "not-json": ("this is a letter, not JSON\n", "not-json"),
         "html": ("<!DOCTYPE html><html></html>", "html"),
         "another-resource": (ndjson(objects.generate("refunds", 5, hostile=False)), "refund"),
@@ -159,7 +169,7 @@ def broken_files(home):
 
 
 @pytest.mark.parametrize("name", [*"not-json html another-resource truncated truncated-page".split()]
-    + ["comma-between", "cut-behind-others", "array-among-objects", "cut-array"]
+    + ["comma-between", "cut-behind-others", "array-in-array", "cut-array"]
     + ["broken-line", "scalar", "empty", "error-answer", "cut-gzip", "missing"])  # fmt: skip
 def test_a_file_that_cannot_be_read_whole_changes_nothing(home, name):
     file, word = dict(broken_files(home))[name]
