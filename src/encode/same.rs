@@ -3,7 +3,7 @@
 mod json;
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch};
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Decimal128Type, Fields, Float64Type, Int64Type, TimestampMicrosecondType};
 
 use crate::decode::schema::{SYNCED_AT, is_json as is_json_field};
 use crate::encode::same::json::is_same;
@@ -13,8 +13,11 @@ use crate::encode::same::json::is_same;
 ///
 /// The batches have the same schema.
 pub fn rows_are_same(a: &RecordBatch, i: usize, b: &RecordBatch, j: usize) -> bool {
-    let fields = a.schema_ref().fields();
-    let columns = a.columns().iter().zip(b.columns()).zip(fields);
+    columns_are_same(a.schema_ref().fields(), (a.columns(), i), (b.columns(), j))
+}
+
+fn columns_are_same(fields: &Fields, (a, i): (&[ArrayRef], usize), (b, j): (&[ArrayRef], usize)) -> bool {
+    let columns = a.iter().zip(b).zip(fields);
     columns
         .filter(|(_, field)| field.name() != SYNCED_AT)
         .all(|((a, b), field)| values_are_same(a, i, b, j, is_json_field(field)))
@@ -54,8 +57,7 @@ fn values_are_same(a: &ArrayRef, i: usize, b: &ArrayRef, j: usize, is_json: bool
             a.len() == b.len() && (0..a.len()).all(|at| values_are_same(&a, at, &b, at, is_json_field(item)))
         }
         DataType::Struct(fields) => {
-            let columns = a.as_struct().columns().iter().zip(b.as_struct().columns()).zip(fields);
-            columns.into_iter().all(|((a, b), field)| values_are_same(a, i, b, j, is_json_field(field)))
+            columns_are_same(fields, (a.as_struct().columns(), i), (b.as_struct().columns(), j))
         }
         _ => a.slice(i, 1) == b.slice(j, 1),
     }

@@ -59,7 +59,7 @@ impl PartitionCommit {
             options: setup.encode,
             vanished: None,
             parents: None,
-            old_age: OldAge::at_least(i64::MAX),
+            old_age: OldAge::at_least(),
             has_children: false,
             known: None,
         }

@@ -119,16 +119,15 @@ impl Report {
     /// A failure that stops everything (destination, key, signal, budget) decides alone, and after it what is damaged;
     /// otherwise a run that read some resources is partial, and one that read none fails as they did.
     pub fn kind(&self) -> Option<Kind> {
-        let rejected = self.tables.iter().any(|table| table.rejected > 0);
         let first_of = |is_such: fn(&Error) -> bool| {
             self.failures.iter().find(|(_, error)| is_such(error)).map(|(_, error)| error.kind())
         };
         let decisive = first_of(Error::is_fatal).or(first_of(Error::is_damage));
         match (decisive, first_of(|_| true)) {
             (Some(kind), _) => Some(kind),
-            (None, Some(kind)) if self.complete.is_empty() && !rejected => Some(kind),
+            (None, Some(kind)) if self.complete.is_empty() && has_all_rows(&self.tables) => Some(kind),
             (None, Some(_)) => Some(Kind::Partial),
-            (None, None) if rejected => Some(Kind::Partial),
+            (None, None) if !has_all_rows(&self.tables) => Some(Kind::Partial),
             (None, None) => None,
         }
     }

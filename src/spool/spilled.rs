@@ -211,8 +211,7 @@ impl Spilled {
             let columns: BTreeSet<usize> = full.iter().flat_map(|run| &run.columns).copied().collect();
             let columns = Vec::from_iter(columns);
             // Neighbours only, so that of two equal times the later run still wins.
-            let merged =
-                Merge::new(None, runs(full, schema)?, Absent::default(), OldAge::at_least(i64::MAX))?;
+            let merged = Merge::new(None, runs(full, schema)?, Absent::default(), OldAge::at_least())?;
             let merged = merged.map(|rows| rows?.gathered());
             let segment = write(schema, files, rows_per_batch, &columns, merged)?;
             self.stored.truncate(first);

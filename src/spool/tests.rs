@@ -88,7 +88,7 @@ fn with_a_quiet_day(has_file: bool) -> (Spool, Budget) {
 
 fn merged(gathered: &Gathered) -> RecordBatch {
     let sources = gathered.sources().unwrap();
-    let merge = Merge::new(None, sources, Absent::default(), OldAge::at_least(i64::MAX)).unwrap();
+    let merge = Merge::new(None, sources, Absent::default(), OldAge::at_least()).unwrap();
     let batches: Vec<RecordBatch> = merge.map(|rows| rows.unwrap().gathered().unwrap()).collect();
     arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap()
 }

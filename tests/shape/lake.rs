@@ -40,8 +40,7 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
         let place = partition.path(&resource.name);
         let old = files.get(&partition).map(|bytes| present(bytes, &place, resource));
         let mut merge =
-            Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::at_least(i64::MAX))
-                .unwrap();
+            Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::at_least()).unwrap();
         let mut bytes = Vec::new();
         encode::write(&mut bytes, &schema, &place, &mut merge, gathered.n_rows, options).unwrap();
         changes.add(merge.changes());
@@ -66,7 +65,7 @@ pub fn upgraded(files: &Files, resource: &Resource) -> Files {
             Some(present(bytes, &place, resource)),
             Vec::<Run>::new(),
             Absent::default(),
-            OldAge::at_least(i64::MAX),
+            OldAge::at_least(),
         );
         let mut upgraded = Vec::new();
         encode::write(&mut upgraded, &schema, &place, merge.unwrap(), 1, encode::Options::default()).unwrap();

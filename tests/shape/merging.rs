@@ -235,13 +235,9 @@ fn large_rows_are_merged_many_at_a_time() {
     };
     let run = |batch: RecordBatch| -> Run { Box::new(std::iter::once(Ok(batch))) };
     let absent = Absent::default();
-    let merge = Merge::new(
-        Some(run(rows(0..1_000))),
-        vec![run(rows(500..1_500))],
-        absent,
-        OldAge::at_least(i64::MAX),
-    )
-    .unwrap();
+    let merge =
+        Merge::new(Some(run(rows(0..1_000))), vec![run(rows(500..1_500))], absent, OldAge::at_least())
+            .unwrap();
     let batches: Vec<usize> = merge.map(|rows| rows.unwrap().len()).collect();
     assert_eq!(batches.iter().sum::<usize>(), 1_500);
     assert!(batches.len() <= 3, "{} batches", batches.len());

@@ -47,7 +47,7 @@ pub fn settings(environment: &[(String, String)]) -> Result<Vec<Setting>> {
 }
 
 /// As the client reads switches.
-pub fn is_on(value: &str) -> bool {
+fn is_on(value: &str) -> bool {
     ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 

@@ -19,8 +19,8 @@ pub enum OldAge {
 
 impl OldAge {
     /// As old as the rows themselves say.
-    pub fn at_least(now: i64) -> OldAge {
-        OldAge::AtLeast { listed: Vec::new(), now }
+    pub fn at_least() -> OldAge {
+        OldAge::AtLeast { listed: Vec::new(), now: i64::MAX }
     }
 
     /// When a row counts as observed. Times are in microseconds.

@@ -48,8 +48,8 @@ fn a_row_that_was_seen_after_the_list_without_it_stays() {
     assert_eq!(left(&old, &["item_1"], 27, OldAge::SupersededBut(25, 40)), ["item_1", "item_2"]);
     assert_eq!(left(&old, &["item_1"], 35, OldAge::SupersededBut(25, 40)), ["item_1"]);
     // In another archive.
-    assert_eq!(left(&old, &["item_1"], 20, OldAge::at_least(i64::MAX)), ["item_1", "item_2"]);
-    assert_eq!(left(&old, &["item_1"], 35, OldAge::at_least(i64::MAX)), ["item_1"]);
+    assert_eq!(left(&old, &["item_1"], 20, OldAge::at_least()), ["item_1", "item_2"]);
+    assert_eq!(left(&old, &["item_1"], 35, OldAge::at_least()), ["item_1"]);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn what_the_old_file_has_in_a_newer_form_is_noted_on_demand() {
     let merged = |is_asked: bool| {
         let run = |rows: &[(&str, i64)]| -> Run { Box::new(std::iter::once(Ok(items(rows)))) };
         let (old, new) = (run(&[("item_1", 10), ("item_2", 30)]), run(&[("item_1", 20), ("item_2", 20)]));
-        let merge = Merge::new(Some(old), vec![new], Absent::default(), OldAge::at_least(i64::MAX)).unwrap();
+        let merge = Merge::new(Some(old), vec![new], Absent::default(), OldAge::at_least()).unwrap();
         let mut merge = if is_asked { merge.noting_outdated() } else { merge };
         merge.by_ref().for_each(|rows| drop(rows.unwrap()));
         merge.take_outdated()

@@ -1,15 +1,14 @@
 //! Tells whether two JSON texts say the same.
 
-use std::fmt;
-
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::decode::json_text::Members;
 
 /// Whether they differ only in the order of members, in white space, and in how text is escaped. Numbers are compared as they
 /// are written. Members of one name keep their order; what is no JSON is the same as nothing.
 pub fn is_same(a: &str, b: &str) -> bool {
-    says_same(a, b).is_some_and(|is_same| is_same)
+    says_same(a, b) == Some(true)
 }
 
 fn says_same(a: &str, b: &str) -> Option<bool> {
@@ -18,7 +17,8 @@ fn says_same(a: &str, b: &str) -> Option<bool> {
         (b'{', b'{') => {
             let (a, b) = (members(a)?, members(b)?);
             let mut pairs = a.iter().zip(&b);
-            let is_same = a.len() == b.len() && pairs.all(|(a, b)| a.0 == b.0 && is_same(a.1, b.1));
+            let is_same =
+                a.len() == b.len() && pairs.all(|(a, b)| a.0 == b.0 && is_same(a.1.get(), b.1.get()));
             Some(is_same)
         }
         (b'[', b'[') => {
@@ -35,36 +35,10 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
 }
 
 /// By their names, those of one name as they come.
-fn members(text: &str) -> Option<Vec<(String, &str)>> {
+fn members(text: &str) -> Option<Vec<(String, &RawValue)>> {
     let Members(mut members) = read(text)?;
     members.sort_by(|a, b| a.0.cmp(&b.0));
     Some(members)
-}
-
-struct Members<'a>(Vec<(String, &'a str)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<'a>, D::Error> {
-        deserializer.deserialize_map(Collect).map(Members)
-    }
-}
-
-struct Collect;
-
-impl<'de> Visitor<'de> for Collect {
-    type Value = Vec<(String, &'de str)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
-            members.push((name, value.get()));
-        }
-        Ok(members)
-    }
 }
 
 #[cfg(test)]

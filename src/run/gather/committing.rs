@@ -166,19 +166,19 @@ impl Gatherer {
     /// What comes after a first commit of the partition may have been observed before it, and so may what an earlier run
     /// has kept: it may have been killed right after such a commit.
     fn old_age(&self, table: usize, partition: &Partition, is_first: bool) -> OldAge {
-        let now = || Timestamp::now().as_microsecond();
+        let now = Timestamp::now().as_microsecond();
         let began_here = self.progress.as_ref().map(|progress| progress.began_here);
         match self.is_listing {
             true if !self.taken_up.within(&partition.span()).is_empty() => {
-                OldAge::SupersededBut(began_here.unwrap_or(i64::MIN), now())
+                OldAge::SupersededBut(began_here.unwrap_or(i64::MIN), now)
             }
             true if is_first => OldAge::Superseded,
-            true => OldAge::SupersededBut(self.setup.started_at.as_microsecond(), now()),
+            true => OldAge::SupersededBut(self.setup.started_at.as_microsecond(), now),
             // Rows of a child were read with their parent, which has told already whether it was read again.
-            false if table > 0 => OldAge::at_least(now()),
+            false if table > 0 => OldAge::at_least(),
             false => {
-                let listed = self.tables[0].state.listed.within(&partition.span(), now());
-                OldAge::AtLeast { listed, now: now() }
+                let listed = self.tables[0].state.listed.within(&partition.span(), now);
+                OldAge::AtLeast { listed, now }
             }
         }
     }

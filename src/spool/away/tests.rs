@@ -73,8 +73,7 @@ fn merged(spool: &mut Spool) -> Vec<(i64, i64)> {
     for partition in spool.partitions() {
         let gathered = spool.take(&partition).unwrap().remove(0);
         let merge =
-            Merge::new(None, gathered.sources().unwrap(), Absent::default(), OldAge::at_least(i64::MAX))
-                .unwrap();
+            Merge::new(None, gathered.sources().unwrap(), Absent::default(), OldAge::at_least()).unwrap();
         for batch in merge.map(|picked| picked.unwrap().gathered().unwrap()) {
             let secs = |name: &str| -> Vec<i64> {
                 let column = batch.column_by_name(name).unwrap();
@@ -140,8 +139,7 @@ fn s7_a_file_that_has_gone_or_is_damaged_is_an_error() {
             fs::write(&path, bytes).unwrap();
         }
         let merged = spool.take(&Grain::Day.partition_of(0)).and_then(|gathered| {
-            let merge =
-                Merge::new(None, gathered[0].sources()?, Absent::default(), OldAge::at_least(i64::MAX))?;
+            let merge = Merge::new(None, gathered[0].sources()?, Absent::default(), OldAge::at_least())?;
             merge.collect::<Result<Vec<_>>>()
         });
         assert_eq!(merged.unwrap_err().kind(), crate::error::Kind::Destination);
