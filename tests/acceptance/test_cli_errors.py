@@ -117,6 +117,14 @@ def test_a_folder_that_only_a_shell_knows_is_refused(stub, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_variable_counts_as_none(stub, tmp_path):
+    """Where variables are made from a template, an empty one is one that was left out."""
+    flags = ("RATE", "CONCURRENCY", "MEMORY", "PROGRESS", "SINCE", "EXCLUDE", "MAX_DURATION", "CONFIG", "PROFILE", "QUIET", "VERBOSE")
+    empty = {f"STRIPELAKE_{flag}": "" for flag in flags}
+    harness.sync(stub, tmp_path / "lake", "charges", env=empty).expect(0)
+    harness.sync(stub, tmp_path / "lake", "charges", env=empty | {"STRIPELAKE_MEMORY": " "}).expect(2).expect_said("--memory")
+
+
 def test_resources_may_be_named_with_commas(stub, tmp_path):
     harness.sync(stub, tmp_path / "lake", "customers,prices").expect(0)
     tables = {state.stem for state in (tmp_path / "lake/_stripelake/state").iterdir()}

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{OsStr, Resettable};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use stripelake::config::Settings;
 #[cfg(feature = "fake")]
 use stripelake::fake::Density;
@@ -15,6 +16,26 @@ pub struct Cli {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Those of this process. What is wrong about them is shown, and ends it; so do `--help` and `--version`.
+    pub fn of_process() -> Cli {
+        let mut command = without_empty_variables(Cli::command());
+        let matches = command.clone().get_matches();
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+}
+
+/// An empty variable counts as none: where variables are made from a template, that is how one is left out.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::<OsStr>::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 complete, 1 bug, 2 usage or config, 3 partial (the rest is committed), 4 auth, \

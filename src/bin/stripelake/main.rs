@@ -22,7 +22,6 @@ mod sync;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use stripelake::config::key::refuse_keys_in_arguments;
 use stripelake::error::{Error, Kind, Result};
 
@@ -50,7 +49,7 @@ fn failed(error: &Error) -> i32 {
 fn run() -> Result<Option<Kind>> {
     let arguments: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     refuse_keys_in_arguments(arguments.iter().skip(1).map(String::as_str))?;
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     let Cli { global, command } = cli;
     let closing_event = command.closing_event();
     let outcome = match command {
