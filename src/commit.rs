@@ -20,11 +20,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use url::Url;
 
 use crate::commit::local::LocalLake;
 use crate::commit::remote::RemoteLake;
 use crate::commit::state::STATES;
-use crate::error::{Error, Kind, Result, temporary_failed};
+use crate::error::{Error, Kind, Result, disk_hint, temporary_failed};
 
 /// Folder of everything that is not data. The leading underscore keeps it out of readers' globs.
 pub const META: &str = "_stripelake";
@@ -97,6 +98,16 @@ impl From<Error> for ReplaceError {
     }
 }
 
+/// The folder of a `file:` URL. What a URL may have beside a path is no part of a folder's name.
+fn folder_of_url(location: &str) -> Result<PathBuf> {
+    let url = Url::parse(location).ok().filter(|_| location[5..].starts_with('/'));
+    let is_path = |url: &Url| url.query().is_none() && url.fragment().is_none();
+    url.filter(is_path).and_then(|url| url.to_file_path().ok()).ok_or_else(|| {
+        Error::usage(format!("expected file:///folder, got \"{location}\""))
+            .hint("name the folder by its path alone, or by its whole path in a URL")
+    })
+}
+
 impl Lake {
     /// Opens a folder (made when the first file is written) or `s3://bucket/prefix`.
     ///
@@ -104,6 +115,9 @@ impl Lake {
     pub fn open(location: &str, environment: &[(String, String)]) -> Result<Lake> {
         if location.trim().is_empty() {
             return Err(Error::usage("expected a folder or s3://bucket/prefix as lake, got nothing"));
+        }
+        if location.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:")) {
+            return Ok(Lake::Local(LocalLake::new(folder_of_url(location)?)));
         }
         match location.split_once("://") {
             None if location.starts_with("s3:") => {
@@ -115,7 +129,6 @@ impl Lake {
                     .hint("write the whole path: ~ is known to shells alone, and only without quotes"))
             }
             None => Ok(Lake::Local(LocalLake::new(location))),
-            Some(("file", path)) => Ok(Lake::Local(LocalLake::new(path))),
             Some(("s3", rest)) => Ok(Lake::Remote(RemoteLake::s3(rest, environment)?)),
             Some((scheme, _)) => Err(Error::usage(format!(
                 "expected a folder or s3://bucket/prefix as lake, got scheme \"{scheme}\""
@@ -219,7 +232,10 @@ impl Lake {
     pub async fn write_bytes(&self, path: &str, bytes: &[u8], seen: &Version) -> Result<Version> {
         let mut staged = self.stage(path)?;
         let written = staged.writer().write_all(bytes);
-        written.map_err(|e| Error::destination(format!("{path}: {e}")))?;
+        written.map_err(|e| {
+            let hint = disk_hint(&e).unwrap_or("check the disk, then run the same command again");
+            Error::destination(format!("lake file {path}: {e}")).hint(hint)
+        })?;
         self.replace(path, staged, seen).await.map_err(|error| match error {
             ReplaceError::Failed(error) => error,
             ReplaceError::Conflict => Error::new(
@@ -267,13 +283,15 @@ impl Lake {
         Ok(self.data_versions(folder).await?.into_keys().collect())
     }
 
-    /// The same with what each file looks like.
+    /// The same with what each file looks like. Links to folders are among them, with a slash behind their names: readers
+    /// differ in whether they follow those.
     pub async fn data_versions(&self, folder: &str) -> Result<BTreeMap<String, Version>> {
-        let found: Vec<(String, Version)> = match self {
-            Lake::Local(lake) => lake.files_below(folder)?,
-            Lake::Remote(lake) => lake.files_below(folder).await?,
+        let (found, has_links) = match self {
+            Lake::Local(lake) => (lake.files_below(folder)?, true),
+            Lake::Remote(lake) => (lake.files_below(folder).await?, false),
         };
-        Ok(found.into_iter().filter(|(path, _)| path.ends_with(".parquet")).collect())
+        let is_read = |path: &str| path.ends_with(".parquet") || has_links && path.ends_with('/');
+        Ok(found.into_iter().filter(|(path, _)| is_read(path)).collect())
     }
 
     /// Removes what killed runs have left unfinished in the folders of these tables and in our own. Call it

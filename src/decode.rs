@@ -18,11 +18,13 @@ mod jump;
 pub mod json_text;
 pub mod number;
 pub mod older;
+mod place;
 mod plain;
 mod plain_object;
 mod plain_page;
 pub mod rows;
 pub mod schema;
+mod secrets;
 pub mod shape;
 mod step;
 mod tables;
@@ -41,8 +43,10 @@ use crate::decode::closed::ClosedList;
 use crate::decode::fast_page::Fast;
 use crate::decode::findings::Findings;
 use crate::decode::frame::Frame;
+use crate::decode::place::path_to;
 use crate::decode::plain_page::Source;
 use crate::decode::rows::ParentRow;
+use crate::decode::secrets::without_secrets;
 use crate::decode::tables::{Mark as TablesMark, Tables};
 use crate::tokens::without_position;
 
@@ -91,16 +95,32 @@ impl std::fmt::Display for PageError {
     }
 }
 
-fn malformed(error: serde_json::Error) -> PageError {
-    PageError::Malformed { what: without_position(&error), line: error.line() }
+fn malformed(text: &str, error: &serde_json::Error) -> PageError {
+    let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
+    let at = lines.map(str::len).sum::<usize>() + error.column().saturating_sub(1);
+    malformed_at(text, at, without_position(error))
 }
 
-/// An object that cannot be a row, byte for byte as sent.
+fn malformed_at(text: &str, at: usize, what: String) -> PageError {
+    let bytes = text.as_bytes();
+    let line = 1 + bytes[..at.min(bytes.len())].iter().filter(|byte| **byte == b'\n').count();
+    let path = path_to(bytes, at);
+    let what = if path.is_empty() { what } else { format!("{path}: {what}") };
+    PageError::Malformed { what, line }
+}
+
+/// An object that cannot be a row, byte for byte as sent but for credentials.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rejected {
     pub resource: String,
     pub reason: String,
     pub raw: Vec<u8>,
+}
+
+impl Rejected {
+    pub fn new(resource: &str, reason: String, raw: &[u8]) -> Rejected {
+        Rejected { resource: resource.to_owned(), reason, raw: without_secrets(raw) }
+    }
 }
 
 /// An embedded list that goes on behind its parent's page.

@@ -5,6 +5,7 @@
 //! made of the same rows in the same pieces are the same bytes.
 
 mod columns;
+mod footer;
 pub mod gather;
 pub mod memory;
 pub mod merge;
@@ -24,6 +25,7 @@ use parquet::file::metadata::KeyValue;
 use crate::crc;
 use crate::decode::schema::schema_version;
 use crate::encode::columns::Groups;
+use crate::encode::footer::{BLANK, FOOTER};
 use crate::encode::picked::Picked;
 use crate::encode::settings::{Sample, properties};
 use crate::error::{Error, Result, disk_hint};
@@ -31,6 +33,9 @@ use crate::error::{Error, Result, disk_hint};
 /// A file of up to this many rows is one row group, which a reader holds consistent when the file is
 /// replaced under it; a larger file has several, each over a narrow range of `created`.
 pub const ROWS_PER_GROUP: usize = 262_144;
+
+/// One that comes to more than this when it is written ends before: memory is bounded by bytes, not by rows.
+const BYTES_PER_GROUP: usize = 64 << 20;
 
 /// Rows that are looked at before the columns' settings are chosen.
 const FIRST_ROWS: usize = 8_192;
@@ -55,11 +60,13 @@ pub struct Options {
     /// zstd level, 1 to 22. On Stripe's data a higher level than 1 costs time and saves nothing.
     pub zstd_level: i32,
     pub rows_per_group: usize,
+    /// What a row group comes to at most, and the rows that end it.
+    pub bytes_per_group: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { zstd_level: 1, rows_per_group: ROWS_PER_GROUP }
+        Options { zstd_level: 1, rows_per_group: ROWS_PER_GROUP, bytes_per_group: BYTES_PER_GROUP }
     }
 }
 
@@ -92,8 +99,8 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
     let first = first_rows(&mut rows)?;
     let sample = Sample { rows: &first, is_all: rows.peek().is_none(), n_rows_at_most };
     let properties = properties(schema, &version, &sample, options)?;
-    let mut sink = Summed { sink, n_bytes: 0, crc32: crc32fast::Hasher::new() };
-    let mut groups = Groups::new(&mut sink, schema, properties).map_err(failed)?;
+    let mut sink = Summed { sink, n_bytes: 0, crc32: crc32fast::Hasher::new(), tail: None };
+    let mut groups = Groups::new(&mut sink, schema, properties, options.bytes_per_group).map_err(failed)?;
     let mut n_rows = 0;
     let mut created: Option<(i64, i64)> = None;
     let mut rows = first.into_iter().map(Ok).chain(rows).peekable();
@@ -103,7 +110,9 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
         groups.write(&picked, rows.peek().is_none()).map_err(failed)?;
     }
     let place = KeyValue::new(PLACE.to_owned(), place.to_owned());
-    groups.close(|sink| [place, sink.content()]).map_err(failed)?;
+    let footer = KeyValue::new(FOOTER.to_owned(), BLANK.to_owned());
+    groups.close(|sink| [place, sink.begin_tail(), footer]).map_err(failed)?;
+    sink.end_tail().map_err(|e| failed(ParquetError::External(Box::new(e))))?;
     sink.flush().map_err(|e| Error::destination(e.to_string()))?;
     let (n_bytes, crc32) = (sink.n_bytes, crc::shown(sink.crc32));
     Ok(Written { n_rows, n_bytes, crc32, created, schema_version: version })
@@ -164,18 +173,34 @@ struct Summed<W> {
     sink: W,
     n_bytes: u64,
     crc32: crc32fast::Hasher,
+    /// What comes behind the row groups, until it has its own sum.
+    tail: Option<Vec<u8>>,
 }
 
-impl<W> Summed<W> {
-    /// What tells a damaged file from one that the state does not know of yet.
-    fn content(&self) -> KeyValue {
-        let content = format!("{} {}", self.n_bytes, crc::shown(self.crc32.clone()));
+impl<W: Write> Summed<W> {
+    /// What tells a damaged file from one that the state does not know of yet. It says that there is a sum of the rest, too:
+    /// one flipped bit is then never taken for a file of an older program.
+    fn begin_tail(&mut self) -> KeyValue {
+        self.tail = Some(Vec::new());
+        let content = format!("{} {} {FOOTER}", self.n_bytes, crc::shown(self.crc32.clone()));
         KeyValue::new(CONTENT.to_owned(), content)
+    }
+
+    fn end_tail(&mut self) -> io::Result<()> {
+        let mut tail = self.tail.take().unwrap_or_default();
+        match footer::seal(&mut tail) {
+            true => self.write_all(&tail),
+            false => Err(io::Error::other("the footer has no place for its checksum")),
+        }
     }
 }
 
 impl<W: Write> Write for Summed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(tail) = &mut self.tail {
+            tail.extend_from_slice(bytes);
+            return Ok(bytes.len());
+        }
         let n = self.sink.write(bytes)?;
         self.crc32.update(&bytes[..n]);
         self.n_bytes += n as u64;

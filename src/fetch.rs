@@ -11,6 +11,7 @@ pub mod http;
 pub mod limit;
 mod outage;
 pub mod retry;
+pub mod size;
 pub mod slice;
 
 use std::fmt;
@@ -30,6 +31,7 @@ use crate::fetch::envelope::Envelope;
 use crate::fetch::limit::Limits;
 use crate::fetch::outage::{Outage, Turn};
 use crate::fetch::retry::{Next, Policy, Reason, Sent, Spent, Tries};
+use crate::fetch::size::{Came, PageSizes, halved};
 
 /// One GET of the Stripe API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +172,7 @@ pub struct Fetcher {
     limits: Limits,
     policy: Policy,
     outage: Outage,
+    sizes: PageSizes,
     pub allowance: Allowance,
     pub counters: Counters,
     on_notice: OnNotice,
@@ -183,8 +186,8 @@ impl Fetcher {
         allowance: Allowance,
         on_notice: OnNotice,
     ) -> Fetcher {
-        let (counters, outage) = (Counters::default(), Outage::default());
-        Fetcher { transport, limits, policy, outage, allowance, counters, on_notice }
+        let (counters, outage, sizes) = (Counters::default(), Outage::default(), PageSizes::default());
+        Fetcher { transport, limits, policy, outage, sizes, allowance, counters, on_notice }
     }
 
     /// Whether reading one more slice of the list at `path` at a time would only wait for the limits.
@@ -342,6 +345,11 @@ impl Fetcher {
         self.allowance.wait(tokio::time::sleep(wait)).await
     }
 
+    /// What the caller asks for once more is a repetition, too.
+    pub fn note_another(&self, path: &str, reason: Reason) {
+        self.note_repeat(&Request::new(path), reason, 1, Duration::ZERO);
+    }
+
     fn note_repeat(&self, request: &Request, reason: Reason, attempt: u32, wait: Duration) {
         self.counters.retries.fetch_add(1, Ordering::Relaxed);
         self.counters.waited_ms.fetch_add(wait.as_millis() as u64, Ordering::Relaxed);
@@ -360,36 +368,39 @@ impl Fetcher {
         Some(self.counters.server_date.load(Ordering::Relaxed)).filter(|date| *date > 0)
     }
 
-    /// One page of a list, with its envelope checked.
-    pub async fn page(&self, request: &Request) -> Result<Page, FetchError> {
-        Ok(self.smaller_page(|_| request.clone()).await?.0)
-    }
-
-    /// One page of a list, halved where that helps, and how often it was: `ask` makes the request.
-    pub async fn smaller_page(&self, ask: impl Fn(u32) -> Request) -> Result<(Page, u32), FetchError> {
-        let accept = |body: &Bytes, _| match Envelope::parse(body) {
-            Ok(envelope) => Ok((envelope, body.clone())),
-            Err(what) => Err(Unfit::Broken(what)),
-        };
-        self.page_as(ask, accept).await
+    /// One page of a list, with its envelope checked, of as many objects as the list bears.
+    ///
+    /// `most` is what its objects leave room for; `ask` makes the request for so many. Returns whether that was too large.
+    pub async fn smaller_page(
+        &self,
+        most: usize,
+        ask: impl Fn(usize) -> Request,
+    ) -> Result<(Page, Came), FetchError> {
+        let accept = |body: &Bytes, _| Ok((Envelope::parse(body).map_err(Unfit::Broken)?, body.clone()));
+        self.page_as(most, ask, accept).await
     }
 
     /// As [`Fetcher::smaller_page`]; `accept` checks the page, and makes its content of the body and of when
     /// it came. It is called for each answer of status 200, and only what it made of the last one counts.
     pub async fn page_as<T>(
         &self,
-        ask: impl Fn(u32) -> Request,
+        most: usize,
+        ask: impl Fn(usize) -> Request,
         mut accept: impl FnMut(&Bytes, i64) -> Result<(Envelope, T), Unfit>,
-    ) -> Result<(Page<T>, u32), FetchError> {
+    ) -> Result<(Page<T>, Came), FetchError> {
         let accept = |response: &Response| {
             let observed_at = Timestamp::now().as_microsecond();
             let (envelope, content) = accept(&response.body, observed_at)?;
             let request_id = response.headers.request_id.clone();
             Ok(Page { envelope, content, observed_at, request_id, is_last_pass: true })
         };
-        let (_, page, tries) = self.get(ask, accept).await?;
+        let path = ask(most).path;
+        let asked = self.sizes.next(&path).min(most);
+        let (_, page, tries) = self.get(|times| ask(halved(asked, times)), accept).await?;
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        Ok((page, tries.halvings()))
+        self.sizes.note(&path, Came { asked, got: halved(asked, tries.heavy_halvings()) });
+        let n_halvings = if tries.too_large > 0 { tries.halvings() } else { 0 };
+        Ok((page, Came { asked, got: halved(asked, n_halvings) }))
     }
 
     /// What is wanted of one object of Stripe's. `take` may say what is wrong with it; then it is asked for again.

@@ -4,6 +4,7 @@
 //! before each write whether it still is one: it may have been stopped, or cut off from the store, for longer than the lease
 //! lasts. The etags of the files cover what is left between that question and the write.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -36,7 +37,22 @@ struct Lease {
 
 /// The lease of a lake, as far as this process holds it.
 #[derive(Debug, Default)]
-pub struct Holding(Mutex<Option<Held>>);
+pub struct Holding {
+    held: Mutex<Option<Held>>,
+    /// A write without a condition may land at any time.
+    may_land: AtomicBool,
+}
+
+/// A write without a condition, on its way. Where nobody waits for its end, as after a signal, the lease is not given back but
+/// runs out: the next run does not begin before the write has had time to land.
+pub struct Landing<'a>(&'a AtomicBool);
+
+impl Landing<'_> {
+    /// Its answer has come, or it has been waited for as long as can be.
+    pub fn is_over(self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
 
 #[derive(Debug)]
 struct Held {
@@ -63,6 +79,17 @@ fn json(lease: &Lease) -> Vec<u8> {
     serde_json::to_vec(lease).expect("our own types are JSON")
 }
 
+/// Whether these bytes are a lease that has not run out.
+fn is_taken(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Lease>(bytes).is_ok_and(|lease| lease.expires_at > Timestamp::now())
+}
+
+fn refused_in_vain() -> Error {
+    Error::destination(format!("{}: a write on the entity tag that the store has given is refused", path())).hint(
+        "without it no write can have a condition: let no proxy change ETag (as nginx and Apache do where they compress), or choose another --lake",
+    )
+}
+
 impl Holding {
     pub async fn take(&self, lake: &RemoteLake, run_id: &str) -> Result<Attempt> {
         let (epoch, seen) = match lake.read_bytes(&path()).await? {
@@ -81,6 +108,10 @@ impl Holding {
         let expires_at = Timestamp::now() + LEASE;
         let lease = Lease { run_id: run_id.to_owned(), epoch: epoch + 1, expires_at };
         let Some(version) = lake.put_if(&path(), json(&lease), &seen).await? else {
+            let present = lake.read_bytes(&path()).await?;
+            if present.is_some_and(|(bytes, version)| version == seen && !is_taken(&bytes)) {
+                return Err(refused_in_vain());
+            }
             return Ok(Attempt::HeldBy { holder: String::new(), has_odd_end: false });
         };
         let mut held = Held { lease, version, is_lost: false };
@@ -88,7 +119,11 @@ impl Holding {
             held.give_back(lake).await;
             return Err(error);
         }
-        *self.0.lock().await = Some(held);
+        // What is refused below is shown to be refused; this must not be.
+        if held.renew(lake).await.is_err() && !held.is_lost {
+            return Err(refused_in_vain());
+        }
+        *self.held.lock().await = Some(held);
         Ok(Attempt::Taken)
     }
 
@@ -97,7 +132,7 @@ impl Holding {
         let mut wait = RENEWAL;
         loop {
             sleep(wait).await;
-            let mut held = self.0.lock().await;
+            let mut held = self.held.lock().await;
             let Some(held) = held.as_mut() else { return };
             wait = if held.renew(lake).await.is_ok() { RENEWAL } else { AGAIN };
             if held.is_lost {
@@ -108,7 +143,7 @@ impl Holding {
 
     /// Fails with [`Kind::Locked`] where another run has taken it over. Where none was taken, everything may be written.
     pub async fn check(&self, lake: &RemoteLake) -> Result<()> {
-        let mut held = self.0.lock().await;
+        let mut held = self.held.lock().await;
         let Some(held) = held.as_mut() else { return Ok(()) };
         if !held.is_lost && held.lease.expires_at > Timestamp::now() + RENEWAL {
             return Ok(());
@@ -119,16 +154,26 @@ impl Holding {
         }
     }
 
+    /// Call it right before a write without a condition.
+    pub fn landing(&self) -> Landing<'_> {
+        self.may_land.store(true, Ordering::Relaxed);
+        Landing(&self.may_land)
+    }
+
     /// Lets others take it at once. It is not removed: that has no condition, and might meet the lease of another run.
     pub async fn release(&self, lake: &RemoteLake) {
-        if let Some(mut held) = self.0.lock().await.take() {
+        let held = self.held.lock().await.take();
+        if self.may_land.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(mut held) = held {
             held.give_back(lake).await;
         }
     }
 
     /// The run is over, however it ended.
     pub fn forget(&self) {
-        if let Ok(mut held) = self.0.try_lock() {
+        if let Ok(mut held) = self.held.try_lock() {
             *held = None;
         }
     }

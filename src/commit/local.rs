@@ -198,15 +198,18 @@ impl LocalLake {
         Ok(names.map(|name| format!("{folder}/{name}")).collect())
     }
 
+    /// A link to a folder, which may lead anywhere, also back, is named with a slash behind it.
     pub fn files_below(&self, folder: &str) -> Result<Vec<(String, Version)>> {
-        let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-        while let Some(folder) = folders.pop() {
-            for path in self.list(&folder)? {
-                // A link to a folder may lead anywhere, also back.
-                match fs::symlink_metadata(self.path(&path)) {
-                    Ok(metadata) if metadata.is_dir() => folders.push(path),
-                    Ok(metadata) if metadata.is_file() => found.push((path, version_of(&metadata))),
-                    _ => found.push((path, Version::Locked)),
+        let (mut found, mut folders) = (Vec::new(), vec![(folder.to_owned(), self.path(folder))]);
+        while let Some((folder, path)) = folders.pop() {
+            for path in entries(&path).map_err(|e| self.unreadable(&folder, e))? {
+                // No file of ours has a name that is no text; readers take it nevertheless.
+                let name = format!("{folder}/{}", path.file_name().unwrap_or_default().to_string_lossy());
+                match fs::symlink_metadata(&path) {
+                    Ok(metadata) if metadata.is_dir() => folders.push((name, path)),
+                    Ok(metadata) if metadata.is_file() => found.push((name, version_of(&metadata))),
+                    _ if path.is_dir() => found.push((name + "/", Version::Locked)),
+                    _ => found.push((name, Version::Locked)),
                 }
             }
         }

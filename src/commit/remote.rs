@@ -239,7 +239,12 @@ impl RemoteLake {
         if &self.present_version(path).await? != seen {
             return Err(ReplaceError::Conflict);
         }
-        match within(COMPLETION, upload.complete()).await {
+        // This process may have been stopped meanwhile.
+        self.lease.check(self).await?;
+        let landing = self.lease.landing();
+        let completed = within(COMPLETION, upload.complete()).await;
+        landing.is_over();
+        match completed {
             Ok(result) => Ok(version(result.e_tag)),
             // It may be complete although the answer was lost.
             Err(error) => match self.read_to_temporary(path).await {

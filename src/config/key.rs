@@ -1,5 +1,6 @@
 //! Turns the settings and the environment into the key, wherever the user keeps it.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +17,8 @@ use crate::error::{Error, MORE_THREADS, Result};
 pub struct Key {
     pub secret: SecretString,
     pub livemode: bool,
+    /// Whether it may do everything in an account with real money.
+    pub is_all_powerful: bool,
 }
 
 /// The environment variables that can supply a key.
@@ -35,8 +38,7 @@ pub fn find_key(flag: Option<&Path>, environment: &KeyEnvironment, settings: &Se
     let (text, source) = if let Some(path) = flag {
         (read_key_file(path)?, path.display().to_string())
     } else if let Some(key) = &environment.stripe_api_key {
-        // A secret that was made with `echo` ends with a line break.
-        (key.trim_ascii().to_owned(), "STRIPE_API_KEY".to_owned())
+        (alone(key), "STRIPE_API_KEY".to_owned())
     } else if let Some(path) = &settings.api_key_file {
         (read_key_file(path)?, path.display().to_string())
     } else if let Some(command) = &settings.key_command {
@@ -48,7 +50,13 @@ pub fn find_key(flag: Option<&Path>, environment: &KeyEnvironment, settings: &Se
             .hint("export STRIPE_API_KEY=rk_..., or pass --api-key-file PATH, or set key_command in stripelake.toml"));
     };
     let livemode = check_key(&text).map_err(|e| e.context(source))?;
-    Ok(Key { secret: SecretString::from(text), livemode })
+    let is_all_powerful = text.starts_with("sk_live_");
+    Ok(Key { secret: SecretString::from(text), livemode, is_all_powerful })
+}
+
+/// The key in a text: a secret that was made with `echo` ends with a line break, and some editors begin a file with a mark.
+fn alone(text: &str) -> String {
+    text.strip_prefix('\u{feff}').unwrap_or(text).trim_ascii().to_owned()
 }
 
 /// Whether the key is of live mode. Refuses everything that cannot be a secret or restricted key.
@@ -75,7 +83,7 @@ fn check_key(key: &str) -> Result<bool> {
     for (prefix, livemode) in
         [("sk_live_", true), ("rk_live_", true), ("sk_test_", false), ("rk_test_", false)]
     {
-        if key.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()) {
+        if key.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.is_ascii()) {
             return Ok(livemode);
         }
     }
@@ -89,8 +97,13 @@ const KEY_FILE: &str =
     "write the key alone into a file that only you can read (chmod 600), and name that file";
 
 fn read_key_file(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::usage(format!("key file {}: {e}", path.display())).hint(KEY_FILE))?;
+    let failed = |what: String| Error::usage(format!("key file {}: {what}", path.display())).hint(KEY_FILE);
+    let mut text = String::new();
+    let file = File::open(path).map_err(|e| failed(e.to_string()))?;
+    file.take(MOST_SAID + 1).read_to_string(&mut text).map_err(|e| failed(e.to_string()))?;
+    if text.len() as u64 > MOST_SAID {
+        return Err(failed(format!("expected a key, got more than {} KiB", MOST_SAID >> 10)));
+    }
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -103,7 +116,7 @@ fn read_key_file(path: &Path) -> Result<String> {
             .hint(format!("chmod 600 {}", path.display())));
         }
     }
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    Ok(alone(&text))
 }
 
 const KEY_COMMAND: &str =
@@ -160,7 +173,7 @@ fn run_key_command(command: &[String], limit: Duration) -> Result<String> {
         }));
     }
     let text = String::from_utf8(said).map_err(|_| failed("expected text".to_owned()))?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    Ok(alone(&text))
 }
 
 /// Reads to the end, or a byte more than is taken, and then closes the pipe, which ends who prints without end.
@@ -196,9 +209,17 @@ mod tests {
     fn a4_only_secret_and_restricted_keys_pass() {
         assert!(check_key("rk_live_abcdefgh").unwrap());
         assert!(!check_key("sk_test_abcdefgh").unwrap());
-        for key in
-            ["", " ", "\"rk_test_a\"", "'rk_test_a'", "rk_test_a\n", "pk_test_abcdefgh", "rk_test_", "hello"]
-        {
+        for key in [
+            "",
+            " ",
+            "rk_test_ü",
+            "\"rk_test_a\"",
+            "'rk_test_a'",
+            "rk_test_a\n",
+            "pk_test_abcdefgh",
+            "rk_test_",
+            "hello",
+        ] {
             assert!(check_key(key).is_err(), "{key:?}");
         }
     }

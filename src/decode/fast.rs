@@ -16,6 +16,9 @@ use crate::decode::unnamed::Unnamed;
 use crate::decode::walk::Arrival;
 use crate::tokens::{Broken, balanced_end, expect, next_in, raw_value, short_int, skip_space};
 
+/// Keys of one map that are compared with each other.
+const MOST_KEYS: usize = 100;
+
 /// An embedded list that is a child table: where its value begins.
 #[derive(Debug, Clone, Copy)]
 pub struct ChildAt {
@@ -155,6 +158,8 @@ impl Reader<'_> {
             return self.null_or_mistyped(at, spot);
         }
         // Only skipped here: its text is checked when its items are read.
+        // Twice the same list.
+        must(self.children.iter().all(|other| other.child != child))?;
         let end = balanced_end(self.page.as_bytes(), at)?;
         self.children.push(ChildAt { child, at });
         Ok(end)
@@ -177,6 +182,7 @@ impl Reader<'_> {
                 at = skip_space(bytes, put_string(page, at, keys, *n_entries)?);
                 let key = keys.get_bytes(*n_entries).unwrap_or_default();
                 must(!key.ends_with(SECRET_SUFFIX.as_bytes()))?;
+                must(*n_entries - first < MOST_KEYS)?;
                 must((first..*n_entries).all(|other| keys.get_bytes(other) != Some(key)))?;
                 at = skip_space(bytes, expect(bytes, at, b':', "expected :")?);
                 at = match bytes.get(at) {

@@ -11,7 +11,7 @@ use crate::decode::step::Stop;
 use crate::decode::tables::Tables;
 use crate::decode::template::Template;
 use crate::decode::unnamed::{Tally, Unnamed};
-use crate::decode::{PageError, Pushed, Rejected};
+use crate::decode::{PageError, Pushed, Rejected, malformed_at};
 use crate::tokens::{Broken, expect, next_in, raw_value, skip_space, string_end};
 
 /// What has been learnt about the text of one resource and its children.
@@ -86,7 +86,7 @@ impl Fast {
                 tables.findings = findings.unwrap_or_default();
                 self.forget_findings();
                 match error {
-                    PageStop::Broken(broken) => Err(malformed_at(page, broken)),
+                    PageStop::Broken(broken) => Err(malformed_at(page, broken.at, broken.what)),
                     // Objects of the wrong kind behind which the page is broken: broken counts.
                     PageStop::Refused => plain_page::push(tables, page.as_bytes(), observed_at, source),
                 }
@@ -110,12 +110,6 @@ impl From<Broken> for PageStop {
     fn from(broken: Broken) -> PageStop {
         PageStop::Broken(broken)
     }
-}
-
-fn malformed_at(page: &str, Broken { at, what }: Broken) -> PageError {
-    let before = &page.as_bytes()[..at.min(page.len())];
-    let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-    PageError::Malformed { what, line }
 }
 
 /// One page being read.
@@ -299,11 +293,9 @@ impl Run<'_> {
                 self.pushed.n_rows += 1;
                 self.pushed.open_lists.extend(open_lists);
             }
-            Err(Refused::Object(reason)) => self.pushed.rejected.push(Rejected {
-                resource: resource.name.clone(),
-                reason: reason.0,
-                raw: text.as_bytes().to_vec(),
-            }),
+            Err(Refused::Object(reason)) => {
+                self.pushed.rejected.push(Rejected::new(&resource.name, reason.0, text.as_bytes()));
+            }
             Err(Refused::Page(_)) => return Err(PageStop::Refused),
         }
         Ok(end)

@@ -13,7 +13,15 @@ pub fn float(text: &str) -> Option<f64> {
     if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         return None;
     }
-    text.parse().ok().filter(|v: &f64| v.is_finite())
+    let value: f64 = text.parse().ok().filter(|v: &f64| v.is_finite())?;
+    // What becomes nothing, or another integer, is kept as text.
+    let is_nothing = value == 0.0 && mantissa(text).bytes().any(|b| matches!(b, b'1'..=b'9'));
+    let is_other = text.parse::<i128>().is_ok_and(|integer| value as i128 != integer);
+    (!is_nothing && !is_other).then_some(value)
+}
+
+fn mantissa(text: &str) -> &str {
+    text.split(['e', 'E']).next().unwrap_or_default()
 }
 
 /// Unix seconds as microseconds.
@@ -58,6 +66,10 @@ mod tests {
             assert_eq!(int64(text), None, "{text}");
         }
         assert_eq!(float("1e400"), None);
+        assert_eq!(float("1e-400"), None);
+        assert_eq!(float("0e-400"), Some(0.0));
+        assert_eq!(float("9007199254740993"), None);
+        assert_eq!(float("9007199254740992"), Some(9_007_199_254_740_992.0));
         assert_eq!(float("-2.5"), Some(-2.5));
         assert_eq!(micros("9223372036854"), Some(9_223_372_036_854_000_000));
         assert_eq!(micros("9223372036855"), None);

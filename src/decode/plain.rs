@@ -3,6 +3,8 @@
 //! This is the obvious decoder. It is kept as the oracle for every faster one, so it favours being
 //! easy to check: nothing is predicted, nothing is shared with the fast path but the builders.
 
+use std::collections::HashSet;
+
 use serde_json::value::RawValue;
 
 use crate::catalog::ColumnKind;
@@ -86,6 +88,8 @@ impl Walk<'_> {
     fn embedded_list(&mut self, child: usize, key: &str, value: &str) -> Result<(), Reject> {
         match value.as_bytes()[0] {
             b'n' => Ok(()),
+            // The first one has the rows.
+            b'{' if self.embedded.iter().any(|other| other.child == child) => self.extra.put(key, value),
             b'{' => {
                 self.embedded.push(Embedded { child, raw: value.to_owned() });
                 self.extra.enter(key);
@@ -160,7 +164,7 @@ impl Walk<'_> {
         if !spans.is_free(row) {
             return self.mistyped(key, value);
         }
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen: HashSet<String> = HashSet::new();
         let mut left_over = Vec::new();
         for (name, value) in members(value)? {
             if name.ends_with(SECRET_SUFFIX) {
@@ -176,7 +180,7 @@ impl Walk<'_> {
                 values.put(*n_entries, &string(value.get())?);
             }
             *n_entries += 1;
-            seen.push(name);
+            seen.insert(name);
         }
         spans.close(row, *n_entries);
         self.extra.enter(key);

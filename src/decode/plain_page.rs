@@ -1,12 +1,14 @@
 //! Turns a page into its objects' text, the plain way, and those into rows.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::decode::plain_object::{Object, Refused};
 use crate::decode::rows::ParentRow;
 use crate::decode::tables::Tables;
-use crate::decode::{PageError, Pushed, Rejected, malformed};
+use crate::decode::{PageError, Pushed, Rejected, malformed, malformed_at};
 use crate::utf8::same_length_text;
 
 /// What the objects of a text are.
@@ -41,8 +43,10 @@ fn push_all(
     source: &Source,
 ) -> Result<Pushed, PageError> {
     let text = same_length_text(body);
+    let objects = objects(&text, source)?;
+    check_between(body, &text, &objects)?;
     let mut pushed = Pushed::default();
-    for (row, raw) in objects(&text, source)?.into_iter().enumerate() {
+    for (row, raw) in objects.into_iter().enumerate() {
         let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
         let original = &body[start..start + raw.get().len()];
         let text = std::str::from_utf8(original).unwrap_or(raw.get());
@@ -59,15 +63,29 @@ fn push_all(
                 pushed.n_rows += 1;
                 pushed.open_lists.extend(open_lists);
             }
-            Err(Refused::Object(reason)) => pushed.rejected.push(Rejected {
-                resource: resource.name.clone(),
-                reason: reason.0,
-                raw: original.to_vec(),
-            }),
+            Err(Refused::Object(reason)) => {
+                pushed.rejected.push(Rejected::new(&resource.name, reason.0, original));
+            }
             Err(Refused::Page(error)) => return Err(error),
         }
     }
     Ok(pushed)
+}
+
+/// What is no text within an object is a matter of that object, and elsewhere one of the page.
+fn check_between(body: &[u8], text: &str, objects: &[&RawValue]) -> Result<(), PageError> {
+    let spans = objects.iter().map(|raw| {
+        let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
+        start..start + raw.get().len()
+    });
+    let mut from = 0;
+    for Range { start, end } in spans.chain(std::iter::once(body.len()..body.len())) {
+        if let Err(error) = std::str::from_utf8(&body[from..start]) {
+            return Err(malformed_at(text, from + error.valid_up_to(), "expected UTF-8".to_owned()));
+        }
+        from = end;
+    }
+    Ok(())
 }
 
 fn objects<'a>(text: &'a str, source: &Source) -> Result<Vec<&'a RawValue>, PageError> {
@@ -82,11 +100,11 @@ fn objects<'a>(text: &'a str, source: &Source) -> Result<Vec<&'a RawValue>, Page
             Err(PageError::Malformed { what: "expected a list page".to_owned(), line: 1 })
         }
         Source::Page | Source::ChildPage(..) => {
-            serde_json::from_str::<Page>(text).map(|page| page.data).map_err(malformed)
+            serde_json::from_str::<Page>(text).map(|page| page.data).map_err(|e| malformed(text, &e))
         }
         Source::Objects => {
             let values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
-            let values: Vec<&RawValue> = values.collect::<Result<_, _>>().map_err(malformed)?;
+            let values: Vec<&RawValue> = values.collect::<Result<_, _>>().map_err(|e| malformed(text, &e))?;
             match values.iter().find(|value| !value.get().starts_with('{')) {
                 None => Ok(values),
                 Some(value) => {

@@ -32,6 +32,7 @@ pub struct Groups<W: Write + Send> {
     factory: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
     rows_per_group: usize,
+    bytes_per_group: usize,
     /// The columns of the group under construction, and its rows.
     group: Vec<Column>,
     n_rows: usize,
@@ -39,12 +40,17 @@ pub struct Groups<W: Write + Send> {
 }
 
 impl<W: Write + Send> Groups<W> {
-    pub fn new(sink: W, schema: &SchemaRef, properties: WriterProperties) -> Result<Groups<W>> {
+    pub fn new(
+        sink: W,
+        schema: &SchemaRef,
+        properties: WriterProperties,
+        bytes_per_group: usize,
+    ) -> Result<Groups<W>> {
         let rows_per_group = properties.max_row_group_row_count().unwrap_or(usize::MAX);
         let (file, factory) =
             ArrowWriter::try_new(sink, schema.clone(), Some(properties))?.into_serialized_writer()?;
         let (group, schema) = (Vec::new(), schema.clone());
-        Ok(Groups { file, factory, schema, rows_per_group, group, n_rows: 0, n_groups: 0 })
+        Ok(Groups { file, factory, schema, rows_per_group, bytes_per_group, group, n_rows: 0, n_groups: 0 })
     }
 
     /// Adds rows to the group under construction, and ends it when it is full or these are the last rows.
@@ -62,8 +68,17 @@ impl<W: Write + Send> Groups<W> {
                 true => self.end_group(Some((picked, rows)))?,
                 false => self.add(picked, rows)?,
             }
+            if self.n_bytes() > self.bytes_per_group {
+                self.end_group(None)?;
+            }
         }
         Ok(())
+    }
+
+    /// What the group under construction will come to, about.
+    fn n_bytes(&self) -> usize {
+        let writers = self.group.iter().flat_map(|column| &column.writers);
+        writers.map(ArrowColumnWriter::get_estimated_total_bytes).sum()
     }
 
     fn begin_group(&mut self) -> Result<()> {
@@ -114,12 +129,12 @@ impl<W: Write + Send> Groups<W> {
     }
 
     /// Writes the rest and the footer, with what `notes` makes of all that comes before it.
-    pub fn close(mut self, notes: impl FnOnce(&W) -> [KeyValue; 2]) -> Result<()> {
+    pub fn close(mut self, notes: impl FnOnce(&mut W) -> [KeyValue; 3]) -> Result<()> {
         if self.n_rows > 0 {
             self.end_group(None)?;
         }
         self.file.flush()?;
-        let notes = notes(self.file.inner());
+        let notes = notes(self.file.inner_mut());
         notes.into_iter().for_each(|note| self.file.append_key_value_metadata(note));
         self.file.close().map(drop)
     }

@@ -1,7 +1,7 @@
 //! Turns a file of the lake back into a sorted run.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
@@ -10,11 +10,16 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
 use crate::crc::crc32_of;
+use crate::encode::footer::{FOOTER, is_whole};
 use crate::encode::merge::Run;
 use crate::encode::{CONTENT, PLACE, created_of};
 use crate::error::{Error, MADE_AGAIN, Result, files_hint};
 
 const ROWS_PER_BATCH: usize = 2048;
+/// The metadata of a file whose notes cannot be found is looked for in so many bytes at its end.
+const MAX_FOOTER: i64 = 16 << 20;
+/// Page indexes and bloom filters of a file of a terabyte are less.
+const MAX_TAIL: u64 = 1 << 30;
 
 /// A partition file that was there before.
 pub struct OldFile {
@@ -81,13 +86,32 @@ fn check_notes(mut file: File, place: &str) -> Result<()> {
     if let Some(other) = noted(PLACE).filter(|noted| *noted != place) {
         return Err(misplaced(other));
     }
-    let Some(content) = noted(CONTENT) else { return Ok(()) };
-    let (n_bytes, crc32) = content.split_once(' ').ok_or_else(|| damaged("its metadata".to_owned()))?;
-    let n_bytes = n_bytes.parse::<u64>().map_err(|e| damaged(e.to_string()))?;
-    file.rewind().map_err(|e| damaged(e.to_string()))?;
-    match crc32_of(file.take(n_bytes)).map_err(|e| unreadable(e.to_string()))? == crc32 {
+    let other = || damaged("its bytes are not those that were written".to_owned());
+    let failed = |e: io::Error| unreadable(e.to_string());
+    let Some(content) = noted(CONTENT) else {
+        // An older program wrote none. Of a newer one they may be there, and not be found.
+        file.seek(SeekFrom::End(-MAX_FOOTER.min(file.metadata().map_err(failed)?.len() as i64)))
+            .map_err(failed)?;
+        let mut end = Vec::new();
+        (&file).read_to_end(&mut end).map_err(failed)?;
+        let is_named = |key: &str| end.windows(key.len()).any(|window| window == key.as_bytes());
+        return if is_named(FOOTER) || is_named(CONTENT) { Err(other()) } else { Ok(()) };
+    };
+    let mut words = content.split(' ');
+    let n_bytes = words.next().and_then(|n| n.parse::<u64>().ok()).ok_or_else(other)?;
+    let (crc32, footer) = (words.next().ok_or_else(other)?, words.next());
+    file.seek(SeekFrom::Start(n_bytes)).map_err(failed)?;
+    let mut tail = Vec::new();
+    (&file).take(MAX_TAIL).read_to_end(&mut tail).map_err(failed)?;
+    let is_whole = match (footer, noted(FOOTER)) {
+        (None, None) => true,
+        (Some(_), Some(sum)) => is_whole(tail, sum),
+        _ => false,
+    };
+    file.rewind().map_err(failed)?;
+    match is_whole && crc32_of(file.take(n_bytes)).map_err(failed)? == crc32 {
         true => Ok(()),
-        false => Err(damaged("its bytes are not those that were written".to_owned())),
+        false => Err(other()),
     }
 }
 

@@ -221,7 +221,13 @@ fn broken(response: &Response, what: &str) -> Error {
             .hint("a proxy or login page may stand between this machine and Stripe");
     }
     if response.body.trim_ascii().is_empty() || !response.body.trim_ascii_start().starts_with(b"{") {
-        return Error::stripe(format!("expected JSON, got: {}", first_words(response))).request_id(id);
+        let got = match response.body.is_empty() {
+            true => "nothing".to_owned(),
+            false => first_words(response),
+        };
+        return Error::stripe(format!("expected JSON, got: {got}"))
+            .request_id(id)
+            .hint("Stripe or a proxy before it is in trouble; run the same command again later");
     }
     Error::new(Kind::Partial, format!("expected a page or an object, got a broken one: {}", shown(what, 200)))
         .request_id(id)

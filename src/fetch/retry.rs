@@ -35,6 +35,10 @@ pub enum Reason {
     Broken,
     /// A body over the limit; a smaller page may be under it.
     TooLarge,
+    /// A page that fits what was asked for, and does not fit what is known of the list.
+    Doubtful,
+    /// The object behind which the page begins is not visible any more.
+    CursorGone,
 }
 
 impl Reason {
@@ -51,7 +55,8 @@ impl Reason {
     /// Whether repeating it draws on what the whole run may repeat. What Stripe asks to repeat does not: a
     /// minute of 429 would leave nothing for the rest of the run.
     pub fn draws_on_the_run(&self) -> bool {
-        !matches!(self, Reason::RateLimited(_, _) | Reason::LockTimeout(_) | Reason::TooLarge)
+        use Reason::{CursorGone, Doubtful, LockTimeout, RateLimited, TooLarge};
+        !matches!(self, RateLimited(_, _) | LockTimeout(_) | TooLarge | Doubtful | CursorGone)
     }
 
     fn asked_secs(&self) -> u64 {
@@ -74,6 +79,8 @@ impl std::fmt::Display for Reason {
             Reason::Network => f.write_str("the connection broke off or said nothing"),
             Reason::Broken => f.write_str("broken answer"),
             Reason::TooLarge => f.write_str("answer too large"),
+            Reason::Doubtful => f.write_str("a page that does not fit the list"),
+            Reason::CursorGone => f.write_str("the object before the page has vanished"),
         }
     }
 }
@@ -104,7 +111,12 @@ impl Tries {
     /// How often to halve the page: at once where it was too large, from the second failure on where its
     /// size is only suspected. Eight attempts at 100 objects end with a page of one.
     pub fn halvings(&self) -> u32 {
-        self.too_large + self.heavy.saturating_sub(1)
+        self.too_large + self.heavy_halvings()
+    }
+
+    /// Those of them for what the list bears, whatever its objects.
+    pub fn heavy_halvings(&self) -> u32 {
+        self.heavy.saturating_sub(1)
     }
 }
 

@@ -15,21 +15,19 @@ use crate::catalog::Resource;
 use crate::error::Error;
 use crate::fetch::answer::{Unfit, first_id};
 use crate::fetch::envelope::Envelope;
+use crate::fetch::retry::Reason;
+use crate::fetch::size::PageSize;
 use crate::fetch::slice::place::{Doubts, Verdict, keeps_to};
 use crate::fetch::{FetchError, Fetcher, Page, Request};
 
 pub(crate) use place::is_url_of;
 
-/// Objects per page; Stripe allows 1 to 100.
-const LIMIT: usize = 100;
 /// Ids kept for the way back from a cursor that vanished.
 const HISTORY: usize = 300;
 /// How far back to step before the slice is restarted, in ids.
 const STEPS_BACK: [usize; 4] = [1, 4, 20, 100];
 /// Objects of one slice that are left out; more is not an odd object but a wrong server.
 const UNREADABLE: usize = 20;
-/// Good pages after which a halved page grows, at most.
-const SLOWEST_GROWTH: u32 = 64;
 /// Objects become visible up to this many seconds after their `created`.
 pub const LATE_SECS: i64 = 600;
 /// Restarts of one slice that bring nothing new.
@@ -54,6 +52,7 @@ pub struct SliceReader {
     /// How far the pass has come, odd objects aside.
     reached: Option<i64>,
     is_done: bool,
+    /// What its objects leave room for.
     size: PageSize,
     n_unreadable: usize,
     /// Whether newer objects are known to come behind older ones.
@@ -68,36 +67,6 @@ pub struct SliceReader {
     pub is_outside: bool,
     /// Objects that no page could hold, and why, until the caller takes them.
     pub unreadable: Vec<(String, String)>,
-}
-
-/// Objects to ask for. It halves where pages fail and grows again, more slowly each time that it had to halve.
-#[derive(Debug, Clone, Copy)]
-pub struct PageSize {
-    limit: usize,
-    good_pages: u32,
-    grows_after: u32,
-}
-
-impl PageSize {
-    pub const FULL: PageSize = PageSize { limit: LIMIT, good_pages: 0, grows_after: 1 };
-
-    /// The objects to ask for after so many halvings more.
-    pub fn halved(&self, times: u32) -> usize {
-        self.limit.checked_shr(times).unwrap_or(0).max(1)
-    }
-
-    /// A page came, after so many halvings.
-    pub fn note(&mut self, halvings: u32) {
-        if halvings > 0 {
-            (self.limit, self.good_pages) = (self.halved(halvings), 0);
-            self.grows_after = (self.grows_after * 2).min(SLOWEST_GROWTH);
-            return;
-        }
-        self.good_pages += 1;
-        if self.limit < LIMIT && self.good_pages >= self.grows_after {
-            (self.limit, self.good_pages) = ((self.limit * 2).min(LIMIT), 0);
-        }
-    }
 }
 
 /// One pass over a list, or over a window of it as in [`SliceReader::new`], from its newest object on.
@@ -169,37 +138,40 @@ impl SliceReader {
         let mut doubts = Doubts::default();
         let resource = self.resource.clone();
         while !self.is_done {
-            let size = self.size;
-            let ask = |times| self.request(size.halved(times));
             let pass = &resource.passes[self.pass];
             let mut is_of_pass = true;
             let look = |body: &Bytes, at| {
                 is_of_pass = keeps_to(body, pass);
                 accept(body, at)
             };
-            let (mut page, halvings) = match fetcher.page_as(ask, look).await {
-                Ok(answer) => answer,
-                Err(FetchError::CursorGone) => {
-                    doubts.forget_order();
-                    self.step_back()?;
-                    continue;
-                }
-                Err(FetchError::TooLarge(error, start)) => {
-                    doubts.forget_order();
-                    self.step_over(error, &start)?;
-                    continue;
-                }
-                Err(FetchError::Failed(error)) => return Err(self.after(error)),
-            };
+            let (mut page, came) =
+                match fetcher.page_as(self.size.limit(), |limit| self.request(limit), look).await {
+                    Ok(answer) => answer,
+                    Err(FetchError::CursorGone) => {
+                        doubts.forget_order();
+                        self.step_back()?;
+                        fetcher.note_another(&resource.path, Reason::CursorGone);
+                        continue;
+                    }
+                    Err(FetchError::TooLarge(error, start)) => {
+                        doubts.forget_order();
+                        self.step_over(error, &start)?;
+                        continue;
+                    }
+                    Err(FetchError::Failed(error)) => return Err(self.after(error)),
+                };
             match self.judge(&page.envelope, is_of_pass, &mut doubts) {
                 Ok(Verdict::Fits) => {}
-                Ok(Verdict::Doubtful) => continue,
+                Ok(Verdict::Doubtful) => {
+                    fetcher.note_another(&resource.path, Reason::Doubtful);
+                    continue;
+                }
                 Err(error) => {
                     let error = error.request_id(page.request_id.as_deref());
                     return Err(error.context(self.resource.path.clone()));
                 }
             }
-            self.size.note(halvings);
+            self.size.note(came);
             page.is_last_pass = self.is_last_pass();
             self.advance(&mut page.envelope);
             return Ok(Some(page));
@@ -219,9 +191,9 @@ impl SliceReader {
     /// Whether there are objects that were created in these seconds and have not been listed, though pages have gone beyond them.
     pub async fn has_left_out(&mut self, fetcher: &Fetcher, seconds: &Range<i64>) -> Result<bool, Error> {
         let pass = &self.resource.passes[self.pass];
-        let request = list_request(&self.resource, pass, Some(seconds), LIMIT);
-        match fetcher.page(&request).await {
-            Ok(page) => {
+        let ask = |limit| list_request(&self.resource, pass, Some(seconds), limit);
+        match fetcher.smaller_page(self.size.limit(), ask).await {
+            Ok((page, _)) => {
                 let Envelope { ids, has_more, oldest, .. } = page.envelope;
                 // What has just become visible does not come behind the cursor.
                 let is_late =
@@ -290,11 +262,7 @@ impl SliceReader {
         let Some(id) = first_id(start).filter(|id| self.cursor.as_ref() != Some(id)) else {
             return Err(self.after(error));
         };
-        self.size = PageSize {
-            limit: 1,
-            good_pages: 0,
-            grows_after: (self.size.grows_after * 2).min(SLOWEST_GROWTH),
-        };
+        self.size.shrink();
         self.unreadable.push((id.clone(), error.to_string()));
         self.n_unreadable += 1;
         if self.n_unreadable > UNREADABLE {

@@ -1,7 +1,7 @@
 //! Turns a few pages of a list, met at chosen seconds, into about how many objects it holds.
 //!
 //! A page of 100 objects below some second tells how dense the list is there. Between two pages the density
-//! is taken to go straight from one to the other, and the next page is asked for where most is guessed.
+//! is taken to go straight from one to the other, and the next page is asked for where most is guessed, or least known.
 
 use std::ops::Range;
 
@@ -9,6 +9,8 @@ use serde::Serialize;
 
 /// Objects of a full page.
 pub const PAGE: usize = 100;
+/// Pages that tell enough of a list.
+pub const N_PROBES: usize = 16;
 const WEEK: i64 = 7 * 86_400;
 
 /// How much a number is worth.
@@ -67,7 +69,11 @@ impl Survey {
             return Some(self.span.end);
         }
         let open = self.gaps().into_iter().filter(|(gap, n)| gap.end - gap.start >= 2 && *n >= 1.0);
-        let (gap, _) = open.max_by(|a, b| a.1.total_cmp(&b.1))?;
+        // A month that holds most of the list may lie where little is guessed: now and then in the widest gap.
+        let (gap, _) = match self.probes.len() % 4 {
+            0 => open.max_by_key(|(gap, _)| gap.end - gap.start)?,
+            _ => open.max_by(|a, b| a.1.total_cmp(&b.1))?,
+        };
         (self.probes.len() < self.n_probes).then(|| self.place(&gap))
     }
 
@@ -148,7 +154,7 @@ mod tests {
     /// Surveys a list of these seconds, which is the oracle, too.
     fn survey(mut created: Vec<i64>, span: Range<i64>) -> (f64, Precision) {
         created.sort_unstable();
-        let mut survey = Survey::new(span.clone(), 8);
+        let mut survey = Survey::new(span.clone(), N_PROBES);
         let mut n_asked = 0;
         while let Some(below) = survey.next() {
             n_asked += 1;
@@ -157,7 +163,7 @@ mod tests {
             let oldest = created[first..end].first().copied();
             survey.note(Probe { below, n_objects: end - first, oldest, has_more: first > 0 });
         }
-        assert!(n_asked <= 8);
+        assert!(n_asked <= N_PROBES);
         survey.count(std::slice::from_ref(&span))
     }
 
@@ -195,6 +201,22 @@ mod tests {
     #[test]
     fn a_list_that_begins_long_after_the_span_is_estimated() {
         check_about(list(60_000, |share| share), START - 8 * YEAR..START + 2 * YEAR);
+    }
+
+    #[test]
+    fn a_list_with_most_in_one_month_is_estimated() {
+        const MONTH: i64 = 30 * 86_400;
+        for begun in [1, 7, 12, 19] {
+            let steady = list(2_000, |share| share);
+            let month = (0..8_000).map(|i| START + begun * MONTH + i * MONTH / 8_000).collect();
+            check_about([steady, month].concat(), START..START + 2 * YEAR);
+        }
+    }
+
+    #[test]
+    fn a_list_that_has_just_begun_is_estimated() {
+        let day = (0..20_000).map(|i| START + 12 * YEAR - 86_400 + i * 86_400 / 20_000).collect();
+        check_about(day, START..START + 12 * YEAR);
     }
 
     #[test]

@@ -13,15 +13,13 @@ use crate::error::{Error, Result};
 use crate::fetch::limit::Limits;
 use crate::fetch::slice::list_request;
 use crate::fetch::{Fetcher, Transport};
-use crate::plan::estimate::{PAGE, Precision, Probe, Survey, n_requests};
+use crate::plan::estimate::{N_PROBES, PAGE, Precision, Probe, Survey, n_requests};
 use crate::run::Setup;
 use crate::run::gather::{Gatherer, Listing};
 use crate::run::report::Report;
 use crate::run::sync::{self, Options};
 use crate::spool::Budget;
 
-/// Pages of one resource that are asked for at most.
-const N_PROBES: usize = 8;
 /// Bytes of Parquet for a byte of inflated JSON, as measured with the fake account's charges; what objects have in
 /// common decides it, so it is good for an order of magnitude.
 const PARQUET_SHARE: f64 = 0.07;
@@ -152,7 +150,8 @@ impl Surveying<'_> {
         let (mut n_seen, mut n_bytes) = (0, 0);
         while let Some(below) = survey.next() {
             let window = resource.created_filter.then_some(self.listing.span.start..below);
-            let page = self.fetcher.page(&list_request(resource, pass, window.as_ref(), PAGE)).await?;
+            let ask = |limit| list_request(resource, pass, window.as_ref(), limit);
+            let (page, _) = self.fetcher.smaller_page(PAGE, ask).await?;
             let envelope = &page.envelope;
             (n_seen, n_bytes) = (n_seen + envelope.n_objects, n_bytes + page.content.len());
             let (oldest, has_more) = (envelope.oldest, envelope.has_more);

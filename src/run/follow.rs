@@ -9,10 +9,14 @@ use crate::catalog::Resource;
 use crate::decode::{Decoder, OpenList, PageError, Rejected};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::envelope::Envelope;
-use crate::fetch::slice::{PageSize, is_url_of};
+use crate::fetch::retry::Reason;
+use crate::fetch::size::PageSize;
+use crate::fetch::slice::is_url_of;
 use crate::fetch::{FetchError, Fetcher, Page, Request};
 use crate::redact::shown;
 
+/// Restarts of one list that bring nothing new.
+const RESTARTS: u32 = 5;
 /// What helps where a list is not what it was a moment ago.
 const AGAIN: &str = "run the same command again later";
 
@@ -32,15 +36,18 @@ pub async fn follow(
     let mut restarts = 0;
     let mut size = PageSize::FULL;
     let mut ends: HashSet<String> = cursor.iter().cloned().collect();
+    // The ends of all pages, whatever was read before them.
+    let mut known = ends.clone();
     let mut was_empty = false;
     loop {
-        let ask = |times| page_of(&base, size.halved(times), cursor.as_deref());
-        let page = match fetcher.smaller_page(ask).await {
-            Ok((page, halvings)) => {
-                size.note(halvings);
+        let ask = |limit| page_of(&base, limit, cursor.as_deref());
+        let page = match fetcher.smaller_page(size.limit(), ask).await {
+            Ok((page, came)) => {
+                size.note(came);
                 page
             }
-            Err(FetchError::CursorGone) if restarts < 3 => {
+            Err(FetchError::CursorGone) if restarts < RESTARTS => {
+                fetcher.note_another(&child.path, Reason::CursorGone);
                 restarts += 1;
                 cursor = None;
                 ends.clear();
@@ -61,6 +68,7 @@ pub async fn follow(
         }
         if page.envelope.n_objects == 0 && cursor.is_some() && !was_empty {
             // There was more by what came before.
+            fetcher.note_another(&child.path, Reason::Doubtful);
             was_empty = true;
             continue;
         }
@@ -77,6 +85,9 @@ pub async fn follow(
                 if matches!(e, PageError::WrongObject { .. }) { error.foreign() } else { error }
             })?;
         rejected.extend(pushed.rejected);
+        if last.as_ref().is_some_and(|last| known.insert(last.clone())) {
+            restarts = 0;
+        }
         if !page.envelope.has_more {
             return Ok(rejected);
         }

@@ -49,21 +49,11 @@ pub enum Message {
     Settled(Range<i64>),
     Rejected(Vec<Rejected>),
     /// Everything has been read.
-    Complete(Outlook),
+    Complete,
     /// Nothing more comes, and not everything has been read.
     Broken,
     /// The same, and what came may have been answers to other requests.
     MixedUp,
-}
-
-/// What becomes of the run when one of its resources is complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outlook {
-    /// It goes to its end.
-    Whole,
-    /// A budget or a signal ended it: the next run goes on with the other resources and need not list this
-    /// one again.
-    EndedEarly,
 }
 
 /// What is listed, and how.
@@ -210,7 +200,7 @@ impl Gatherer {
                 self.commit_settled().await
             }
             Message::Rejected(rejected) => self.reject(rejected).await,
-            Message::Complete(outlook) => self.complete(outlook).await,
+            Message::Complete => self.complete().await,
             Message::Broken => self.break_off().await,
             Message::MixedUp => self.forget_reading().await,
         }

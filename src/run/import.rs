@@ -23,7 +23,7 @@ use crate::decode::rows::{first_mode_of, modes_of};
 use crate::decode::{self, Decoded, Decoder, PageError, Pushed};
 use crate::error::{Error, Kind, Result};
 use crate::run::event::Event;
-use crate::run::gather::{Gatherer, Message, Outlook};
+use crate::run::gather::{Gatherer, Message};
 use crate::run::import::decoding::{Part, RefusedChunk, decode_all, push};
 use crate::run::import::source::{Block, Blocks};
 use crate::run::report::{Report, has_all_rows};
@@ -110,7 +110,7 @@ async fn commit(setup: &Setup, gatherer: &mut Gatherer, livemode: Option<bool>) 
     setup.lake.remove_leftovers(setup.catalog.resources.iter().map(|resource| resource.name.as_str()))?;
     claim(setup, livemode).await?;
     gatherer.upgrade_files().await?;
-    gatherer.take(Message::Complete(Outlook::Whole)).await?;
+    gatherer.take(Message::Complete).await?;
     match sql::write_views(&setup.lake, &setup.catalog).await?.into_iter().next() {
         Some((_, damaged)) => Err(damaged),
         None => Ok(()),

@@ -10,6 +10,10 @@ use crate::partition::Grain;
 /// <https://duckdb.org/docs/stable/data/partitioning/hive_partitioning>
 pub fn check(lake: &Lake, catalog: &Catalog) -> Result<()> {
     let location = lake.absolute_location();
+    if cfg!(unix) && lake.local_path("").is_some() && location.contains('\\') {
+        let what = format!("expected a lake whose path has no backslash, got {location}");
+        return Err(Error::usage(what).hint("choose another --lake: DuckDB finds no file behind one"));
+    }
     let folders = location.split(std::path::is_separator);
     for name in folders.filter_map(|folder| folder.split_once('=')).map(|(name, _)| name) {
         let is_it = |column: &str| column.eq_ignore_ascii_case(name);
@@ -46,5 +50,7 @@ mod tests {
         for at in ["raw/vendor=stripe/lake", "sources", "/a/b=c/d", "source"] {
             check(at).unwrap();
         }
+        #[cfg(unix)]
+        check("a\\b").unwrap_err();
     }
 }

@@ -19,7 +19,7 @@ use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Changes, Merge, Run, Source};
 use crate::encode::old::{self, OldFile};
 use crate::encode::{self, Written};
-use crate::error::{Error, Kind, Result, read_hint};
+use crate::error::{Error, Kind, MADE_AGAIN, Result, read_hint};
 use crate::partition::Partition;
 use crate::run::Setup;
 use crate::spool::Gathered;
@@ -103,7 +103,9 @@ pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> R
         let merged = {
             let (wanted, gathered) = (wanted.clone(), gathered.clone());
             let old = old.map(|(file, _)| file);
-            spawn_blocking(move || merge(&wanted, &gathered, old)).await
+            let is_same =
+                wanted.known.as_ref().zip(seen.etag()).is_some_and(|(known, etag)| known.is_of(etag));
+            spawn_blocking(move || merge(&wanted, &gathered, old, is_same)).await
         };
         let merged = merged.map_err(|e| Error::bug(format!("{path}: {e}")))?;
         let merged = match merged {
@@ -126,7 +128,13 @@ pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> R
         .hint("run one stripelake per lake at a time"))
 }
 
-fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> Result<Merged> {
+/// `is_same` says that the store takes the file for the one that the state speaks of.
+fn merge(
+    wanted: &PartitionCommit,
+    gathered: &[Gathered],
+    old: Option<File>,
+    is_same: bool,
+) -> Result<Merged> {
     let PartitionCommit { resource, partition, parents, known, .. } = wanted;
     let path = partition.path(&resource.name);
     let is_known = match (&old, known) {
@@ -134,6 +142,9 @@ fn merge(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<File>) -> 
         _ => false,
     };
     let was_other = old.is_some() && known.is_some() && !is_known;
+    if was_other && is_same {
+        return Err(Error::integrity("its bytes are not those that were written").hint(MADE_AGAIN));
+    }
     let schema = arrow_schema(resource);
     let n_rows = gathered.iter().map(|rows| rows.n_rows).sum::<u64>();
     // What may stay as it is.

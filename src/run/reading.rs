@@ -17,7 +17,7 @@ use crate::fetch::Fetcher;
 use crate::redact::shown;
 use crate::run::Setup;
 use crate::run::event::Event;
-use crate::run::gather::{Gatherer, Listing, Message, Outlook};
+use crate::run::gather::{Gatherer, Listing, Message};
 use crate::run::report::{Report, TableReport, has_all_rows};
 use crate::run::slices::{List, Shared};
 use crate::run::sync::Options;
@@ -48,9 +48,26 @@ struct End {
 /// What became of one resource.
 struct Closed {
     name: String,
+    /// Where everything was read.
+    gatherer: Option<Gatherer>,
     tables: Vec<TableReport>,
     is_complete: bool,
     error: Option<Error>,
+}
+
+impl Closed {
+    fn nothing(name: &str) -> Closed {
+        Closed { name: name.to_owned(), gatherer: None, tables: Vec::new(), is_complete: false, error: None }
+    }
+
+    /// Call it when all resources are closed.
+    async fn finish(&mut self, setup: &Setup) {
+        let Some(mut gatherer) = self.gatherer.take() else { return };
+        if let Err(error) = gatherer.finish().await {
+            tell_failed(setup, &self.name, &error);
+            self.error.get_or_insert(error);
+        }
+    }
 }
 
 /// Lists the resources, commits them, and tells how far each one got.
@@ -111,6 +128,10 @@ pub async fn read_all(
     let closing =
         lists.into_iter().zip(gatherings).map(|(list, gathering)| close(setup, list, gathering, &end));
     let mut closed = join_all(closing).await.into_iter().collect::<Result<Vec<Closed>>>()?;
+    // After a budget or a signal the next run goes on with the others, and need not list again what is complete.
+    if end.early.is_none() {
+        join_all(closed.iter_mut().map(|closed| closed.finish(setup))).await;
+    }
     closed.extend(damaged);
     Ok(summed(closed, end, fetcher))
 }
@@ -118,7 +139,7 @@ pub async fn read_all(
 /// What became of a resource whose state, or what belongs to it, cannot be read.
 fn unread(setup: &Setup, resource: &Resource, error: Error) -> Closed {
     tell_failed(setup, &resource.name, &error);
-    Closed { name: resource.name.clone(), tables: Vec::new(), is_complete: false, error: Some(error) }
+    Closed { error: Some(error), ..Closed::nothing(&resource.name) }
 }
 
 fn tell_failed(setup: &Setup, resource: &str, error: &Error) {
@@ -141,7 +162,7 @@ fn summed(closed: Vec<Closed>, end: End, fetcher: &Fetcher) -> Report {
         Some(early) => report.failures.push(("run".to_owned(), how_far(&early, &closed))),
         None => {}
     }
-    for Closed { name, tables, is_complete, error } in closed {
+    for Closed { name, tables, is_complete, error, .. } in closed {
         let is_whole = is_complete && has_all_rows(&tables);
         report.tables.extend(tables);
         match error {
@@ -231,11 +252,7 @@ async fn close(setup: &Setup, list: Arc<List>, mut gathering: Gathering, end: &E
     let is_read = list.slices.lock().expect("no panic while planning").is_done();
     let failed = list.failed.lock().expect("no panic while storing").take();
     let is_complete = failed.is_none() && is_read;
-    let last = match end.early {
-        _ if !is_complete => Message::Broken,
-        Some(_) => Message::Complete(Outlook::EndedEarly),
-        None => Message::Complete(Outlook::Whole),
-    };
+    let last = if is_complete { Message::Complete } else { Message::Broken };
     let ending = async {
         // A gatherer that has failed is gone.
         let _ = list.rows.send(last).await;
@@ -250,7 +267,7 @@ async fn close(setup: &Setup, list: Arc<List>, mut gathering: Gathering, end: &E
         gathering.abort();
         // It may be writing, and the lake is another run's after this one. The process has a little time left.
         let _ = tokio::time::timeout(ABORTED, gathering).await;
-        return Ok(Closed { name, tables: Vec::new(), is_complete: false, error: None });
+        return Ok(Closed::nothing(&name));
     };
     let (gatherer, gathered) = ended.map_err(|e| Error::bug(format!("gather: {e}")))?;
     let error = match (gathered, failed) {
@@ -268,7 +285,7 @@ async fn close(setup: &Setup, list: Arc<List>, mut gathering: Gathering, end: &E
         None if is_read => (setup.on_event)(done(&resource, &tables[0])),
         None => {}
     }
-    Ok(Closed { name, tables, is_complete, error })
+    Ok(Closed { name, gatherer: Some(gatherer).filter(|_| is_complete), tables, is_complete, error })
 }
 
 /// The error of a run whose budget was spent before any list had answered: a schedule that takes the exit code of a budget
@@ -282,7 +299,7 @@ pub(super) fn nothing_read(early: &Error) -> Error {
 fn how_far(early: &Error, closed: &[Closed]) -> Error {
     let mut shares = Vec::new();
     let mut is_further = false;
-    for Closed { name, tables, is_complete, error } in closed {
+    for Closed { name, tables, is_complete, error, .. } in closed {
         let own = tables.first();
         let kept = own.and_then(|table| table.kept).unwrap_or(0.0);
         is_further |= own.is_some_and(|table| table.is_further || (*is_complete && table.new > 0));

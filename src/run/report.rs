@@ -142,12 +142,17 @@ impl Report {
             let parent = resource.and_then(|resource| resource.parent.as_ref());
             let incomplete = parent.map_or(table, |parent| &parent.resource);
             self.complete.retain(|name| name != incomplete);
-            if !strangers.is_empty() {
-                let what =
-                    format!("not written by stripelake, and read by every query: {}", named(strangers));
-                let error = Error::integrity(what)
-                    .hint("move that out of the table's folder, then run the same command again");
-                self.failures.push((table.clone(), error));
+            let (links, files): (Vec<_>, Vec<_>) =
+                strangers.iter().cloned().partition(|path| path.ends_with('/'));
+            for (found, what) in [
+                (files, "not written by stripelake, and read by every query"),
+                (links, "a link to a folder, which some readers follow and DuckDB's ** does not"),
+            ] {
+                if !found.is_empty() {
+                    let error = Error::integrity(format!("{what}: {}", named(&found)))
+                        .hint("move that out of the table's folder, then run the same command again");
+                    self.failures.push((table.clone(), error));
+                }
             }
             if !lost.is_empty() {
                 let error = Error::integrity(format!("lost: {}", named(lost)))

@@ -306,7 +306,7 @@ impl Shared {
             let message = shown(&format!("{resource}: {id} is left out: {reason}"), 500);
             (self.on_event)(Event::Warning { message });
             let raw = serde_json::json!({ "id": id }).to_string().into_bytes();
-            rejected.push(Rejected { resource: resource.clone(), reason, raw });
+            rejected.push(Rejected::new(resource, reason, &raw));
         }
         match rejected.is_empty() {
             true => Ok(()),

@@ -125,6 +125,37 @@ def test_an_empty_variable_counts_as_none(stub, tmp_path):
     harness.sync(stub, tmp_path / "lake", "charges", env=empty | {"STRIPELAKE_MEMORY": " "}).expect(2).expect_said("--memory")
 
 
+@pytest.mark.parametrize("url", ["file://here/lake", "file:lake", "file:///a?b", "file:///a#b"])
+def test_a_url_that_names_no_folder_is_refused(stub, tmp_path, url):
+    harness.sync(stub, url, "prices", cwd=tmp_path).expect(2).expect_said("file:///folder", "fix:")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("before", ["file://", "file://localhost", "FILE:"])
+def test_a_lake_may_be_named_by_a_url(stub, tmp_path, before):
+    harness.sync(stub, f"{before}{tmp_path}/a%20lake", "prices").expect(0)
+    assert (tmp_path / "a lake/_stripelake/lake.json").exists()
+
+
+def test_a_lake_behind_a_backslash_is_refused(stub, tmp_path):
+    harness.sync(stub, tmp_path / "a\\b", "prices").expect(2).expect_said("backslash", "fix:")
+
+
+@pytest.mark.parametrize("text, code", [(" {}\n\n", 0), ("\ufeff{}\r\n", 0), ("x" * 70_000, 2)])
+def test_a_key_file_holds_a_key_and_no_more(stub, tmp_path, text, code):
+    file = tmp_path / "key"
+    file.write_text(text.format(harness.KEY), encoding="utf-8")
+    file.chmod(0o600)
+    harness.sync(stub, tmp_path / "lake", "prices", "--api-key-file", file, key=None).expect(code)
+
+
+def test_a_key_that_may_do_everything_is_warned_of_once(stub, tmp_path):
+    """[A4]"""
+    key = "sk_" + "live_" + "canary0123456789AbCdEfGh"
+    outcome = harness.sync(stub, tmp_path / "lake", "prices", key=key).expect(4).expect_said("sk_live_", "rk_live_")
+    assert outcome.said.count("may do everything") == 1 and key not in outcome.said
+
+
 def test_resources_may_be_named_with_commas(stub, tmp_path):
     harness.sync(stub, tmp_path / "lake", "customers,prices").expect(0)
     tables = {state.stem for state in (tmp_path / "lake/_stripelake/state").iterdir()}

@@ -3,6 +3,7 @@
 import collections
 import fcntl
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -237,15 +238,30 @@ def test_a_lake_that_goes_while_a_run_is_at_work_is_no_success(tmp_path, how):
         assert harness.tree(lake, "**/*.parquet") == {}
 
 
-def test_a_partition_may_lie_elsewhere_behind_a_link(fake, tmp_path):
+def test_a_link_to_a_folder_in_a_table_is_named(fake, tmp_path):
+    """Polars and pyarrow follow it, and DuckDB's ** does not."""
     lake, elsewhere = tmp_path / "linked", tmp_path / "elsewhere"
     harness.sync(fake, lake, "charges", key=fake.key).expect(0)
     folder = sorted((lake / "charges").iterdir())[0]
     folder.rename(elsewhere)
     folder.symlink_to(elsewhere)
     before = harness.tree(lake, "charges/**/*.parquet")
-    harness.sync(fake, lake, "charges", key=fake.key).expect(0)
+    harness.sync(fake, lake, "charges", key=fake.key).expect(8).expect_said("a link to a folder", folder.name, "fix:")
     assert folder.is_symlink() and harness.tree(lake, "charges/**/*.parquet") == before
+    folder.unlink()
+    elsewhere.rename(folder)
+    harness.sync(fake, lake, "charges", key=fake.key).expect(0)
+
+
+def test_a_file_whose_name_is_no_text_is_named(fake, tmp_path):
+    lake = tmp_path / "bytes"
+    harness.sync(fake, lake, "charges", key=fake.key).expect(0)
+    file = next(lake.glob("charges/**/*.parquet"))
+    copy = os.fsencode(file.parent) + b"/caf\xe9.parquet"
+    shutil.copyfile(os.fsencode(file), copy)
+    harness.sync(fake, lake, "charges", key=fake.key).expect(8).expect_said("not written by stripelake", "caf")
+    os.unlink(copy)
+    harness.sync(fake, lake, "charges", key=fake.key).expect(0)
 
 
 def test_a_run_that_waits_for_the_lock_ends_at_a_signal(fake, tmp_path):

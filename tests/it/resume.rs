@@ -18,6 +18,7 @@ use stripelake::fake::{Account, Spec};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::{Request, Response, Transport, TransportError};
 use stripelake::partition::Grain;
+use stripelake::run::Setup;
 use stripelake::run::event::Event;
 use stripelake::run::report::Report;
 use stripelake::run::sync::{Options, sync};
@@ -733,4 +734,35 @@ proptest! {
         check_kind(&run(&lake, &table, lake.options()).0, None);
         alone(lake.check_equals(&table));
     }
+}
+
+#[test]
+fn a_run_that_is_killed_when_its_resources_are_closed_lists_none_of_them_anew() {
+    let table = medium();
+    let lake = TestLake::new();
+    let is_killed = alone(async {
+        let (told, slow) = (Arc::new(Notify::new()), Slow::new(&table, 3_000));
+        let tell = told.clone();
+        let on_event = Arc::new(move |event: Event| {
+            if matches!(event, Event::Done { .. }) {
+                tell.notify_one();
+            }
+        });
+        let setup = Setup { on_event, ..lake.setup() };
+        tokio::select! {
+            biased;
+            () = told.notified() => true,
+            report = sync(&setup, lake.options(), slow) => {
+                check_kind(&report.unwrap(), None);
+                false
+            }
+        }
+    });
+    assert!(is_killed);
+    alone(lake.lake.remove("_stripelake/lease.json")).unwrap();
+    let (report, requests) = run(&lake, &table, lake.options());
+    check_kind(&report, None);
+    check_all_there(&lake, &table);
+    let total = run(&TestLake::new(), &table, lake.options()).1;
+    assert!(requests * 2 < total, "{requests} requests of {total}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -165,4 +166,32 @@ async fn n16_an_embedded_list_whose_objects_fit_in_no_page_fails_by_name() {
     assert_eq!(limits(&script.asked(ITEMS)), [100, 50, 25, 12, 6, 3, 1]);
     let said = report.failures[0].1.to_string();
     assert!(said.contains(ITEMS) && said.contains("at most 64 bytes"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p7_what_a_list_bears_is_learnt_once_for_all_who_read_it() {
+    let table = Table::of(&account(54, 12_000));
+    let (lake, script) = (TestLake::new(), scripted_table(&table));
+    let n_failed = Arc::new(AtomicUsize::new(0));
+    let count = n_failed.clone();
+    // A server that never makes more than 50 objects in its time.
+    let gateway = Arc::new(move |request: &Request, response: Response| {
+        let asked =
+            request.query.iter().find(|(name, _)| name == "limit").and_then(|(_, limit)| limit.parse().ok());
+        match asked.is_some_and(|asked: usize| asked > 50) {
+            true => {
+                count.fetch_add(1, Ordering::SeqCst);
+                Response { status: 504, body: Bytes::new(), ..response }
+            }
+            false => response,
+        }
+    });
+    script.rules.add(Rule::new("/v1/", Action::Rewrite(gateway)));
+    let report = lake.sync_with(lake.options(), script.clone()).await.unwrap();
+    check_kind(&report, None);
+    for name in ["charges", "customers", "prices", "subscriptions", "subscription_items"] {
+        lake.check_table_equals(&table, name).await;
+    }
+    let n_failed = n_failed.load(Ordering::SeqCst) as u64;
+    assert!(n_failed * 8 < report.requests, "{n_failed} of {} requests failed", report.requests);
 }

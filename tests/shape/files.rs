@@ -1,5 +1,6 @@
 //! Turns rows into Parquet files, and expects readers to find order, row groups, pages and bloom filters.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -168,4 +169,40 @@ fn a_file_of_every_resource_has_the_full_schema_even_without_rows() {
         assert_eq!(read.num_rows(), 0);
         assert_eq!(read.schema().fields(), schema.fields(), "{}", resource.name);
     }
+}
+
+/// [S7] The bytes of the rows have a checksum in the footer, and the footer has its own.
+#[test]
+fn s7_a_flipped_bit_is_found_wherever_it_is() {
+    let (bytes, _) = write(&batch(&(0..300).map(|n| 1_600_000_000 + n).collect::<Vec<_>>()), 1_000);
+    let open = |bytes: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        stripelake::encode::old::open(file, false, "refunds/refunds.parquet").map(|old| old.n_rows)
+    };
+    assert_eq!(open(&bytes).unwrap(), 300);
+    let rows_end =
+        bytes.len() - u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().unwrap()) as usize;
+    // All of the footer, and some of what is before it.
+    let places = (rows_end - 8..bytes.len()).chain((0..rows_end).step_by(97));
+    for at in places {
+        let mut damaged = bytes.to_vec();
+        damaged[at] ^= 1 << (at % 8);
+        let error = open(&damaged).expect_err(&format!("at {at} of {}", bytes.len()));
+        assert!(error.is_damage(), "{at}: {error}");
+    }
+}
+
+#[test]
+fn a_row_group_is_bounded_by_its_bytes_too() {
+    let batch = batch(&(0..30_000).map(|n| 1_600_000_000 + n).collect::<Vec<_>>());
+    let rows = sorted((0..batch.num_rows()).step_by(1_000).map(|at| batch.slice(at, 1_000)).collect());
+    let mut bytes = Vec::new();
+    let options = encode::Options { bytes_per_group: 50_000, ..encode::Options::default() };
+    let schema = arrow_schema(&refunds());
+    encode::write(&mut bytes, &schema, "refunds/refunds.parquet", rows, 30_000, options).unwrap();
+    let bytes = Bytes::from(bytes);
+    let groups = metadata(&bytes).num_row_groups();
+    assert!((3..=30).contains(&groups), "{groups}");
+    assert_eq!(keys(&lake::read(&bytes)).len(), 30_000);
 }

@@ -1,4 +1,4 @@
-//! Turns pages with broken objects into rows and rejects: the broken byte for byte, the others as rows.
+//! Turns pages with broken objects into rows and rejects: the broken byte for byte but for credentials, the others as rows.
 
 use arrow::array::AsArray;
 use proptest::prelude::*;
@@ -23,8 +23,9 @@ fn check_rejected(make: Make, page: &Page, broken: &[Vec<u8>]) {
     body.extend(b"],\"has_more\":false,\"url\":\"/v1/x\"}");
 
     let (pushed, decoded) = decode(make, page, &body).unwrap();
-    let raw: Vec<&[u8]> = pushed.rejected.iter().map(|r: &Rejected| r.raw.as_slice()).collect();
-    assert_eq!(raw, broken.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let raw: Vec<Vec<u8>> = pushed.rejected.iter().map(|r: &Rejected| r.raw.clone()).collect();
+    let kept = |raw: &Vec<u8>| Rejected::new("", String::new(), raw).raw;
+    assert!(raw == broken.iter().map(kept).collect::<Vec<_>>(), "{:?}", pushed.rejected);
     assert!(pushed.rejected.iter().all(|r| r.resource == page.resource.name && !r.reason.is_empty()));
     assert_eq!(pushed.n_rows, page.objects.len());
 
@@ -242,5 +243,73 @@ fn livemode_is_stamped_where_it_is_missing_and_kept_where_it_is_stated() {
         let batch = decoder.flush().parent.unwrap();
         let livemode = batch.column_by_name("livemode").unwrap().as_boolean().clone();
         assert_eq!(livemode.iter().collect::<Vec<_>>(), [Some(true), Some(false), Some(true)]);
+    });
+}
+
+#[test]
+fn what_is_handed_back_holds_no_credentials() {
+    let raw = r#"{"id":"ch_9","object":"charge","created":-1,"x":{"client_secret":"CANARY"},"client\u005fsecret":"CANARY"}"#;
+    let page = good_charge();
+    for_each_decoder(|make| {
+        let mut decoder = make(&page.resource, &[], Options::default());
+        let pushed = decoder.push_objects(raw.as_bytes(), OBSERVED_AT).unwrap();
+        let kept = String::from_utf8(pushed.rejected[0].raw.clone()).unwrap();
+        assert_eq!(kept, raw.replace("\"CANARY\"", "null"));
+    });
+}
+
+#[test]
+fn a_list_that_comes_twice_has_the_rows_of_the_first_and_keeps_the_second() {
+    let catalog = catalog();
+    let resource = catalog.get("subscriptions").unwrap().clone();
+    let children: Vec<_> = catalog.children_of("subscriptions").cloned().collect();
+    let items = |id: &str| {
+        format!(r#""items":{{"object":"list","data":[{{"id":"{id}","created":5}}],"has_more":false}}"#)
+    };
+    let raw = format!(
+        r#"{{"id":"sub_1","object":"subscription","created":5,{},{}}}"#,
+        items("si_1"),
+        items("si_2")
+    );
+    for_each_decoder(|make| {
+        let mut decoder = make(&resource, &children, Options::default());
+        assert_eq!(decoder.push_objects(raw.as_bytes(), OBSERVED_AT).unwrap().n_rows, 1);
+        let decoded = decoder.flush();
+        let rows = decoded.children[0].as_ref().unwrap();
+        assert_eq!(
+            rows.column_by_name("id").unwrap().as_string::<i32>().iter().collect::<Vec<_>>(),
+            [Some("si_1")]
+        );
+        let extra =
+            decoded.parent.unwrap().column_by_name("_extra").unwrap().as_string::<i32>().value(0).to_owned();
+        assert!(extra.contains("si_2") && !extra.contains("si_1"), "{extra}");
+    });
+}
+
+#[test]
+fn p1_bytes_that_are_no_text_outside_of_objects_break_the_page() {
+    let page = good_charge();
+    let good = br#"{"object":"list","data":[{"id":"ch_1","object":"charge","created":5}],"has_more":false,"url":"/v1/~","~":1}"#;
+    for_each_decoder(|make| {
+        for at in good.iter().enumerate().filter(|(_, byte)| **byte == b'~').map(|(at, _)| at) {
+            let mut body = good.to_vec();
+            body[at] = 0xff;
+            let mut decoder = make(&page.resource, &[], Options::default());
+            let error = decoder.push_page(&body, OBSERVED_AT).unwrap_err();
+            assert!(error.to_string().contains("expected UTF-8"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_broken_page_is_refused_with_the_path_to_where_it_breaks() {
+    let page = good_charge();
+    let object = r#"{"id":"ch_1","object":"charge","created":5,"outcome":{"a":1,"rule":01}}"#;
+    let body = format!("{{\"data\":[{},{object}],\"has_more\":false}}", object.replace("01", "1"));
+    for_each_decoder(|make| {
+        let error = make(&page.resource, &[], Options::default())
+            .push_page(body.as_bytes(), OBSERVED_AT)
+            .unwrap_err();
+        assert!(error.to_string().starts_with("line 1: data[1].outcome.rule: "), "{error}");
     });
 }

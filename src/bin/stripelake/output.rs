@@ -65,6 +65,8 @@ pub fn error(error: &Error) {
         say(
             "  fix:         this should not happen: please report it, with this message and stripelake --version",
         );
+    } else if error.kind() == Kind::Destination {
+        say("  fix:         check the disk or the store, then run the same command again");
     }
 }
 

@@ -10,6 +10,7 @@ use stripelake::error::{Error, Kind, Result};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::http::{Authorities, Connection, Http};
 use stripelake::run::estimate::{Estimate, estimate};
+use stripelake::run::event::Event;
 use stripelake::run::report::Report;
 use stripelake::run::sync::{Options, sync};
 
@@ -59,6 +60,10 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
         duration: max_duration.map(|text| setup::duration("--max-duration", &text)).transpose()?,
     };
     let key = find_key(global.api_key_file.as_deref(), &environment, &settings)?;
+    if key.is_all_powerful {
+        let message = "the key (sk_live_) may do everything in the account: one that may only read (rk_live_) is enough; stripelake resources names the permissions";
+        (setup.on_event)(Event::Warning { message: message.to_owned() });
+    }
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
     let http = Http::with(settings.api_base(), &key.secret, version, &connection(&settings)?)?;
     let rate = settings.rate()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Gatherer, Outlook};
+use super::Gatherer;
 use crate::commit::state::{Extent, Progress};
 use crate::decode::findings::Findings;
 use crate::decode::schema::{arrow_schema, schema_version};
@@ -15,8 +15,9 @@ use crate::run::report::TableReport;
 use crate::run::table::Table;
 
 impl Gatherer {
-    /// Commits what is left, touches files that have no new rows, and closes the states.
-    pub(super) async fn complete(&mut self, outlook: Outlook) -> Result<()> {
+    /// Commits what is left, touches files that have no new rows, and closes the states. What was read still counts as progress
+    /// until [`Gatherer::finish`].
+    pub(super) async fn complete(&mut self) -> Result<()> {
         self.covered.add(self.listing.clone());
         self.choose_grain(true);
         self.place_undecided()?;
@@ -38,18 +39,20 @@ impl Gatherer {
         let listed_since = self.listed_since();
         self.catch_up().await?;
         for index in 0..self.tables.len() {
-            self.close(index, outlook, seen_until, listed_since).await?;
+            self.close(index, seen_until, listed_since).await?;
         }
         damage.map_or(Ok(()), Err)
     }
 
-    async fn close(
-        &mut self,
-        index: usize,
-        outlook: Outlook,
-        seen_until: i64,
-        listed_since: Option<i64>,
-    ) -> Result<()> {
+    /// The run has come to its end, and there is nothing to continue. Before that a kill would have a resource listed again that
+    /// was complete, only because others were not.
+    pub async fn finish(&mut self) -> Result<()> {
+        let Some(_) = self.progress.take() else { return Ok(()) };
+        *self.tables[0].state.progress_of(self.extent) = None;
+        self.tables[0].write_state(&self.setup).await
+    }
+
+    async fn close(&mut self, index: usize, seen_until: i64, listed_since: Option<i64>) -> Result<()> {
         if self.tables[index].state.partitions.is_empty() {
             self.write_placeholder(index).await?;
         }
@@ -71,12 +74,13 @@ impl Gatherer {
             table.state.listed.add(seconds, since, now);
         }
         // Only the resource itself has progress; a listing for a window leaves that of a longer one alone.
-        let is_own_progress = self.progress.is_some();
-        if let Some(mut progress) = self.progress.take() {
+        let own_progress = self.progress.as_mut().filter(|_| index == 0);
+        let is_own_progress = own_progress.is_some();
+        if let Some(progress) = own_progress {
             progress.read = read.pairs();
             progress.rejected = self.rejected.files();
             (progress.kept, progress.waiting) = (Vec::new(), Vec::new());
-            *table.state.progress_of(self.extent) = (outlook == Outlook::EndedEarly).then_some(progress);
+            *table.state.progress_of(self.extent) = Some(progress.clone());
             if self.extent == Extent::Longest {
                 table.state.window = None;
             }
@@ -137,10 +141,10 @@ impl Gatherer {
     }
 
     /// What became of the tables. Call it also after an error: it tells what is in the lake.
-    pub fn reports(self) -> Vec<TableReport> {
-        let mut findings = Some(self.findings);
-        let finish = |table: Table| {
-            let mut report = table.report;
+    pub fn reports(&self) -> Vec<TableReport> {
+        let mut findings = Some(self.findings.clone());
+        let finish = |table: &Table| {
+            let mut report = table.report.clone();
             report.rejected_in = self.rejected.files_of(&table.resource.name);
             report.table = table.resource.name.clone();
             report.rows = table.state.n_rows();
@@ -152,6 +156,6 @@ impl Gatherer {
             }
             report
         };
-        self.tables.into_iter().map(finish).collect()
+        self.tables.iter().map(finish).collect()
     }
 }

@@ -136,14 +136,11 @@ impl Gatherer {
         }
         self.report_lost();
         for (paths, what) in [
-            (
-                made_anew,
-                "was lost and is made anew; what was deleted in Stripe, or not imported now, is not in it",
-            ),
-            (forgotten, "was lost, and Stripe lists nothing of it any longer"),
+            (made_anew, "lost, and made anew without what was deleted in Stripe or not imported now"),
+            (forgotten, "lost, and Stripe lists nothing of it any longer"),
         ] {
             if !paths.is_empty() {
-                (self.setup.on_event)(Event::Warning { message: format!("{} {what}", named(&paths)) });
+                (self.setup.on_event)(Event::Warning { message: format!("{what}: {}", named(&paths)) });
             }
         }
         Ok(())
@@ -187,7 +184,7 @@ async fn is_there(setup: &Setup, path: &str) -> Result<bool> {
             Err(Error::destination(what)
                 .hint("the file itself is there: the store's list cannot be trusted; try again later"))
         }
-        // It may be behind a link to a folder, which is not followed.
+        // It may be behind a link to a folder, which is named for itself.
         (is_there, _) => Ok(is_there),
     }
 }

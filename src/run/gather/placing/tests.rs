@@ -18,8 +18,8 @@ use crate::decode::{self, Decoder};
 use crate::encode;
 use crate::plan::coverage::Coverage;
 use crate::run::Setup;
+use crate::run::gather::Message;
 use crate::run::gather::waiting::{self, WaitingRows};
-use crate::run::gather::{Message, Outlook};
 use crate::spool::Budget;
 
 fn setup() -> Setup {
@@ -86,7 +86,7 @@ async fn n_rows_of(lists: &[(usize, i64)], way: Way) -> Vec<u64> {
             gatherer.place(decoded.unwrap(), Vec::new()).unwrap();
         }
     }
-    gatherer.take(Message::Complete(Outlook::Whole)).await.unwrap();
+    gatherer.take(Message::Complete).await.unwrap();
     gatherer.reports().iter().map(|report| report.rows).collect()
 }
 
