@@ -97,7 +97,7 @@ fn check_notes(mut file: File, place: &str) -> Result<()> {
         let is_named = |key: &str| end.windows(key.len()).any(|window| window == key.as_bytes());
         return if is_named(FOOTER) || is_named(CONTENT) { Err(other()) } else { Ok(()) };
     };
-    let mut words = content.split(' ');
+    let mut words = content.split_whitespace();
     let n_bytes = words.next().and_then(|n| n.parse::<u64>().ok()).ok_or_else(other)?;
     let (crc32, footer) = (words.next().ok_or_else(other)?, words.next());
     file.seek(SeekFrom::Start(n_bytes)).map_err(failed)?;
