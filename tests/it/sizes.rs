@@ -186,12 +186,18 @@ async fn p7_what_a_list_bears_is_learnt_once_for_all_who_read_it() {
             false => response,
         }
     });
-    script.rules.add(Rule::new("/v1/", Action::Rewrite(gateway)));
+    for list in ["charges", "customers", "refunds", "balance_transactions", "subscriptions", "prices"] {
+        script.rules.add(Rule::new(&format!("/v1/{list}"), Action::Rewrite(gateway.clone())));
+    }
     let report = lake.sync_with(lake.options(), script.clone()).await.unwrap();
     check_kind(&report, None);
     for name in ["charges", "customers", "prices", "subscriptions", "subscription_items"] {
         lake.check_table_equals(&table, name).await;
     }
     let n_failed = n_failed.load(Ordering::SeqCst) as u64;
-    assert!(n_failed * 8 < report.requests, "{n_failed} of {} requests failed", report.requests);
+    assert!(
+        n_failed >= 12 && n_failed * 8 < report.requests,
+        "{n_failed} of {} requests failed",
+        report.requests
+    );
 }
