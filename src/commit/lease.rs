@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-use crate::commit::remote::RemoteLake;
+use crate::commit::remote::{NO_CONDITIONS, RemoteLake};
 use crate::commit::{META, Version};
 use crate::error::{Error, Kind, Result};
 use crate::redact::shown;
@@ -85,9 +85,8 @@ fn is_taken(bytes: &[u8]) -> bool {
 }
 
 fn refused_in_vain() -> Error {
-    Error::destination(format!("{}: a write on the entity tag that the store has given is refused", path())).hint(
-        "without it no write can have a condition: let no proxy change ETag (as nginx and Apache do where they compress), or choose another --lake",
-    )
+    Error::destination(format!("{}: a write on the entity tag that the store has given is refused", path()))
+        .hint(NO_CONDITIONS)
 }
 
 impl Holding {
@@ -119,9 +118,12 @@ impl Holding {
             held.give_back(lake).await;
             return Err(error);
         }
-        // What is refused below is shown to be refused; this must not be.
-        if held.renew(lake).await.is_err() && !held.is_lost {
-            return Err(refused_in_vain());
+        // That was about conditions that are not met; one that is met must not be refused.
+        let expires_at = Timestamp::now() + LEASE;
+        if let Err(error) = held.write(lake, expires_at).await
+            && !held.is_lost
+        {
+            return Err(error);
         }
         *self.held.lock().await = Some(held);
         Ok(Attempt::Taken)
@@ -205,7 +207,7 @@ impl Held {
                 Some((bytes, _)) if !self.is_own(&bytes) => self.is_lost = true,
                 // The answer to an earlier renewal may have been lost.
                 Some((_, version)) if version != self.version => self.version = version,
-                Some(_) => return Err(Error::destination(format!("{}: refused without a reason", path()))),
+                Some(_) => return Err(refused_in_vain()),
             }
         }
         Err(Error::new(

@@ -33,6 +33,9 @@ const PROOF: Duration = Duration::from_secs(5);
 /// The entity tag of nothing.
 const NO_ETAG: &str = "\"00000000000000000000000000000000\"";
 
+/// What helps where entity tags are not what they were.
+pub(super) const NO_CONDITIONS: &str = "without it no write can have a condition: let no proxy change ETag (as nginx and Apache do where they compress), or choose another --lake";
+
 /// A lake under a prefix of an object store.
 #[derive(Debug, Clone)]
 pub struct RemoteLake {
@@ -335,9 +338,7 @@ impl RemoteLake {
                     shown(written),
                     shown(read)
                 );
-                return Err(Error::destination(what).hint(
-                    "without it no write can have a condition: let no proxy change ETag (as nginx and Apache do where they compress), or choose another --lake",
-                ));
+                return Err(Error::destination(what).hint(NO_CONDITIONS));
             }
             tokio::time::sleep(pause).await;
         }

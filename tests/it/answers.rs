@@ -42,6 +42,14 @@ async fn o8_entity_tags_that_change_on_their_way_are_named_by_the_first_run() {
     let error = ends(lake.sync(table.clone())).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Destination, "{error}");
     assert!(error.to_string().contains("entity tag"), "{error}");
+    // Nor is it another run that holds an older lake: schedules take that for good.
+    let store = Odd::default();
+    let lake = TestLake::on(Arc::new(store.clone()));
+    lake.sync_completely(table.clone()).await;
+    store.set(Request::Body, "lease.json", Manner::Tagged, 1_000);
+    let error = ends(lake.sync(table.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Destination, "{error}");
+    assert!(error.to_string().contains("entity tag"), "{error}");
     // One old answer is none of that.
     let store = Odd::default();
     store.set(Request::Body, "lease.json", Manner::Tagged, 1);
