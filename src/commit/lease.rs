@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-use crate::commit::remote::{NO_CONDITIONS, RemoteLake};
+use crate::commit::remote::RemoteLake;
 use crate::commit::{META, Version};
 use crate::error::{Error, Kind, Result};
 use crate::redact::shown;
@@ -25,6 +25,9 @@ const RENEWAL: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(300);
 /// Until the next try where a renewal failed.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// What helps where entity tags are not what they were.
+pub(super) const NO_CONDITIONS: &str = "without it no write can have a condition: let no proxy change ETag (as nginx and Apache do where they compress), or choose another --lake";
 
 /// What stands in the object.
 #[derive(Debug, Clone, Serialize, Deserialize)]

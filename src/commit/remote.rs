@@ -16,7 +16,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
-use crate::commit::lease::Holding;
+use crate::commit::lease::{Holding, NO_CONDITIONS};
 use crate::commit::remote::failed::is_missing_object;
 use crate::commit::remote::patience::{ANSWER, COMPLETION, Tries, may_pass, repeated, sending, within};
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
@@ -32,9 +32,6 @@ const PART: usize = 16 << 20;
 const PROOF: Duration = Duration::from_secs(5);
 /// The entity tag of nothing.
 const NO_ETAG: &str = "\"00000000000000000000000000000000\"";
-
-/// What helps where entity tags are not what they were.
-pub(super) const NO_CONDITIONS: &str = "without it no write can have a condition: let no proxy change ETag (as nginx and Apache do where they compress), or choose another --lake";
 
 /// A lake under a prefix of an object store.
 #[derive(Debug, Clone)]

@@ -18,8 +18,8 @@ use crate::error::{Error, MADE_AGAIN, Result, files_hint};
 const ROWS_PER_BATCH: usize = 2048;
 /// The metadata of a file whose notes cannot be found is looked for in so many bytes at its end.
 const MAX_FOOTER: i64 = 16 << 20;
-/// Page indexes and bloom filters of a file of a terabyte are less.
-const MAX_TAIL: u64 = 1 << 30;
+/// The page indexes of a hundred million rows are less; a damaged file may say anything of where they begin.
+const MAX_TAIL: u64 = 64 << 20;
 
 /// A partition file that was there before.
 pub struct OldFile {

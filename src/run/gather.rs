@@ -120,6 +120,8 @@ pub struct Gatherer {
     lost: Option<&'static str>,
     /// Whether answers to other requests came: nothing is taken any longer.
     is_mixed_up: bool,
+    /// Whether everything was committed, and the state still says how far it was read.
+    is_closed: bool,
     /// Partitions that rows of this run went into.
     filled: HashSet<Partition>,
 }
@@ -178,6 +180,7 @@ impl Gatherer {
             taken_up: Coverage::default(),
             lost: None,
             is_mixed_up: false,
+            is_closed: false,
             filled: HashSet::new(),
         };
         if let Some(listing) = listing {

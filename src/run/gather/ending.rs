@@ -38,16 +38,21 @@ impl Gatherer {
         let seen_until = began.map_or(self.listing.end, |began| began.min(self.listing.end));
         let listed_since = self.listed_since();
         self.catch_up().await?;
+        let has_progress = self.progress.is_some();
         for index in 0..self.tables.len() {
             self.close(index, seen_until, listed_since).await?;
         }
+        self.is_closed = has_progress;
         damage.map_or(Ok(()), Err)
     }
 
     /// The run has come to its end, and there is nothing to continue. Before that a kill would have a resource listed again that
     /// was complete, only because others were not.
     pub async fn finish(&mut self) -> Result<()> {
-        let Some(_) = self.progress.take() else { return Ok(()) };
+        // What could not be committed is continued.
+        if !std::mem::take(&mut self.is_closed) {
+            return Ok(());
+        }
         *self.tables[0].state.progress_of(self.extent) = None;
         self.tables[0].write_state(&self.setup).await
     }
@@ -74,13 +79,12 @@ impl Gatherer {
             table.state.listed.add(seconds, since, now);
         }
         // Only the resource itself has progress; a listing for a window leaves that of a longer one alone.
-        let own_progress = self.progress.as_mut().filter(|_| index == 0);
-        let is_own_progress = own_progress.is_some();
-        if let Some(progress) = own_progress {
+        let is_own_progress = self.progress.is_some();
+        if let Some(mut progress) = self.progress.take() {
             progress.read = read.pairs();
             progress.rejected = self.rejected.files();
             (progress.kept, progress.waiting) = (Vec::new(), Vec::new());
-            *table.state.progress_of(self.extent) = Some(progress.clone());
+            *table.state.progress_of(self.extent) = Some(progress);
             if self.extent == Extent::Longest {
                 table.state.window = None;
             }
