@@ -98,16 +98,6 @@ impl From<Error> for ReplaceError {
     }
 }
 
-/// The folder of a `file:` URL. What a URL may have beside a path is no part of a folder's name.
-fn folder_of_url(location: &str) -> Result<PathBuf> {
-    let url = Url::parse(location).ok().filter(|_| location[5..].starts_with('/'));
-    let is_path = |url: &Url| url.query().is_none() && url.fragment().is_none();
-    url.filter(is_path).and_then(|url| url.to_file_path().ok()).ok_or_else(|| {
-        Error::usage(format!("expected file:///folder, got \"{location}\""))
-            .hint("name the folder by its path alone, or by its whole path in a URL")
-    })
-}
-
 impl Lake {
     /// Opens a folder (made when the first file is written) or `s3://bucket/prefix`.
     ///
@@ -317,6 +307,16 @@ impl Lake {
             Lake::Remote(lake) => lake.remove(path).await,
         }
     }
+}
+
+/// The folder of a `file:` URL. What a URL may have beside a path is no part of a folder's name.
+fn folder_of_url(location: &str) -> Result<PathBuf> {
+    let url = Url::parse(location).ok().filter(|_| location[5..].starts_with('/'));
+    let is_path = |url: &Url| url.query().is_none() && url.fragment().is_none();
+    url.filter(is_path).and_then(|url| url.to_file_path().ok()).ok_or_else(|| {
+        Error::usage(format!("expected file:///folder, got \"{location}\""))
+            .hint("name the folder by its path alone, or by its whole path in a URL")
+    })
 }
 
 fn parsed<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T> {

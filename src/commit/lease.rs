@@ -82,11 +82,6 @@ fn json(lease: &Lease) -> Vec<u8> {
     serde_json::to_vec(lease).expect("our own types are JSON")
 }
 
-/// Whether these bytes are a lease that has not run out.
-fn is_taken(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<Lease>(bytes).is_ok_and(|lease| lease.expires_at > Timestamp::now())
-}
-
 fn refused_in_vain() -> Error {
     Error::destination(format!("{}: a write on the entity tag that the store has given is refused", path()))
         .hint(NO_CONDITIONS)
@@ -110,8 +105,8 @@ impl Holding {
         let expires_at = Timestamp::now() + LEASE;
         let lease = Lease { run_id: run_id.to_owned(), epoch: epoch + 1, expires_at };
         let Some(version) = lake.put_if(&path(), json(&lease), &seen).await? else {
-            let present = lake.read_bytes(&path()).await?;
-            if present.is_some_and(|(bytes, version)| version == seen && !is_taken(&bytes)) {
+            // Nobody else has taken it.
+            if lake.read_bytes(&path()).await?.is_some_and(|(_, version)| version == seen) {
                 return Err(refused_in_vain());
             }
             return Ok(Attempt::HeldBy { holder: String::new(), has_odd_end: false });

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::tokens::string_end;
+
 /// Levels that a path names; what is deeper is not there by accident.
 const MAX_LEVELS: usize = 16;
 /// Bytes of a key that are shown.
@@ -26,7 +28,7 @@ pub fn path_to(text: &[u8], at: usize) -> String {
         match (byte, levels.last_mut()) {
             (b'"', level) => {
                 let start = at + 1;
-                at = string_end(text, start);
+                at = string_end(text, start).map_or(text.len(), |(end, _)| end);
                 if let Some(Level::Object { key, is_key_next: is_key_next @ true }) = level {
                     (*key, *is_key_next) = (start..at, false);
                 }
@@ -53,18 +55,6 @@ pub fn path_to(text: &[u8], at: usize) -> String {
         }
     }
     path
-}
-
-/// The closing quote, or the end of the text.
-fn string_end(text: &[u8], mut at: usize) -> usize {
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'"' => break,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    at.min(text.len())
 }
 
 #[cfg(test)]

@@ -86,7 +86,6 @@ fn check_notes(mut file: File, place: &str) -> Result<()> {
     if let Some(other) = noted(PLACE).filter(|noted| *noted != place) {
         return Err(misplaced(other));
     }
-    let other = || damaged("its bytes are not those that were written".to_owned());
     let failed = |e: io::Error| unreadable(e.to_string());
     let Some(content) = noted(CONTENT) else {
         // An older program wrote none. Of a newer one they may be there, and not be found.
@@ -95,11 +94,11 @@ fn check_notes(mut file: File, place: &str) -> Result<()> {
         let mut end = Vec::new();
         (&file).read_to_end(&mut end).map_err(failed)?;
         let is_named = |key: &str| end.windows(key.len()).any(|window| window == key.as_bytes());
-        return if is_named(FOOTER) || is_named(CONTENT) { Err(other()) } else { Ok(()) };
+        return if is_named(FOOTER) || is_named(CONTENT) { Err(not_as_written()) } else { Ok(()) };
     };
     let mut words = content.split_whitespace();
-    let n_bytes = words.next().and_then(|n| n.parse::<u64>().ok()).ok_or_else(other)?;
-    let (crc32, footer) = (words.next().ok_or_else(other)?, words.next());
+    let n_bytes = words.next().and_then(|n| n.parse::<u64>().ok()).ok_or_else(not_as_written)?;
+    let (crc32, footer) = (words.next().ok_or_else(not_as_written)?, words.next());
     file.seek(SeekFrom::Start(n_bytes)).map_err(failed)?;
     let mut tail = Vec::new();
     (&file).take(MAX_TAIL).read_to_end(&mut tail).map_err(failed)?;
@@ -111,8 +110,13 @@ fn check_notes(mut file: File, place: &str) -> Result<()> {
     file.rewind().map_err(failed)?;
     match is_whole && crc32_of(file.take(n_bytes)).map_err(failed)? == crc32 {
         true => Ok(()),
-        false => Err(other()),
+        false => Err(not_as_written()),
     }
+}
+
+/// The error of a file that is another than it says of itself, or than its state says of the very same version.
+pub fn not_as_written() -> Error {
+    damaged("its bytes are not those that were written".to_owned())
 }
 
 fn unreadable(error: String) -> Error {

@@ -1,4 +1,4 @@
-//! Turns a lake below a folder whose name readers would take for a column into a refusal.
+//! Turns a lake at a place where readers would find other rows, or none, into a refusal.
 
 use crate::catalog::Catalog;
 use crate::commit::Lake;

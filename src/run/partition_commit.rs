@@ -19,7 +19,7 @@ use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Changes, Merge, Run, Source};
 use crate::encode::old::{self, OldFile};
 use crate::encode::{self, Written};
-use crate::error::{Error, Kind, MADE_AGAIN, Result, read_hint};
+use crate::error::{Error, Kind, Result, read_hint};
 use crate::partition::Partition;
 use crate::run::Setup;
 use crate::spool::Gathered;
@@ -143,7 +143,7 @@ fn merge(
     };
     let was_other = old.is_some() && known.is_some() && !is_known;
     if was_other && is_same {
-        return Err(Error::integrity("its bytes are not those that were written").hint(MADE_AGAIN));
+        return Err(old::not_as_written());
     }
     let schema = arrow_schema(resource);
     let n_rows = gathered.iter().map(|rows| rows.n_rows).sum::<u64>();

@@ -22,7 +22,7 @@ impl Cli {
     /// Those of this process. What is wrong about them is shown, and ends it; so do `--help` and `--version`.
     pub fn of_process() -> Cli {
         let mut command = without_empty_variables(Cli::command());
-        let matches = command.clone().get_matches();
+        let matches = command.get_matches_mut();
         Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
     }
 }
