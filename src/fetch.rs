@@ -13,15 +13,15 @@ mod outage;
 pub mod retry;
 pub mod size;
 pub mod slice;
+pub mod transport;
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use jiff::Timestamp;
+use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
@@ -32,73 +32,7 @@ use crate::fetch::limit::Limits;
 use crate::fetch::outage::{Outage, Turn};
 use crate::fetch::retry::{Next, Policy, Reason, Sent, Spent, Tries};
 use crate::fetch::size::{Came, PageSizes, halved};
-
-/// One GET of the Stripe API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// Starts with `/v1/`.
-    pub path: String,
-    pub query: Vec<(String, String)>,
-}
-
-impl Request {
-    pub fn new(path: &str) -> Request {
-        Request { path: path.to_owned(), query: Vec::new() }
-    }
-
-    pub fn with(mut self, name: &str, value: impl Into<String>) -> Request {
-        self.query.push((name.to_owned(), value.into()));
-        self
-    }
-}
-
-/// What came back, whatever its status; the body is inflated.
-#[derive(Debug, Clone, Default)]
-pub struct Response {
-    pub status: u16,
-    pub headers: Headers,
-    pub body: Bytes,
-}
-
-/// The response headers that matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers {
-    pub request_id: Option<String>,
-    /// Stripe's clock, unix seconds.
-    pub date: Option<i64>,
-    pub content_type: Option<String>,
-    pub location: Option<String>,
-    pub rate_limited_reason: Option<String>,
-    pub should_retry: Option<bool>,
-    pub retry_after_secs: Option<u64>,
-}
-
-/// Why there is no response.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TransportError {
-    /// No connection: no such name, or a refusal.
-    Unreachable(String),
-    /// A connection that was reset, said nothing for too long, or a body that broke off.
-    Network(String),
-    /// A body that is not the gzip that it says it is.
-    Garbled(String),
-    /// A body in an encoding that was not asked for.
-    Encoding(String),
-    /// The proxy lets nothing through: what it says, and where it is named.
-    Proxy { what: String, named: String },
-    /// Answered by another version of the API than was asked for: what it means is not known here.
-    OtherVersion { asked: String, answered: String },
-    /// The server's certificate is not trusted; repeating does not help.
-    Certificate(String),
-    /// The inflated body passed the limit, in bytes; with its first few.
-    TooLarge { limit: usize, start: Bytes },
-}
-
-/// The way to Stripe: HTTP, or the fake account in memory.
-pub trait Transport: Send + Sync + fmt::Debug {
-    /// Sends one GET. Credentials and version are the transport's own.
-    fn get<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>>;
-}
+pub use crate::fetch::transport::{Headers, Request, Response, Transport, TransportError};
 
 /// What the caller is told while requests go on.
 #[derive(Debug, Clone)]
@@ -164,6 +98,13 @@ impl From<FetchError> for Error {
             FetchError::TooLarge(error, _) | FetchError::Failed(error) => error,
         }
     }
+}
+
+/// Why a request is not sent again.
+enum Halt {
+    /// By a signal or a budget.
+    Ended(Error),
+    GivenUp(Spent),
 }
 
 /// Sends requests within the limits and repeats what is worth repeating.
@@ -249,34 +190,47 @@ impl Fetcher {
             };
             tries.count(&reason);
             tries.elapsed = started.elapsed();
-            let mut next = self.policy.next(&reason, &tries, self.sent());
-            if let (Next::Wait(_), None, true) = (next, &asking, reason.may_be_an_outage()) {
-                match self.turn().await {
-                    Ok(Turn::Own) => {}
-                    Ok(Turn::Asking(guard)) => asking = Some(guard),
-                    Ok(Turn::GivenUp) => next = Next::GiveUp(Spent::Others(tries.attempts)),
-                    Ok(Turn::Over) => {
-                        self.note_repeat(&request, reason, tries.attempts, started.elapsed() - tries.elapsed);
-                        last = Some(error);
-                        continue;
-                    }
-                    Err(ended) => return Err(self.cause(ended, Some(error), &request)),
-                }
-            }
-            match next {
-                Next::Wait(wait) => match self.wait(&request, reason, tries.attempts, wait).await {
-                    Ok(()) => last = Some(error),
-                    Err(ended) => return Err(self.cause(ended, Some(error), &request)),
-                },
-                Next::GiveUp(spent) => {
-                    if asking.is_some() {
-                        self.outage.give_up();
-                    }
+            match self.until_next(&request, reason, &tries, &mut asking).await {
+                Ok(()) => last = Some(error),
+                Err(Halt::Ended(ended)) => return Err(self.cause(ended, Some(error), &request)),
+                Err(Halt::GivenUp(spent)) => {
                     let error = error.context(format!("{} ({spent})", request.path));
                     return Err(FetchError::Failed(error));
                 }
             }
         }
+    }
+
+    /// Waits until the request may be sent again; `asking` says whether others wait for its answer.
+    async fn until_next<'a>(
+        &'a self,
+        request: &Request,
+        reason: Reason,
+        tries: &Tries,
+        asking: &mut Option<MutexGuard<'a, ()>>,
+    ) -> Result<(), Halt> {
+        let wait = match self.policy.next(&reason, tries, self.sent()) {
+            Next::Wait(wait) => wait,
+            Next::GiveUp(spent) => {
+                if asking.is_some() {
+                    self.outage.give_up();
+                }
+                return Err(Halt::GivenUp(spent));
+            }
+        };
+        if asking.is_none() && reason.may_be_an_outage() {
+            let since = Instant::now();
+            match self.turn().await.map_err(Halt::Ended)? {
+                Turn::Own => {}
+                Turn::Asking(guard) => *asking = Some(guard),
+                Turn::GivenUp => return Err(Halt::GivenUp(Spent::Others(tries.attempts))),
+                Turn::Over => {
+                    self.note_repeat(request, reason, tries.attempts, since.elapsed());
+                    return Ok(());
+                }
+            }
+        }
+        self.wait(request, reason, tries.attempts, wait).await.map_err(Halt::Ended)
     }
 
     /// Whose turn it is to ask, where nothing gets through; others wait for the answer.
@@ -310,14 +264,7 @@ impl Fetcher {
         let _at_work = self.allowance.wait(self.limits.ready(&request.path)).await?;
         self.allowance.take()?;
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let mut answer = self.transport.get(request);
-        let answer = match tokio::time::timeout(SILENCE, &mut answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                (self.on_notice)(&Notice::Silence { path: request.path.clone(), time: SILENCE });
-                answer.await
-            }
-        };
+        let answer = self.allowance.answer(self.noticed(request)).await?;
         Ok(match answer {
             Ok(response) => {
                 let date = response.headers.date.unwrap_or(0);
@@ -326,6 +273,18 @@ impl Fetcher {
             }
             Err(error) => judge_failure(error),
         })
+    }
+
+    /// What the transport answers; that it is silent is told.
+    async fn noticed(&self, request: &Request) -> Result<Response, TransportError> {
+        let mut answer = self.transport.get(request);
+        match tokio::time::timeout(SILENCE, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                (self.on_notice)(&Notice::Silence { path: request.path.clone(), time: SILENCE });
+                answer.await
+            }
+        }
     }
 
     async fn wait(

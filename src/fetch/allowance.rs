@@ -1,6 +1,6 @@
 //! Turns budgets and signals into the moment after which a run sends no further request.
 //!
-//! A budget lets the answers in flight come; a signal does not wait for them.
+//! A budget lets the answers in flight come, if they come soon; a signal does not wait for them.
 
 use std::future::Future;
 use std::sync::Mutex;
@@ -11,6 +11,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
+
+/// How long the answer to a request may still take when the run's time is over: as long as a signal leaves it.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What a run may ask for at most.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,9 +74,18 @@ impl Allowance {
 
     /// Waits for `wait`, no longer than there is time.
     pub async fn wait<T>(&self, wait: impl Future<Output = T>) -> Result<T, Error> {
-        match self.deadline {
+        self.wait_until(self.deadline, wait).await
+    }
+
+    /// Waits for an answer in flight, a little longer than there is time: it is paid for.
+    pub async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
+        self.wait_until(self.deadline.and_then(|deadline| deadline.checked_add(GRACE)), answer).await
+    }
+
+    async fn wait_until<T>(&self, end: Option<Instant>, wait: impl Future<Output = T>) -> Result<T, Error> {
+        match end {
             None => Ok(wait.await),
-            Some(deadline) => tokio::time::timeout_at(deadline, wait).await.map_err(|_| self.spent()),
+            Some(end) => tokio::time::timeout_at(end, wait).await.map_err(|_| self.spent()),
         }
     }
 

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -174,6 +175,15 @@ fn mode_of(decoder: &mut Decoder, block: &Block) -> Option<bool> {
     decoder.flush().parent.as_ref().and_then(first_mode_of)
 }
 
+/// Whether what is no row says that it is such an object.
+fn says(raw: &[u8], expected: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Kind {
+        object: String,
+    }
+    serde_json::from_slice::<Kind>(raw).is_ok_and(|kind| kind.object == expected)
+}
+
 /// The bytes of all inputs; `None` where one comes through a pipe.
 fn size(inputs: &[Input]) -> Option<u64> {
     let size = |input: &Input| match &input.content {
@@ -208,7 +218,8 @@ impl Reading {
         Ok(Found { cut_off: self.cut_off, livemode: self.livemode })
     }
 
-    /// A file without a single row is not what it was taken for; one with some odd objects is.
+    /// A file without a single row is not what it was taken for, unless its objects say that they are; one with some odd
+    /// objects is.
     fn one(&mut self, content: Content, observed_at: i64) -> Result<()> {
         let reader: Box<dyn Read + Send> = match content {
             Content::File(path) => {
@@ -227,7 +238,7 @@ impl Reading {
             decoders.iter_mut().for_each(|decoder| decoder.expect_livemode(livemode));
         }
         let next = |spare| first.take().map_or_else(|| blocks.next(spare), |block| Ok(Some(block)));
-        let (mut n_rows, mut first_reject) = (0, None);
+        let (mut n_known, mut first_reject) = (0, None);
         let refused = |chunk: RefusedChunk| self.refused(chunk);
         let mut cut_off = None;
         let mut livemode = self.livemode;
@@ -235,7 +246,7 @@ impl Reading {
         let take = |part: Part| {
             is_empty = false;
             livemode = one_mode(livemode, &part.decoded)?;
-            self.take(part, &mut n_rows, &mut first_reject, &mut cut_off)
+            self.take(part, &mut n_known, &mut first_reject, &mut cut_off)
         };
         let decoders = decode_all(decoders, observed_at, next, refused, take)?;
         self.decoders = decoders;
@@ -244,7 +255,7 @@ impl Reading {
         match first_reject {
             None if is_empty => Err(Error::usage("expected list pages or objects, got an empty file")
                 .hint("name the file that has them, a page without objects is fine; nothing was imported")),
-            Some(reason) if n_rows == 0 => Err(Error::usage(format!(
+            Some(reason) if n_known == 0 => Err(Error::usage(format!(
                 "expected objects of {}, got none that can be a row: {reason}",
                 self.resource.name
             ))
@@ -256,12 +267,12 @@ impl Reading {
     fn take(
         &self,
         part: Part,
-        n_rows: &mut usize,
+        n_known: &mut usize,
         first_reject: &mut Option<String>,
         cut_off: &mut Option<Error>,
     ) -> Result<()> {
         for Pushed { n_rows: rows, rejected, open_lists } in part.pushed {
-            *n_rows += rows;
+            *n_known += rows;
             if let Some(open) = open_lists.first() {
                 let what = format!("{}: the file holds only the first part of {}", open.parent.id, open.url);
                 cut_off.get_or_insert(
@@ -271,7 +282,8 @@ impl Reading {
             let resource = self.resource.name.clone();
             (self.setup.on_event)(Event::Rows { resource, rows: rows as u64 });
             if let Some(object) = rejected.first() {
-                first_reject.get_or_insert(object.reason.clone());
+                first_reject.get_or_insert_with(|| object.reason.clone());
+                *n_known += rejected.iter().filter(|object| says(&object.raw, &self.resource.object)).count();
                 self.send(Message::Rejected(rejected))?;
             }
         }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use stripelake::error::Kind;
 use stripelake::fake::script::{Action, Asked, Rule, Scripted, answer, refusal};
 use stripelake::fake::{Account, Spec};
+use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::limit::Rate;
 use stripelake::fetch::{Response, TransportError};
 use stripelake::run::event::Event;
 use stripelake::run::sync::Options;
+use tokio::time::Instant;
 
 use crate::harness::{TestLake, account, check_kind, scripted, scripted_table};
 use crate::table::Table;
@@ -244,6 +246,20 @@ async fn n10_a_request_without_an_answer_is_noticed() {
     let events = lake.events.lock().unwrap().clone();
     let silent = events.iter().filter(|event| matches!(event, Event::Silence { .. })).count();
     assert_eq!(silent, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn n10_a_silent_server_does_not_outlast_the_budget_of_time() {
+    for (from, kind) in [(3, Kind::Budget), (1, Kind::Stripe)] {
+        let (lake, _, script) = world(51);
+        script.rules.add(Rule::new(CHARGES, Action::Delay(Duration::from_secs(3_600))).from_nth(from));
+        let budgets = Budgets { duration: Some(Duration::from_secs(30)), ..Budgets::default() };
+        let options = Options { budgets, ..lake.options_for(&["charges"]) };
+        let started = Instant::now();
+        let report = lake.sync_with(options, script).await.unwrap();
+        check_kind(&report, Some(kind));
+        assert_eq!(started.elapsed().as_secs(), 40, "ten seconds for an answer that is on its way");
+    }
 }
 
 #[tokio::test(start_paused = true)]

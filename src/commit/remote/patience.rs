@@ -47,11 +47,12 @@ pub async fn repeated<T, F: Future<Output = Result<T>>>(ask: impl Fn() -> F) -> 
     }
 }
 
-/// Whether another try may go better: the connection broke, no answer came, or the server has a fault. Where nothing
-/// listens, the client has tried for long enough.
+/// Whether another try may go better: the connection broke, no answer came, or the server has a fault or lost patience
+/// with the body. Where nothing listens, the client has tried for long enough.
 pub fn may_pass(error: &Error) -> bool {
+    let text = chain(error);
     matches!(error, Error::Generic { .. })
-        && status(&chain(error)).is_none_or(|status| status >= 500)
+        && (status(&text).is_none_or(|status| status >= 500) || text.contains("<Code>RequestTimeout</Code>"))
         && !could_not_connect(error)
 }
 
