@@ -303,7 +303,7 @@ pub(super) async fn write_down(
         stripe_version: setup.catalog.stripe_version.clone(),
     };
     if before.as_ref() != Some(&info) {
-        setup.lake.write_json(LAKE, &info, &seen).await?;
+        setup.lake.write_summed_json(LAKE, &info, &seen).await?;
     }
     Ok(())
 }

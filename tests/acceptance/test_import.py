@@ -183,6 +183,17 @@ def test_a_file_that_cannot_be_read_whole_changes_nothing(home, name):
     assert harness.tree(fresh) == {}, f"a refused import left files behind: {sorted(harness.tree(fresh))}"
 
 
+def test_a_file_of_nothing_but_objects_that_cannot_be_rows_keeps_them(home):
+    values = objects.generate("charges", 3, seed=5, hostile=False)
+    for value in values:
+        value["created"] = "soon"
+    file, lake = home / "no-row.ndjson", home / "no-row"
+    file.write_text(ndjson(values))
+    imported("charges", lake, file).expect(3).expect_said("3 objects", "_stripelake/rejected")
+    kept = [json.loads(line) for path in lake.glob("_stripelake/rejected/*/*") for line in path.open()]
+    assert sorted(line["object"]["id"] for line in kept) == sorted(value["id"] for value in values)
+
+
 def test_an_unknown_resource_is_refused_with_the_near_one(home):
     (home / "x.ndjson").write_text("{}\n")
     imported("charge", home / "unknown", home / "x.ndjson").expect(2).expect_said("charges")

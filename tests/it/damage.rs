@@ -100,6 +100,20 @@ async fn a_lake_of_which_nobody_knows_whose_it_is_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s7_a_changed_account_in_the_lakes_own_file_is_damage_and_no_other_account() {
+    let table = Table::of(&account(43, 60));
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    let mut about = lake.lake.read_bytes("_stripelake/lake.json").await.unwrap().unwrap().0;
+    let at = about.windows(5).position(|bytes| bytes == b"acct_").unwrap() + 7;
+    about[at] ^= 1;
+    lake.store.put(&Path::from("_stripelake/lake.json"), about.into()).await.unwrap();
+    let error = lake.sync(table).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Integrity, "{error}");
+    assert!(error.to_string().contains("lake.json"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn files_of_others_in_a_tables_folder_are_named() {
     let table = Table::of(&account(44, 60));
     let lake = TestLake::new();

@@ -44,6 +44,8 @@ pub enum Manner {
     Silent,
     /// The connection breaks; in a body after its first half.
     Broken,
+    /// The store calls the body too slow, as S3 does.
+    Impatient,
     /// So long before an answer, or between any two pieces of a body.
     Slow(Duration),
     /// A condition is not looked at.
@@ -74,6 +76,12 @@ fn broken() -> object_store::Error {
     object_store::Error::Generic { store: "test", source: "reset by peer".into() }
 }
 
+/// As object_store tells of it.
+fn impatient() -> object_store::Error {
+    let said = "Server returned non-2xx status code: 400 Bad Request: <Error><Code>RequestTimeout</Code></Error>";
+    object_store::Error::Generic { store: "test", source: said.into() }
+}
+
 impl Odd {
     pub fn set(&self, request: Request, path: &'static str, manner: Manner, left: u32) {
         self.faults.lock().unwrap().push(Fault { request, path, manner, left });
@@ -98,6 +106,7 @@ impl Odd {
         match self.take(request, at) {
             Some(Manner::Silent) => std::future::pending().await,
             Some(Manner::Broken) => Err(broken()),
+            Some(Manner::Impatient) => Err(impatient()),
             Some(Manner::Slow(time)) => {
                 sleep(time).await;
                 Ok(())
@@ -318,7 +327,7 @@ async fn a_slow_line_is_no_silent_one() {
 async fn a_large_upload_begins_again_where_a_part_of_it_is_lost() {
     use Request::{Begin, Complete, Head, Part};
     for request in [Begin, Part, Complete, Head] {
-        for manner in [Manner::Silent, Manner::Broken] {
+        for manner in [Manner::Silent, Manner::Broken, Manner::Impatient] {
             let store = Odd::default();
             let lake = lake(&store);
             store.set(request, "large", manner, 1);
