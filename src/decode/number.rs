@@ -30,7 +30,8 @@ pub fn micros(text: &str) -> Option<i64> {
 }
 
 /// A decimal string such as `-12.5` as an integer scaled by 10^12; `None` when it has more than 12
-/// decimals, more than 26 digits before the point, or anything but digits.
+/// decimals, more than 26 digits before the point, or anything but digits. What begins with a needless zero is a
+/// number to nobody, and as one it would lose that.
 pub fn decimal(text: &str) -> Option<i128> {
     let scale = DECIMAL.1 as usize;
     let (is_negative, unsigned) = match text.strip_prefix('-') {
@@ -42,7 +43,8 @@ pub fn decimal(text: &str) -> Option<i128> {
     if !is_number(whole) || !is_number(fraction) || fraction.len() > scale {
         return None;
     }
-    if whole.trim_start_matches('0').len() > DECIMAL.0 as usize - scale {
+    let has_needless_zero = whole.len() > 1 && whole.starts_with('0');
+    if has_needless_zero || whole.len() > DECIMAL.0 as usize - scale {
         return None;
     }
     let mut value: i128 = 0;
@@ -50,7 +52,10 @@ pub fn decimal(text: &str) -> Option<i128> {
         value = value * 10 + i128::from(digit - b'0');
     }
     value *= 10i128.pow((scale - fraction.len()) as u32);
-    Some(if is_negative { -value } else { value })
+    match is_negative {
+        true => Some(-value).filter(|value| *value != 0),
+        false => Some(value),
+    }
 }
 
 #[cfg(test)]
@@ -80,8 +85,9 @@ mod tests {
         assert_eq!(decimal("0.000000000001"), Some(1));
         assert_eq!(decimal("-1.5"), Some(-1_500_000_000_000));
         assert_eq!(decimal("99999999999999999999999999.999999999999"), Some(10i128.pow(38) - 1));
-        for text in ["100000000000000000000000000", "1.0000000000001", "1e5", ".5", "5.", "", "-", "+1", " 1"]
-        {
+        assert_eq!((decimal("0"), decimal("0.50")), (Some(0), Some(500_000_000_000)));
+        let odd = ["1e5", ".5", "5.", "", "-", "+1", " 1", "000554", "00.5", "-0", "-0.00"];
+        for text in ["100000000000000000000000000", "1.0000000000001"].into_iter().chain(odd) {
             assert_eq!(decimal(text), None, "{text}");
         }
     }

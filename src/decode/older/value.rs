@@ -71,7 +71,7 @@ fn of_float(value: f64, becomes: Option<&ColumnKind>) -> Json {
     match becomes {
         Some(ColumnKind::Int64 | ColumnKind::Timestamp) if is_whole && !is_minus_zero => Json::Scalar(digits),
         Some(ColumnKind::Text) => quoted(&digits),
-        Some(ColumnKind::Decimal) if decimal(&digits).is_some() && !is_minus_zero => quoted(&digits),
+        Some(ColumnKind::Decimal) if decimal(&digits).is_some() => quoted(&digits),
         _ => Json::Scalar(format!("{value:?}")),
     }
 }
