@@ -46,6 +46,8 @@ pub struct SliceReader {
     ends: HashSet<String>,
     cursor: Option<String>,
     steps_back: usize,
+    /// How often the way back was taken for an empty page, without a new object since.
+    n_looks_back: u32,
     restarts: u32,
     /// Pages one after the other that ended where one has ended before.
     n_known: usize,
@@ -102,6 +104,7 @@ impl SliceReader {
             ends: HashSet::new(),
             cursor: None,
             steps_back: 0,
+            n_looks_back: 0,
             restarts: 0,
             n_known: 0,
             reached: None,
@@ -238,7 +241,7 @@ impl SliceReader {
             envelope.newest = envelope.newest.min(self.reached.or(envelope.newest));
         }
         if is_new_end {
-            (self.steps_back, self.restarts) = (0, 0);
+            (self.steps_back, self.n_looks_back, self.restarts) = (0, 0, 0);
         }
         self.is_other_order |= !envelope.is_newest_first;
         self.reached = self.reached.into_iter().chain(envelope.reached).min();
@@ -290,6 +293,7 @@ impl SliceReader {
         self.history.clear();
         self.ends.clear();
         self.steps_back = 0;
+        self.n_looks_back = 0;
         self.reached = None;
         self.restart_below = None;
         self.restarts = 0;

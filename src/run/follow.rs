@@ -17,6 +17,8 @@ use crate::redact::shown;
 
 /// Restarts of one list that bring nothing new.
 const RESTARTS: u32 = 5;
+/// Times that a list is read again from its start since it ended before what should come.
+const LOOKS_BACK: u32 = 2;
 /// What helps where a list is not what it was a moment ago.
 const AGAIN: &str = "run the same command again later";
 
@@ -38,7 +40,7 @@ pub async fn follow(
     let mut ends: HashSet<String> = cursor.iter().cloned().collect();
     // The ends of all pages, whatever was read before them.
     let mut known = ends.clone();
-    let mut was_empty = false;
+    let mut doubts = Doubts::default();
     loop {
         let ask = |limit| page_of(&base, limit, cursor.as_deref());
         let page = match fetcher.smaller_page(size.limit(), ask).await {
@@ -66,11 +68,24 @@ pub async fn follow(
             let error = Error::new(Kind::Partial, format!("{}: {what}", child.path));
             return Err(error.request_id(page.request_id.as_deref()).foreign());
         }
-        if page.envelope.n_objects == 0 && cursor.is_some() && !was_empty {
-            // There was more by what came before.
-            fetcher.note_another(&child.path, Reason::Doubtful);
-            was_empty = true;
-            continue;
+        match doubts.judge(&page.envelope, cursor.as_deref()) {
+            Verdict::Fits => {}
+            Verdict::AskAgain => {
+                fetcher.note_another(&child.path, Reason::Doubtful);
+                continue;
+            }
+            Verdict::BeginAgain => {
+                fetcher.note_another(&child.path, Reason::Doubtful);
+                cursor = None;
+                ends.clear();
+                continue;
+            }
+            Verdict::Refused => {
+                let parent = &open.parent.id;
+                let what = format!("{}: expected more of the list of {parent}, got an end", child.path);
+                let error = Error::new(Kind::Partial, what).hint(AGAIN);
+                return Err(error.request_id(page.request_id.as_deref()).foreign());
+            }
         }
         let last = page.envelope.ids.last().cloned();
         if page.envelope.has_more && last.as_ref().is_none_or(|last| !ends.insert(last.clone())) {
@@ -92,6 +107,42 @@ pub async fn follow(
             return Ok(rejected);
         }
         cursor = last;
+    }
+}
+
+/// What a page is worth behind the part of a list that has come.
+enum Verdict {
+    Fits,
+    AskAgain,
+    BeginAgain,
+    Refused,
+}
+
+/// What was odd about the pages of one list so far.
+#[derive(Default)]
+struct Doubts {
+    was_empty: bool,
+    had_cursor: bool,
+    n_looks_back: u32,
+}
+
+impl Doubts {
+    /// Behind what has more there is something. Where it has vanished, the list from its start ends before it.
+    fn judge(&mut self, envelope: &Envelope, cursor: Option<&str>) -> Verdict {
+        let Envelope { n_objects, has_more, ids, .. } = envelope;
+        let is_behind = cursor.is_some() || self.n_looks_back > 0;
+        let holds_cursor = cursor.is_some_and(|cursor| ids.iter().any(|id| id == cursor));
+        match (n_objects, has_more) {
+            (0, _) if is_behind && !std::mem::replace(&mut self.was_empty, true) => Verdict::AskAgain,
+            (0, false) if is_behind && self.n_looks_back < LOOKS_BACK => {
+                self.n_looks_back += 1;
+                Verdict::BeginAgain
+            }
+            (0, false) if is_behind => Verdict::Refused,
+            (_, false) if holds_cursor && !std::mem::replace(&mut self.had_cursor, true) => Verdict::AskAgain,
+            (_, false) if holds_cursor => Verdict::Refused,
+            _ => Verdict::Fits,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod auth;
 mod complete;
 mod conflict;
 mod damage;
+mod ends;
 mod estimate;
 mod misplaced;
 mod mixed_up;

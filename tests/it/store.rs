@@ -78,7 +78,8 @@ fn broken() -> object_store::Error {
 
 /// As object_store tells of it.
 fn impatient() -> object_store::Error {
-    let said = "Server returned non-2xx status code: 400 Bad Request: <Error><Code>RequestTimeout</Code></Error>";
+    let said =
+        "Server returned non-2xx status code: 400 Bad Request: <Error><Code>RequestTimeout</Code></Error>";
     object_store::Error::Generic { store: "test", source: said.into() }
 }
 

@@ -6,6 +6,9 @@ use super::SliceReader;
 use crate::error::{Error, Kind};
 use crate::fetch::envelope::Envelope;
 
+/// How often the objects before an empty page are asked for without a new one.
+const LOOKS_BACK: u32 = 2;
+
 /// What a page is worth as the answer to the present request.
 pub enum Verdict {
     Fits,
@@ -18,6 +21,7 @@ pub enum Verdict {
 pub struct Doubts {
     was_of_other_pass: bool,
     was_empty: bool,
+    had_cursor: bool,
     was_stuck: bool,
     /// The ids of a page that would mean another order of the list.
     newer: Option<Vec<String>>,
@@ -44,7 +48,15 @@ impl SliceReader {
             return Ok(Verdict::Doubtful);
         }
         self.check_place(envelope, is_of_pass).map_err(foreign)?;
-        if self.is_odd_end(envelope) && !std::mem::replace(&mut doubts.was_empty, true) {
+        if self.is_odd_end(envelope) {
+            if !std::mem::replace(&mut doubts.was_empty, true) {
+                return Ok(Verdict::Doubtful);
+            }
+            if self.cursor.is_some() || self.n_looks_back > 0 {
+                return self.look_back().map(|()| Verdict::Doubtful);
+            }
+        }
+        if self.holds_cursor(envelope) && !std::mem::replace(&mut doubts.had_cursor, true) {
             return Ok(Verdict::Doubtful);
         }
         if let Verdict::Doubtful = self.order_of(envelope, &mut doubts.newer).map_err(foreign)? {
@@ -90,7 +102,25 @@ impl SliceReader {
 
     /// Whether a page is the end of a list that has more by what came before, or by what the lake knows.
     fn is_odd_end(&self, envelope: &Envelope) -> bool {
-        envelope.n_objects == 0 && !envelope.has_more && (self.cursor.is_some() || self.expects_objects)
+        let has_more = self.cursor.is_some() || self.expects_objects || self.n_looks_back > 0;
+        envelope.n_objects == 0 && !envelope.has_more && has_more
+    }
+
+    /// Steps back behind an empty page. The list may have come to its end, since objects vanish; then what stands before that
+    /// end is shown. An answer that is another's, or of a server that ends each list there, does not show it.
+    fn look_back(&mut self) -> Result<(), Error> {
+        self.n_looks_back += 1;
+        if self.n_looks_back > LOOKS_BACK {
+            let what = "expected the objects that have been listed already, got an empty page".to_owned();
+            return Err(Error::new(Kind::Partial, what).foreign());
+        }
+        self.step_back()
+    }
+
+    /// Whether the last page shows the object that it should come behind, and may so be another's.
+    fn holds_cursor(&self, envelope: &Envelope) -> bool {
+        let holds = |cursor: &String| envelope.ids.contains(cursor);
+        !envelope.has_more && self.is_on_its_way() && self.cursor.as_ref().is_some_and(holds)
     }
 
     /// All objects newer than some before, in a list that came newest first so far, may be the answer to another request.
@@ -112,11 +142,12 @@ impl SliceReader {
         Ok(Verdict::Doubtful)
     }
 
-    /// What no list of Stripe's does: going on without getting on. After a step back, or a restart, a
+    /// What no list of Stripe's does: going on, or ending, without getting on. After a step back, or a restart, a
     /// page may end where one has ended before, as often as there are such ends.
     fn check_progress(&mut self, envelope: &Envelope) -> Result<(), String> {
         match envelope.ids.last() {
-            _ if !envelope.has_more => Ok(()),
+            _ if !envelope.has_more && !self.is_on_its_way() => Ok(()),
+            None if !envelope.has_more => Ok(()),
             None => Err("expected objects with an id on a page that has more, got none".to_owned()),
             Some(last) if self.ends.contains(last) => {
                 self.n_known += 1;
