@@ -1,7 +1,7 @@
 //! Turns sorted batches into one finished Parquet file.
 //!
 //! zstd, one schema per resource, rows sorted by `created` then `id`, row groups of up to 262,144
-//! rows with statistics where a filter can use them, a page index, and a bloom filter on `id`. Files
+//! rows or 64 MB with statistics where a filter can use them, a page index, and a bloom filter on `id`. Files
 //! made of the same rows in the same pieces are the same bytes.
 
 mod columns;
@@ -30,8 +30,8 @@ use crate::encode::picked::Picked;
 use crate::encode::settings::{Sample, properties};
 use crate::error::{Error, Result, disk_hint};
 
-/// A file of up to this many rows is one row group, which a reader holds consistent when the file is
-/// replaced under it; a larger file has several, each over a narrow range of `created`.
+/// A file of up to this many rows, if they are not wide, is one row group, which a reader holds consistent when the file
+/// is replaced under it; a larger file has several, each over a narrow range of `created`.
 pub const ROWS_PER_GROUP: usize = 262_144;
 
 /// One that comes to more than this when it is written ends before: memory is bounded by bytes, not by rows.

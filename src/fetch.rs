@@ -329,7 +329,7 @@ impl Fetcher {
 
     /// One page of a list, with its envelope checked, of as many objects as the list bears.
     ///
-    /// `most` is what its objects leave room for; `ask` makes the request for so many. Returns whether that was too large.
+    /// `most` is what its objects leave room for; `ask` makes the request for so many.
     pub async fn smaller_page(
         &self,
         most: usize,

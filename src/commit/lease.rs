@@ -4,7 +4,7 @@
 //! before each write whether it still is one: it may have been stopped, or cut off from the store, for longer than the lease
 //! lasts. The etags of the files cover what is left between that question and the write.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -42,18 +42,18 @@ struct Lease {
 #[derive(Debug, Default)]
 pub struct Holding {
     held: Mutex<Option<Held>>,
-    /// A write without a condition may land at any time.
-    may_land: AtomicBool,
+    /// Writes without a condition that may land at any time.
+    n_landing: AtomicUsize,
 }
 
 /// A write without a condition, on its way. Where nobody waits for its end, as after a signal, the lease is not given back but
 /// runs out: the next run does not begin before the write has had time to land.
-pub struct Landing<'a>(&'a AtomicBool);
+pub struct Landing<'a>(&'a AtomicUsize);
 
 impl Landing<'_> {
-    /// Its answer has come, or it has been waited for as long as can be.
+    /// It has landed, or never will. One that is dropped instead may land for as long as this process lives.
     pub fn is_over(self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -117,11 +117,12 @@ impl Holding {
             return Err(error);
         }
         // That was about conditions that are not met; one that is met must not be refused.
-        let expires_at = Timestamp::now() + LEASE;
-        if let Err(error) = held.write(lake, expires_at).await
-            && !held.is_lost
-        {
-            return Err(error);
+        match held.renew(lake).await {
+            Ok(()) => {}
+            Err(_) if held.is_lost => {
+                return Ok(Attempt::HeldBy { holder: String::new(), has_odd_end: false });
+            }
+            Err(error) => return Err(error),
         }
         *self.held.lock().await = Some(held);
         Ok(Attempt::Taken)
@@ -156,14 +157,14 @@ impl Holding {
 
     /// Call it right before a write without a condition.
     pub fn landing(&self) -> Landing<'_> {
-        self.may_land.store(true, Ordering::Relaxed);
-        Landing(&self.may_land)
+        self.n_landing.fetch_add(1, Ordering::Relaxed);
+        Landing(&self.n_landing)
     }
 
     /// Lets others take it at once. It is not removed: that has no condition, and might meet the lease of another run.
     pub async fn release(&self, lake: &RemoteLake) {
         let held = self.held.lock().await.take();
-        if self.may_land.load(Ordering::Relaxed) {
+        if self.n_landing.load(Ordering::Relaxed) > 0 {
             return;
         }
         if let Some(mut held) = held {

@@ -200,9 +200,10 @@ impl RemoteLake {
                 Err(broken) => return Err(self.broken(path, broken).into()),
             }
         };
+        let landing = self.lease.landing();
         let completed = self.complete(path, file, seen, upload.as_mut()).await;
-        if completed.is_err() {
-            let _ = within(ANSWER, upload.abort()).await;
+        if completed.is_ok() || within(ANSWER, upload.abort()).await.is_ok() {
+            landing.is_over();
         }
         completed
     }
@@ -241,10 +242,7 @@ impl RemoteLake {
         }
         // This process may have been stopped meanwhile.
         self.lease.check(self).await?;
-        let landing = self.lease.landing();
-        let completed = within(COMPLETION, upload.complete()).await;
-        landing.is_over();
-        match completed {
+        match within(COMPLETION, upload.complete()).await {
             Ok(result) => Ok(version(result.e_tag)),
             // It may be complete although the answer was lost.
             Err(error) => match self.read_to_temporary(path).await {

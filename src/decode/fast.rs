@@ -157,9 +157,9 @@ impl Reader<'_> {
         if self.page.as_bytes().get(at) != Some(&b'{') {
             return self.null_or_mistyped(at, spot);
         }
-        // Only skipped here: its text is checked when its items are read.
-        // Twice the same list.
+        // The plain decoder knows which of two lists of one name counts.
         must(self.children.iter().all(|other| other.child != child))?;
+        // Only skipped here: its text is checked when its items are read.
         let end = balanced_end(self.page.as_bytes(), at)?;
         self.children.push(ChildAt { child, at });
         Ok(end)

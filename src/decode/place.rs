@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::tokens::string_end;
 
-/// Levels that a path names; what is deeper is not there by accident.
+/// Levels that a path names; what is deeper is not there by accident, and only counted.
 const MAX_LEVELS: usize = 16;
 /// Bytes of a key that are shown.
 const MAX_KEY: usize = 60;
@@ -22,10 +22,13 @@ enum Level {
 /// The path to the value in which `at` is, such as `data[56].fee_details[0].amount`; empty outside of any object.
 pub fn path_to(text: &[u8], at: usize) -> String {
     let mut levels: Vec<Level> = Vec::new();
+    let mut n_deeper = 0_usize;
     let text = &text[..at.min(text.len())];
     let mut at = 0;
     while let Some(byte) = text.get(at) {
-        match (byte, levels.last_mut()) {
+        let is_deep = levels.len() == MAX_LEVELS;
+        let level = levels.last_mut().filter(|_| n_deeper == 0);
+        match (byte, level) {
             (b'"', level) => {
                 let start = at + 1;
                 at = string_end(text, start).map_or(text.len(), |(end, _)| end);
@@ -33,6 +36,8 @@ pub fn path_to(text: &[u8], at: usize) -> String {
                     (*key, *is_key_next) = (start..at, false);
                 }
             }
+            (b'{' | b'[', _) if is_deep => n_deeper += 1,
+            (b'}' | b']', _) if n_deeper > 0 => n_deeper -= 1,
             (b'{', _) => levels.push(Level::Object { key: 0..0, is_key_next: true }),
             (b'[', _) => levels.push(Level::Array(0)),
             (b'}' | b']', Some(_)) => _ = levels.pop(),
@@ -43,7 +48,7 @@ pub fn path_to(text: &[u8], at: usize) -> String {
         at += 1;
     }
     let mut path = String::new();
-    for level in levels.iter().take(MAX_LEVELS) {
+    for level in &levels {
         match level {
             Level::Array(n) => path.push_str(&format!("[{n}]")),
             Level::Object { key, .. } if key.is_empty() => {}
@@ -87,5 +92,11 @@ mod tests {
         }
         let deep = "[".repeat(100_000);
         assert_eq!(path_to(deep.as_bytes(), deep.len()).len(), 3 * MAX_LEVELS);
+        let around = format!("[7,{}", "[".repeat(MAX_LEVELS - 2));
+        let behind = format!(r#"{around}[[{{"a":1}}, 2]],{{"b":"#);
+        assert_eq!(
+            path_to(behind.as_bytes(), behind.len()),
+            format!("[1]{}[1].b", "[0]".repeat(MAX_LEVELS - 3))
+        );
     }
 }

@@ -20,7 +20,7 @@ pub struct PageSize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Came {
     pub asked: usize,
-    /// The same, or the size at last, where larger pages failed for the reason that counts.
+    /// What came at last. For a list, of pages that were too heavy for the server; for a slice, of those too large for us.
     pub got: usize,
 }
 

@@ -48,7 +48,7 @@ struct End {
 /// What became of one resource.
 struct Closed {
     name: String,
-    /// Where everything was read.
+    /// Where everything was read: its progress goes when the whole run has come to its end.
     gatherer: Option<Gatherer>,
     tables: Vec<TableReport>,
     is_complete: bool,

@@ -14,6 +14,7 @@ mod conflict;
 mod damage;
 mod ends;
 mod estimate;
+mod lease;
 mod misplaced;
 mod mixed_up;
 mod moved;

@@ -22,11 +22,11 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::harness::{TestLake, account};
 use crate::table::Table;
 
-const LEASE: &str = "_stripelake/lease.json";
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     Put,
+    /// A PUT on the present entity tag.
+    Renewal,
     Get,
     /// What follows the head of a GET's answer.
     Body,
@@ -54,6 +54,8 @@ pub enum Manner {
     Other,
     /// The entity tag is changed on its way.
     Tagged,
+    /// Another run's lease is there first.
+    Taken,
 }
 
 /// What befalls requests for paths that hold a text, so many times.
@@ -68,8 +70,14 @@ struct Fault {
 /// A store in memory with faults.
 #[derive(Debug, Clone, Default)]
 pub struct Odd {
-    inner: Arc<InMemory>,
+    pub inner: Arc<InMemory>,
     faults: Arc<Mutex<Vec<Fault>>>,
+}
+
+/// What stands in the object while a run holds the lake.
+pub fn lease(run_id: &str, lasts: Duration) -> String {
+    let ends = jiff::Timestamp::now() + lasts;
+    format!(r#"{{"run_id":"{run_id}","epoch":4,"expires_at":"{ends}"}}"#)
 }
 
 fn broken() -> object_store::Error {
@@ -94,6 +102,11 @@ impl Odd {
         }
     }
 
+    /// Whether a fault has still to be met.
+    pub fn is_left(&self, path: &str) -> bool {
+        self.faults.lock().unwrap().iter().any(|fault| fault.path == path && fault.left > 0)
+    }
+
     fn take(&self, request: Request, at: &str) -> Option<Manner> {
         let mut faults = self.faults.lock().unwrap();
         let due = |f: &&mut Fault| f.request == request && at.contains(f.path) && f.left > 0;
@@ -112,7 +125,7 @@ impl Odd {
                 sleep(time).await;
                 Ok(())
             }
-            Some(Manner::Blind | Manner::Other | Manner::Tagged) | None => Ok(()),
+            Some(Manner::Blind | Manner::Other | Manner::Tagged | Manner::Taken) | None => Ok(()),
         }
     }
 }
@@ -135,6 +148,13 @@ impl ObjectStore for Odd {
             return self.inner.put(at, payload).await;
         }
         self.meet(Request::Put, at.as_ref()).await?;
+        let present = self.inner.head(at).await.ok().and_then(|meta| meta.e_tag);
+        if let PutMode::Update(seen) = &options.mode
+            && seen.e_tag == present
+            && self.take(Request::Renewal, at.as_ref()) == Some(Manner::Taken)
+        {
+            self.inner.put(at, lease("theirs", Duration::from_secs(25)).into()).await?;
+        }
         self.inner.put_opts(at, payload, options).await
     }
 
@@ -240,11 +260,11 @@ pub async fn ends<T>(work: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(3600), work).await.expect("it ends within an hour")
 }
 
-fn lake(store: &Odd) -> Lake {
+pub fn lake(store: &Odd) -> Lake {
     Lake::Remote(RemoteLake::new(Arc::new(store.clone()), Path::default(), "memory://lake"))
 }
 
-async fn acquire(lake: &Lake, run_id: &str) -> std::result::Result<lock::Guard, Error> {
+pub async fn acquire(lake: &Lake, run_id: &str) -> std::result::Result<lock::Guard, Error> {
     ends(lock::acquire(lake, run_id, Duration::ZERO, drop, std::future::pending())).await
 }
 
@@ -366,38 +386,5 @@ async fn a_store_that_does_not_look_at_conditions_holds_no_lake() {
         assert!(error.hint_text().unwrap().contains("conditional"), "{:?}", error.hint_text());
         // It is given back: the next run is told the same, and not that another one holds the lake.
         assert_eq!(acquire(&lake(&store), "second").await.unwrap_err().kind(), Kind::Destination);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lease_that_was_removed_is_still_held() {
-    let store = Odd::default();
-    let (first, second) = (lake(&store), lake(&store));
-    let guard = acquire(&first, "first").await.unwrap();
-    store.delete(&Path::from(LEASE)).await.unwrap();
-    sleep(Duration::from_secs(45)).await;
-    assert_eq!(acquire(&second, "second").await.unwrap_err().kind(), Kind::Locked);
-    first.write_bytes("file", b"file", &Version::Absent).await.unwrap();
-    // Unless another run was faster.
-    store.delete(&Path::from(LEASE)).await.unwrap();
-    let theirs = acquire(&second, "second").await.unwrap();
-    sleep(Duration::from_secs(45)).await;
-    let refused = first.write_bytes("more", b"more", &Version::Absent).await.unwrap_err();
-    assert!(refused.kind() == Kind::Locked && refused.to_string().contains("another run"), "{refused}");
-    guard.release().await;
-    theirs.release().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lease_that_ends_in_years_was_written_by_a_wrong_clock() {
-    let store = Odd::default();
-    let lease = |ends: jiff::Timestamp| format!(r#"{{"run_id":"old","epoch":4,"expires_at":"{ends}"}}"#);
-    for (secs, is_odd) in [(25, false), (86_400, true)] {
-        let text = lease(jiff::Timestamp::now() + Duration::from_secs(secs));
-        store.inner.put(&Path::from(LEASE), text.into()).await.unwrap();
-        let refused = acquire(&lake(&store), "new").await.unwrap_err();
-        assert_eq!(refused.kind(), Kind::Locked);
-        let hint = refused.hint_text().unwrap();
-        assert_eq!(hint.contains("clock") && hint.contains(LEASE), is_odd, "{hint}");
     }
 }

@@ -114,7 +114,7 @@ impl RejectedObjects {
                 let Ok(Line { reason, text, bytes }) = line else { return Ok(None) };
                 let Some(raw) = text.map(String::into_bytes).or(bytes) else { return Ok(None) };
                 objects.n_bytes += raw.len();
-                objects.earlier.insert(Rejected { resource: resource_of(path).to_owned(), reason, raw });
+                objects.earlier.insert(Rejected::new(resource_of(path), reason, &raw));
             }
         }
         Ok(Some(objects))
