@@ -85,8 +85,10 @@ impl Settings {
                     .hint("name a file that can be read with --config, or leave it out"));
             }
         };
-        let wrong =
-            |e: toml::de::Error| Error::usage(format!("config {}: {}", path.display(), e.to_string().trim()));
+        let wrong = |e: toml::de::Error| {
+            Error::usage(format!("config {}: {}", path.display(), e.to_string().trim()))
+                .hint("correct the file; a profile is a table [profile.NAME], and what belongs to a resource [resources.NAME]")
+        };
         let parsed: ConfigFile = toml::from_str(&text).map_err(wrong)?;
         let base: Settings = parsed.settings.try_into().map_err(wrong)?;
         let settings = match profile.map(|name| (name, parsed.profile.get(name))) {

@@ -2,7 +2,7 @@
 
 mod own_key;
 
-pub use own_key::{hide, without_own_key};
+pub use own_key::{ending, hide, without_own_key};
 
 /// What API keys and their kin start with.
 const KEY_KINDS: [&str; 6] = ["sk_", "rk_", "pk_", "rkcs_", "whsec_", "ek_"];
@@ -13,6 +13,7 @@ const LEAST_IN_A_ROW: usize = 16;
 ///
 /// Remote text may hold terminal escapes, line breaks that forge log lines, or the key itself.
 pub fn shown(text: &str, max_chars: usize) -> String {
+    let text = without_terminal_codes(text);
     let visible = text.chars().filter(|c| !is_invisible(*c));
     let spaced: String = visible.map(|c| if c.is_control() { ' ' } else { c }).collect();
     let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -21,6 +22,18 @@ pub fn shown(text: &str, max_chars: usize) -> String {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line,
     }
+}
+
+/// Whole sequences such as `ESC [ 1 m` (ECMA-48, control functions): a key may be cut by one.
+fn without_terminal_codes(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c| !matches!(c, '\u{20}'..='\u{3f}')).unwrap_or(part.len());
+        let is_whole = part[end..].starts_with(|c| matches!(c, '\u{40}'..='\u{7e}'));
+        plain.push_str(if is_whole { &part[end + 1..] } else { part });
+    }
+    plain
 }
 
 /// Whether it has no width, or turns the direction of what follows.
@@ -109,7 +122,8 @@ mod tests {
 
     #[test]
     fn p11_escapes_and_line_breaks_are_not_shown() {
-        assert_eq!(shown("a\u{1b}[31mb\r\nc\u{9b}d", 80), "a [31mb c d");
+        assert_eq!(shown("a\u{1b}[31mb\r\nc\u{9b}d\u{1b}[1;", 80), "ab c d1;");
+        assert_eq!(shown("rk_live_51Habcd\u{1b}[1mefgh\u{1b}[0mWXYZ01", 80), "rk_live_...YZ01");
         assert_eq!(shown("0123456789", 4), "0123...");
         assert_eq!(shown("abc \u{202e}gnp.exe \u{200b}\u{2066}x\u{2028}y\u{feff}", 80), "abc gnp.exe x y");
     }

@@ -107,8 +107,9 @@ fn read_key_file(path: &Path) -> Result<String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(path).map(|m| m.permissions().mode()).unwrap_or(0);
-        if mode & 0o007 != 0 {
+        // A pipe, as of a shell's <(...), is nobody else's.
+        let about = std::fs::metadata(path).ok().filter(|about| about.is_file());
+        if about.is_some_and(|about| about.permissions().mode() & 0o007 != 0) {
             return Err(Error::usage(format!(
                 "key file {}: everyone on this machine can read it",
                 path.display()

@@ -7,7 +7,7 @@ use crate::catalog::LONGEST_ID;
 use crate::error::{Error, Kind};
 use crate::fetch::retry::Reason;
 use crate::fetch::{Request, Response, TransportError};
-use crate::redact::shown;
+use crate::redact::{self, shown};
 
 /// What to do about a response.
 pub enum Answer<T> {
@@ -101,6 +101,12 @@ pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
             Error::stripe(format!("expected a body in gzip, got one in {}", shown(&encoding, 40)))
                 .hint("a proxy between this machine and Stripe may change what passes through it"),
         ),
+        TransportError::Proxy { what, named } if what.contains("authorization required") => Answer::Refused(
+            Error::usage(format!("a proxy wants to know who asks: {}", shown(&what, 300))).hint(format!(
+                "give its name and password to {}, as in http://name:password@host:port, or go around it with NO_PROXY",
+                shown(&named, 200)
+            )),
+        ),
         TransportError::Proxy { what, named } => Answer::Retry(
             Reason::Unreachable,
             Error::stripe(format!("network: {}", shown(&what, 300))).hint(format!(
@@ -116,13 +122,31 @@ pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
             .hint("set api_version to that version if this program knows it, or use a newer stripelake"),
         ),
         TransportError::Certificate(what) => Answer::Refused(
-            Error::usage(format!("certificate: {}", shown(&what, 300)))
-                .hint("a proxy may be intercepting TLS; if it is yours, pass its certificate with --ca-file, else go around it"),
+            Error::usage(format!("certificate: {}", shown(&what, 300))).hint(certificate_hint(&what)),
         ),
         TransportError::TooLarge { limit, start } => Answer::TooLarge(
-            Error::new(Kind::Partial, format!("expected a body of at most {limit} bytes, got more")),
+            Error::new(Kind::Partial, format!("expected a body of at most {limit} bytes, got more"))
+                .hint("if it is Stripe that answers, please report the size of that object; else see what stands in between"),
             start,
         ),
+    }
+}
+
+/// What helps by what is wrong with a certificate, as rustls names it.
+fn certificate_hint(what: &str) -> &'static str {
+    match what {
+        _ if what.contains("Expired") || what.contains("NotValidYet") => {
+            "see whether this machine's clock is right; if it is, the certificate has to be renewed"
+        }
+        _ if what.contains("CaUsedAsEndEntity") => {
+            "the server shows the certificate of an authority itself: give it one of its own (CA:FALSE), and pass that, or its authority, with --ca-file"
+        }
+        _ if what.contains("CertificateRequired") => {
+            "the server wants a certificate of its clients, which Stripe does not: go around what stands in between"
+        }
+        _ => {
+            "a proxy may be intercepting TLS; if it is yours, pass its certificate with --ca-file, else go around it"
+        }
     }
 }
 
@@ -165,13 +189,29 @@ fn reason_to_retry(response: &Response) -> Option<Reason> {
 fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error {
     let StripeError { code, message, param } = stripe;
     let said = shown(&message.unwrap_or_else(|| first_words(response)), 300);
+    let error = refused_as(request, response, &said, param, code.as_deref());
+    match is_html(response) && !matches!(response.status, 300..=399 | 407) {
+        true => error.hint(
+            "this is no answer of Stripe's: a proxy or a filter may stand between this machine and Stripe",
+        ),
+        false => error,
+    }
+}
+
+fn refused_as(
+    request: &Request,
+    response: &Response,
+    said: &str,
+    param: Option<String>,
+    code: Option<&str>,
+) -> Error {
     match response.status {
-        401 => Error::new(Kind::Auth, format!("the key is not accepted: {said}"))
+        401 => Error::new(Kind::Auth, format!("the key{} is not accepted: {said}", ending()))
             .hint("make a new key at https://dashboard.stripe.com/apikeys"),
         403 => {
             let error =
                 Error::new(Kind::Auth, format!("the key may not read this: {said}")).refused_with(403);
-            match permission(&said) {
+            match permission(said) {
                 Some(permission) => error.hint(format!("grant {permission} to the key in the dashboard")),
                 None => error.hint("grant read access to the key in the dashboard"),
             }
@@ -184,7 +224,7 @@ fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error
         407 => Error::usage(format!("a proxy wants to know who asks: {said}"))
             .hint("give its name and password in HTTPS_PROXY=http://name:password@host:port, or go around it with NO_PROXY"),
         status => {
-            let hint = match (status, param, code.as_deref()) {
+            let hint = match (status, param, code) {
                 (_, _, Some("resource_missing")) => {
                     "what was asked for is gone; run the same command again".to_owned()
                 }
@@ -194,6 +234,10 @@ fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error
                 (451, _, _) => {
                     "a proxy or the law where this machine is keeps it from you: try from another network".to_owned()
                 }
+                (413 | 414 | 421 | 424 | 431 | 499, _, _) => {
+                    "Stripe or a proxy before it does not take this request; run the same command again later"
+                        .to_owned()
+                }
                 _ => "if this account does not have the resource, leave it out with --exclude".to_owned(),
             };
             Error::new(Kind::Partial, format!("{}: status {status}: {said}", request.path))
@@ -201,6 +245,11 @@ fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error
                 .hint(hint)
         }
     }
+}
+
+/// Which key it is, for those who have several.
+fn ending() -> String {
+    redact::ending().map_or(String::new(), |last| format!(" that ends in {last}"))
 }
 
 /// The permission that Stripe's 403 text names, e.g. `rak_customer_read`.
@@ -212,9 +261,8 @@ fn permission(said: &str) -> Option<&str> {
 
 /// A body that is no page: says what came, and whether a proxy may have sent it.
 fn broken(response: &Response, what: &str) -> Error {
-    let is_html = response.body.trim_ascii_start().starts_with(b"<");
     let id = response.headers.request_id.as_deref();
-    if is_html {
+    if is_html(response) {
         let kind = shown(response.headers.content_type.as_deref().unwrap_or("no content type"), 40);
         return Error::stripe(format!("expected JSON, got HTML ({kind}): {}", first_words(response)))
             .request_id(id)
@@ -229,12 +277,71 @@ fn broken(response: &Response, what: &str) -> Error {
             .request_id(id)
             .hint("Stripe or a proxy before it is in trouble; run the same command again later");
     }
+    if let Some(message) = stripe_error(response).message {
+        return Error::stripe(format!(
+            "expected a page or an object, got an error: {}",
+            shown(&message, 200)
+        ))
+        .request_id(id)
+        .hint("Stripe or a proxy before it is in trouble; run the same command again later");
+    }
     Error::new(Kind::Partial, format!("expected a page or an object, got a broken one: {}", shown(what, 200)))
         .request_id(id)
         .hint("nothing of the page was taken; run the same command again")
 }
 
+fn is_html(response: &Response) -> bool {
+    response.body.trim_ascii_start().starts_with(b"<")
+}
+
 fn first_words(response: &Response) -> String {
     let start = &response.body[..response.body.len().min(400)];
     shown(&String::from_utf8_lossy(start), 80)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said about an answer that is not taken, and the hint.
+    fn said(status: u16, body: &str) -> (String, String) {
+        let response =
+            Response { status, body: Bytes::copy_from_slice(body.as_bytes()), ..Response::default() };
+        let accept = |_: &Response| Err::<(), _>(Unfit::Broken("no page".to_owned()));
+        let (Answer::Refused(error) | Answer::Retry(_, error)) =
+            judge(&Request::new("/v1/charges"), response, accept)
+        else {
+            panic!("{status}: not an error");
+        };
+        (error.to_string(), error.hint_text().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn a_hint_is_about_who_has_answered() {
+        for status in [400, 401, 403, 404, 451] {
+            let hint = said(status, "\n<html>Blocked").1;
+            assert!(hint.contains("filter"), "{status}: {hint}");
+        }
+        for (status, hint) in
+            [(401, "apikeys"), (403, "grant"), (404, "--exclude"), (413, "later"), (301, "--api-base")]
+        {
+            let (_, got) = said(status, r#"{"error":{"message":"No."}}"#);
+            assert!(got.contains(hint), "{status}: {got}");
+        }
+        let (what, hint) = said(200, r#"{"error":{"message":"Sorry, we are closed."}}"#);
+        assert!(what.contains("we are closed") && hint.contains("later"), "{what}, {hint}");
+    }
+
+    #[test]
+    fn n5_a_hint_is_about_what_is_wrong_with_a_certificate() {
+        for (what, hint) in [
+            ("invalid peer certificate: Expired", "clock"),
+            ("invalid peer certificate: NotValidYetContext { .. }", "clock"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
+            ("received fatal alert: CertificateRequired", "of its clients"),
+            ("invalid peer certificate: UnknownIssuer", "--ca-file"),
+        ] {
+            assert!(certificate_hint(what).contains(hint), "{what}");
+        }
+    }
 }

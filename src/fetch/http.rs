@@ -194,12 +194,14 @@ impl Http {
         let error = error.without_url();
         let is_connect = error.is_connect();
         let text = format!("{}: {}", self.base.origin().ascii_serialization(), with_causes(&error));
-        if text.contains("certificate") || text.contains("UnknownIssuer") {
+        if ["certificate", "UnknownIssuer", "CertificateRequired"].iter().any(|said| text.contains(said)) {
             TransportError::Certificate(text)
         } else if let Some(named) = self.proxy.clone().filter(|_| text.contains("tunnel error")) {
             TransportError::Proxy { what: text, named }
         } else if is_connect {
-            TransportError::Unreachable(text)
+            // It may be one of those that are reached without it.
+            let proxy = self.proxy.iter().map(|named| format!(" (a proxy is set: {named})"));
+            TransportError::Unreachable(text + &proxy.collect::<String>())
         } else {
             TransportError::Network(text)
         }

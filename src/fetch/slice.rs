@@ -165,6 +165,7 @@ impl SliceReader {
                 };
             match self.judge(&page.envelope, is_of_pass, &mut doubts) {
                 Ok(Verdict::Fits) => {}
+                Ok(Verdict::Unlikely) => continue,
                 Ok(Verdict::Doubtful) => {
                     fetcher.note_another(&resource.path, Reason::Doubtful);
                     continue;

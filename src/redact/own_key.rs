@@ -6,19 +6,31 @@ use std::sync::RwLock;
 /// What each text is searched for: letters and digits, in lower case.
 static FORMS: RwLock<Vec<Vec<u8>>> = RwLock::new(Vec::new());
 
+/// What a person may tell the key by.
+static ENDING: RwLock<Option<String>> = RwLock::new(None);
+
 /// Fewer letters and digits in a row stand in any text by chance.
 const LEAST: usize = 8;
+/// Four characters are little of a key of so many.
+const LONG: usize = 24;
 /// At the end of a text these many are rather a key that was cut than a word (`.../stripelake`).
 const LEAST_OF_A_CUT_ONE: usize = 12;
 
 /// From now on, no text that is shown or written has the key in it.
 pub fn hide(key: &str) {
+    let last = key.get(key.len().saturating_sub(4)..).filter(|_| key.len() >= LONG);
+    *ENDING.write().expect("no panic while setting") = last.map(str::to_owned);
     let mut known = FORMS.write().expect("no panic while adding");
     for form in forms(key) {
         if !known.contains(&form) {
             known.push(form);
         }
     }
+}
+
+/// The last four characters of the key, as Stripe's dashboard shows them; `None` where they would be much of it.
+pub fn ending() -> Option<String> {
+    ENDING.read().expect("no panic while setting").clone()
 }
 
 /// Replaces what the key is secret for by dots: also where it is in base64, is percent-encoded, or is cut by white space or

@@ -26,6 +26,9 @@ pub struct TableReport {
     pub files_written: u64,
     /// Objects that could not be rows; kept under `_stripelake/rejected`.
     pub rejected: u64,
+    /// Why one of them could not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected_because: Option<String>,
     /// The files that these are in; a listing of several runs has some of each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejected_in: Vec<String>,
@@ -132,6 +135,22 @@ impl Report {
         }
     }
 
+    /// What has not become rows, by table, and why.
+    pub fn left_out(&self) -> Vec<(String, Error)> {
+        let error = |report: &TableReport| {
+            let TableReport { rejected, rejected_because, rejected_in, .. } = report;
+            let because = rejected_because.as_deref().unwrap_or("of what they are");
+            let what = format!("{rejected} objects could not be rows, one because: {because}");
+            let hint = match rejected_in.as_slice() {
+                [] => "run the same command again".to_owned(),
+                files => format!("see what they are in {}: they are kept there", named(files)),
+            };
+            Error::new(Kind::Partial, what).hint(hint)
+        };
+        let odd = self.tables.iter().filter(|table| table.rejected > 0);
+        odd.map(|table| (table.table.clone(), error(table))).collect()
+    }
+
     /// A glob over the table is not right where a file of somebody else stands in it, or one of ours has gone.
     pub fn fail_for_files(&mut self, catalog: &Catalog) {
         for TableReport { table, strangers, lost, .. } in &self.tables {
@@ -206,6 +225,7 @@ impl<'a> RunRecord<'a> {
             failures: report
                 .failures
                 .iter()
+                .chain(&report.left_out())
                 .map(|(resource, error)| shown(&format!("{resource}: {error}"), 500))
                 .collect(),
         }

@@ -191,7 +191,10 @@ def test_a_file_of_nothing_but_objects_that_cannot_be_rows_keeps_them(home):
     file.write_text(ndjson(values))
     imported("charges", lake, file).expect(3).expect_said("3 objects", "_stripelake/rejected")
     kept = [json.loads(line) for path in lake.glob("_stripelake/rejected/*/*") for line in path.open()]
-    assert sorted(line["object"]["id"] for line in kept) == sorted(value["id"] for value in values)
+    assert sorted(json.loads(line["text"])["id"] for line in kept) == sorted(value["id"] for value in values)
+    end = json.loads(imported("charges", lake, file, "--json").expect(3).out.splitlines()[-1])
+    [failure] = end["failures"]
+    assert failure["resource"] == "charges" and "created" in failure["error"] and failure["fix"], failure
 
 
 def test_an_unknown_resource_is_refused_with_the_near_one(home):

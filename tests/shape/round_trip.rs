@@ -136,7 +136,9 @@ fn check_charge(members: &str) {
 fn numbers_that_do_not_fit_stay_beside_their_columns() {
     check_charge(r#""amount":9223372036854775808,"amount_refunded":1e400,"amount_captured":1.0"#);
     check_charge(r#""amount":-9223372036854775808,"outcome":{"risk_score":1e2}"#);
-    for decimal in ["1.0000000000001", "0.000000000001", "100000000000000000000000000", "1e5", "-00.10"] {
+    for decimal in
+        ["1.0000000000001", "0.000000000001", "100000000000000000000000000", "1e5", "-00.10", "0001.50", "-0"]
+    {
         let page = object_with("prices", &format!("\"unit_amount_decimal\":\"{decimal}\""));
         for_each_decoder(|make| {
             check_round_trip(make, &page);

@@ -95,7 +95,7 @@ fn next_steps(location: &str) -> String {
   duckdb -init {location}/_stripelake/views.sql
   select payment_method_details_type as method, currency, count(*) as charges
     from charges where status = 'succeeded'
-    group by all order by charges desc;      -- which buy-now-pay-later methods do customers use?
+    group by all order by charges desc;      -- how do customers pay?
 "
     )
 }

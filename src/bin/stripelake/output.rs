@@ -128,16 +128,10 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
             let path = shown(path, 100);
             say(&format!("warning: {}.{path}: {n} values of another type; they are in _extra", table.table));
         }
-        if table.rejected > 0 {
-            let TableReport { table, rejected, rejected_in, .. } = table;
-            say(&format!("error: {table}: {rejected} objects could not be rows"));
-            for path in rejected_in {
-                say(&format!("  kept in:     {}", shown(path, 300)));
-            }
-        }
     }
+    let left_out = report.left_out();
     if is_json {
-        out(&format!("{}\n", summary(report, kind)));
+        out(&format!("{}\n", summary(report, &left_out, kind)));
     } else if !is_quiet {
         show(&tables(&report.tables));
         if let Some(repeats) = repeats(report) {
@@ -147,6 +141,7 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
             show(&format!("{}\n", complete(report)));
         }
     }
+    failures(&left_out);
     failures(&report.failures);
     if let Some(kind) = kind {
         let lake = match report.complete.as_slice() {
@@ -169,7 +164,8 @@ pub fn failures(failures: &[(String, Error)]) {
     }
 }
 
-fn summary(report: &Report, kind: Option<Kind>) -> serde_json::Value {
+fn summary(report: &Report, left_out: &[(String, Error)], kind: Option<Kind>) -> serde_json::Value {
+    let failures = report.failures.iter().chain(left_out);
     serde_json::json!({
         "event": "end",
         "run_id": report.run_id,
@@ -181,7 +177,7 @@ fn summary(report: &Report, kind: Option<Kind>) -> serde_json::Value {
         "waited_secs": report.waited_secs,
         "tables": report.tables,
         "complete": report.complete,
-        "failures": report.failures.iter().map(|(name, error)| failure(Some(name), error)).collect::<Vec<_>>(),
+        "failures": failures.map(|(name, error)| failure(Some(name), error)).collect::<Vec<_>>(),
     })
 }
 

@@ -14,6 +14,8 @@ pub enum Verdict {
     Fits,
     /// Ask for it once more.
     Doubtful,
+    /// The same, but nothing is wrong if it comes again.
+    Unlikely,
 }
 
 /// What was odd about the answers to one request so far. Each is asked about once: two of a kind are no accident.
@@ -50,7 +52,9 @@ impl SliceReader {
         self.check_place(envelope, is_of_pass).map_err(foreign)?;
         if self.is_odd_end(envelope) {
             if !std::mem::replace(&mut doubts.was_empty, true) {
-                return Ok(Verdict::Doubtful);
+                // What the lake knows may be of another pass.
+                let is_known = self.cursor.is_some() || self.resource.passes.len() == 1;
+                return Ok(if is_known { Verdict::Doubtful } else { Verdict::Unlikely });
             }
             if self.cursor.is_some() || self.n_looks_back > 0 {
                 return self.look_back().map(|()| Verdict::Doubtful);

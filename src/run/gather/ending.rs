@@ -150,6 +150,7 @@ impl Gatherer {
         let finish = |table: &Table| {
             let mut report = table.report.clone();
             report.rejected_in = self.rejected.files_of(&table.resource.name);
+            report.rejected_because = self.rejected.reason_of(&table.resource.name);
             report.table = table.resource.name.clone();
             report.rows = table.state.n_rows();
             report.files = table.state.partitions.len() as u64;

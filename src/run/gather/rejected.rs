@@ -8,6 +8,7 @@ use crate::commit::state::rejected_path;
 use crate::commit::{Lake, Version};
 use crate::decode::Rejected;
 use crate::error::{Error, Kind, Result};
+use crate::redact::shown;
 
 /// Rejected objects kept at most, in bytes; more is not an odd object but a wrong server.
 const MAX_BYTES: usize = 32 << 20;
@@ -64,6 +65,12 @@ impl RejectedObjects {
 
     pub fn n_of(&self, resource: &str) -> u64 {
         self.own.iter().chain(&self.earlier).filter(|object| object.resource == resource).count() as u64
+    }
+
+    /// Why one of them is no row.
+    pub fn reason_of(&self, resource: &str) -> Option<String> {
+        let mut objects = self.own.iter().chain(&self.earlier);
+        objects.find(|object| object.resource == resource).map(|object| shown(&object.reason, 300))
     }
 
     /// Where the objects are kept, as far as they have been written.

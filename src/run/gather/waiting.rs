@@ -21,7 +21,7 @@ use crate::decode::Decoded;
 use crate::decode::closed::ClosedList;
 use crate::decode::rows::{PARTITION_AT, ParentRow};
 use crate::encode::memory::slice_bytes_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, causes, disk_hint};
 use crate::ipc;
 use crate::partition::{partition_at, rows_at};
 use crate::plan::coverage::Coverage;
@@ -305,7 +305,10 @@ fn closed_of(batch: &RecordBatch) -> Option<Vec<ClosedList>> {
     lists.map(list).collect()
 }
 
-fn failed(error: impl std::fmt::Display) -> Error {
+fn failed(error: impl std::error::Error + 'static) -> Error {
+    let this: &(dyn std::error::Error + 'static) = &error;
+    let io =
+        std::iter::once(this).chain(causes(this)).find_map(|cause| cause.downcast_ref::<std::io::Error>());
     Error::destination(format!("rows that wait for their partition: {error}"))
-        .hint("free space, or choose another --lake, then run the same command again")
+        .hint(io.and_then(disk_hint).unwrap_or("check the disk, then run the same command again"))
 }
