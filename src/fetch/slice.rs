@@ -45,6 +45,8 @@ pub struct SliceReader {
     /// The ids that pages of this pass ended at.
     ends: HashSet<String>,
     cursor: Option<String>,
+    /// Whether a page has said that there is more behind the cursor.
+    is_promised: bool,
     steps_back: usize,
     /// How often the way back was taken for an empty page, without a new object since.
     n_looks_back: u32,
@@ -103,6 +105,7 @@ impl SliceReader {
             history: VecDeque::new(),
             ends: HashSet::new(),
             cursor: None,
+            is_promised: false,
             steps_back: 0,
             n_looks_back: 0,
             restarts: 0,
@@ -246,6 +249,7 @@ impl SliceReader {
         }
         self.is_other_order |= !envelope.is_newest_first;
         self.reached = self.reached.into_iter().chain(envelope.reached).min();
+        self.is_promised = envelope.has_more;
         self.history.extend(envelope.ids.iter().cloned());
         while self.history.len() > HISTORY {
             self.history.pop_front();
@@ -277,6 +281,7 @@ impl SliceReader {
         self.history.push_back(id.clone());
         self.ends.insert(id.clone());
         self.cursor = Some(id);
+        self.is_promised = false;
         Ok(())
     }
 

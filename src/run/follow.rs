@@ -33,65 +33,36 @@ pub async fn follow(
     decoder: &mut Decoder,
 ) -> Result<Vec<Rejected>> {
     let base = request(child, open)?;
-    let mut cursor = open.after.clone();
+    let mut walk = Walk::behind(open.after.clone());
     let mut rejected = Vec::new();
-    let mut restarts = 0;
-    let mut size = PageSize::FULL;
-    let mut ends: HashSet<String> = cursor.iter().cloned().collect();
-    // The ends of all pages, whatever was read before them.
-    let mut known = ends.clone();
-    let mut doubts = Doubts::default();
     loop {
-        let ask = |limit| page_of(&base, limit, cursor.as_deref());
-        let page = match fetcher.smaller_page(size.limit(), ask).await {
-            Ok((page, came)) => {
-                size.note(came);
-                page
-            }
-            Err(FetchError::CursorGone) if restarts < RESTARTS => {
-                fetcher.note_another(&child.path, Reason::CursorGone);
-                restarts += 1;
-                cursor = None;
-                ends.clear();
-                continue;
-            }
+        let page = match walk.page(fetcher, &base).await {
+            Ok(page) => page,
             Err(FetchError::CursorGone) => {
-                return Err(Error::stripe(format!(
-                    "{}: objects vanish faster than they are listed",
-                    child.path
-                ))
-                .hint(AGAIN));
+                fetcher.note_another(&child.path, Reason::CursorGone);
+                walk.begin_again_for_a_cursor(child)?;
+                continue;
             }
             Err(error) => return Err(error.into()),
         };
+        let failed = |what: String| {
+            let error = Error::new(Kind::Partial, format!("{}: {what}", child.path)).hint(AGAIN);
+            error.request_id(page.request_id.as_deref())
+        };
         if let Some(what) = is_of_another(child, open, &page) {
-            let error = Error::new(Kind::Partial, format!("{}: {what}", child.path));
-            return Err(error.request_id(page.request_id.as_deref()).foreign());
+            return Err(failed(what).foreign());
         }
-        match doubts.judge(&page.envelope, cursor.as_deref()) {
+        match walk.judge(&page.envelope) {
             Verdict::Fits => {}
-            Verdict::AskAgain => {
+            Verdict::Doubtful => {
                 fetcher.note_another(&child.path, Reason::Doubtful);
                 continue;
             }
-            Verdict::BeginAgain => {
-                fetcher.note_another(&child.path, Reason::Doubtful);
-                cursor = None;
-                ends.clear();
-                continue;
-            }
-            Verdict::Refused => {
+            Verdict::Stuck => return Err(failed("expected new objects on a page that has more".to_owned())),
+            Verdict::Foreign => {
                 let parent = &open.parent.id;
-                let what = format!("{}: expected more of the list of {parent}, got an end", child.path);
-                let error = Error::new(Kind::Partial, what).hint(AGAIN);
-                return Err(error.request_id(page.request_id.as_deref()).foreign());
+                return Err(failed(format!("expected more of the list of {parent}, got its end")).foreign());
             }
-        }
-        let last = page.envelope.ids.last().cloned();
-        if page.envelope.has_more && last.as_ref().is_none_or(|last| !ends.insert(last.clone())) {
-            let what = format!("{}: expected new objects on a page that has more", child.path);
-            let error = Error::new(Kind::Partial, what).hint(AGAIN);
-            return Err(error.request_id(page.request_id.as_deref()));
         }
         let pushed = decoder
             .push_child_page(open.child, &open.parent, &page.content, page.observed_at)
@@ -100,49 +71,107 @@ pub async fn follow(
                 if matches!(e, PageError::WrongObject { .. }) { error.foreign() } else { error }
             })?;
         rejected.extend(pushed.rejected);
-        if last.as_ref().is_some_and(|last| known.insert(last.clone())) {
-            restarts = 0;
-        }
-        if !page.envelope.has_more {
+        if !walk.advance(page.envelope) {
             return Ok(rejected);
         }
-        cursor = last;
     }
 }
 
 /// What a page is worth behind the part of a list that has come.
 enum Verdict {
     Fits,
-    AskAgain,
-    BeginAgain,
-    Refused,
+    /// Ask once more, where the walk stands now.
+    Doubtful,
+    Stuck,
+    Foreign,
 }
 
-/// What was odd about the pages of one list so far.
-#[derive(Default)]
-struct Doubts {
+/// How far a list has been read, and what was odd about it.
+struct Walk {
+    cursor: Option<String>,
+    /// The ends of the pages since its start was asked for.
+    ends: HashSet<String>,
+    /// Those of all pages.
+    known: HashSet<String>,
+    size: PageSize,
+    restarts: u32,
     was_empty: bool,
     had_cursor: bool,
     n_looks_back: u32,
 }
 
-impl Doubts {
+impl Walk {
+    /// `cursor` is the last object that was embedded.
+    fn behind(cursor: Option<String>) -> Walk {
+        let ends: HashSet<String> = cursor.iter().cloned().collect();
+        let (known, size) = (ends.clone(), PageSize::FULL);
+        Walk { cursor, ends, known, size, restarts: 0, was_empty: false, had_cursor: false, n_looks_back: 0 }
+    }
+
+    async fn page(&mut self, fetcher: &Fetcher, base: &Request) -> std::result::Result<Page, FetchError> {
+        let ask = |limit| page_of(base, limit, self.cursor.as_deref());
+        let (page, came) = fetcher.smaller_page(self.size.limit(), ask).await?;
+        self.size.note(came);
+        Ok(page)
+    }
+
+    fn begin_again(&mut self) {
+        self.cursor = None;
+        self.ends.clear();
+    }
+
+    fn begin_again_for_a_cursor(&mut self, child: &Resource) -> Result<()> {
+        self.restarts += 1;
+        if self.restarts > RESTARTS {
+            let what = format!("{}: objects vanish faster than they are listed", child.path);
+            return Err(Error::stripe(what).hint(AGAIN));
+        }
+        self.begin_again();
+        Ok(())
+    }
+
     /// Behind what has more there is something. Where it has vanished, the list from its start ends before it.
-    fn judge(&mut self, envelope: &Envelope, cursor: Option<&str>) -> Verdict {
+    fn judge(&mut self, envelope: &Envelope) -> Verdict {
         let Envelope { n_objects, has_more, ids, .. } = envelope;
-        let is_behind = cursor.is_some() || self.n_looks_back > 0;
-        let holds_cursor = cursor.is_some_and(|cursor| ids.iter().any(|id| id == cursor));
+        let is_behind = self.cursor.is_some() || self.n_looks_back > 0;
+        let holds_cursor = self.cursor.as_ref().is_some_and(|cursor| ids.contains(cursor));
+        let is_new = || ids.last().is_some_and(|last| !self.ends.contains(last));
         match (n_objects, has_more) {
-            (0, _) if is_behind && !std::mem::replace(&mut self.was_empty, true) => Verdict::AskAgain,
+            (0, _) if is_behind && !self.was_empty => {
+                self.was_empty = true;
+                Verdict::Doubtful
+            }
+            (_, true) => {
+                if is_new() {
+                    Verdict::Fits
+                } else {
+                    Verdict::Stuck
+                }
+            }
             (0, false) if is_behind && self.n_looks_back < LOOKS_BACK => {
                 self.n_looks_back += 1;
-                Verdict::BeginAgain
+                self.begin_again();
+                Verdict::Doubtful
             }
-            (0, false) if is_behind => Verdict::Refused,
-            (_, false) if holds_cursor && !std::mem::replace(&mut self.had_cursor, true) => Verdict::AskAgain,
-            (_, false) if holds_cursor => Verdict::Refused,
-            _ => Verdict::Fits,
+            (_, false) if holds_cursor && !self.had_cursor => {
+                self.had_cursor = true;
+                Verdict::Doubtful
+            }
+            (0, false) if is_behind => Verdict::Foreign,
+            (_, false) if holds_cursor => Verdict::Foreign,
+            (_, false) => Verdict::Fits,
         }
+    }
+
+    /// Whether the list goes on behind the page.
+    fn advance(&mut self, envelope: Envelope) -> bool {
+        let last = envelope.ids.last().cloned();
+        self.ends.extend(last.clone());
+        if last.as_ref().is_some_and(|last| self.known.insert(last.clone())) {
+            self.restarts = 0;
+        }
+        self.cursor = last;
+        envelope.has_more
     }
 }
 

@@ -79,9 +79,18 @@ async fn n16_a_page_that_is_too_large_is_halved_and_grows_again() {
 
 #[tokio::test(start_paused = true)]
 async fn n16_an_object_that_no_page_can_hold_is_named_and_the_rest_is_kept() {
+    check_unreadable(130).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn n16_behind_the_last_object_of_a_list_nothing_is_missed() {
+    check_unreadable(349).await;
+}
+
+async fn check_unreadable(at: usize) {
     let table = Table::of(&account(49, 350));
     let script = scripted_table(&table);
-    let fat = text(&table.list("charges")[130]["id"]).to_owned();
+    let fat = text(&table.list("charges")[at]["id"]).to_owned();
     script.rules.add(Rule::new(CHARGES, Action::Rewrite(heavy([fat.clone()].into(), 8))));
     let lake = TestLake::new();
     let report = lake.sync(Arc::new(Capped(script.clone()))).await.unwrap();

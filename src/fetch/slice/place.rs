@@ -53,10 +53,10 @@ impl SliceReader {
         if self.is_odd_end(envelope) {
             if !std::mem::replace(&mut doubts.was_empty, true) {
                 // What the lake knows may be of another pass.
-                let is_known = self.cursor.is_some() || self.resource.passes.len() == 1;
+                let is_known = self.has_more() || self.resource.passes.len() == 1;
                 return Ok(if is_known { Verdict::Doubtful } else { Verdict::Unlikely });
             }
-            if self.cursor.is_some() || self.n_looks_back > 0 {
+            if self.has_more() {
                 return self.look_back().map(|()| Verdict::Doubtful);
             }
         }
@@ -106,8 +106,12 @@ impl SliceReader {
 
     /// Whether a page is the end of a list that has more by what came before, or by what the lake knows.
     fn is_odd_end(&self, envelope: &Envelope) -> bool {
-        let has_more = self.cursor.is_some() || self.expects_objects || self.n_looks_back > 0;
-        envelope.n_objects == 0 && !envelope.has_more && has_more
+        envelope.n_objects == 0 && !envelope.has_more && (self.has_more() || self.expects_objects)
+    }
+
+    /// Whether there is more by what came before.
+    fn has_more(&self) -> bool {
+        self.is_promised && (self.cursor.is_some() || self.n_looks_back > 0)
     }
 
     /// Steps back behind an empty page. The list may have come to its end, since objects vanish; then what stands before that
