@@ -21,8 +21,12 @@ const BURST_SECS: f64 = 0.2;
 /// A second in which no more is sent than the rate, whatever the bucket holds: a server may count requests by the second.
 /// The longer one is for those that arrive closer together than they were sent.
 const SECOND: Duration = Duration::from_millis(1_020);
-/// A slowed bucket gains this many requests/s every second.
+/// A slowed bucket gains this many requests/s every second,
 const CREEP: f64 = 0.1;
+/// but gets back to this share of the rate that was refused in about so many seconds, since that was borne until then. As TCP
+/// does (RFC 9438, section 4): one refusal by chance costs seconds and not minutes.
+const NEARLY: f64 = 0.9;
+const WAY_BACK_SECS: f64 = 10.0;
 /// However often Stripe asks: at least one request in two seconds.
 const SLOWEST: f64 = 0.5;
 
@@ -56,12 +60,15 @@ struct Bucket {
     started: VecDeque<Instant>,
     /// The rate creeps up from here.
     adapted: Instant,
+    /// Up to here it does so fast.
+    nearly: f64,
     halved: Option<Instant>,
 }
 
 impl Bucket {
     fn new(rate: f64, now: Instant) -> Bucket {
-        Bucket { full_rate: rate, rate, paced: now, started: VecDeque::new(), adapted: now, halved: None }
+        let started = VecDeque::new();
+        Bucket { full_rate: rate, rate, paced: now, started, adapted: now, nearly: 0.0, halved: None }
     }
 
     /// When the next request may start.
@@ -73,9 +80,7 @@ impl Bucket {
 
     /// Takes the token that is due; the caller has waited for it.
     fn take(&mut self, now: Instant) {
-        let elapsed = now.duration_since(self.adapted).as_secs_f64();
-        self.rate = (self.rate + CREEP * elapsed).min(self.full_rate);
-        self.adapted = now;
+        self.creep(now);
         let earliest = now.checked_sub(Duration::from_secs_f64(BURST_SECS)).unwrap_or(now);
         self.paced = self.paced.max(earliest) + Duration::from_secs_f64(1.0 / self.rate);
         if self.started.len() >= most_in_a_second(self.full_rate) {
@@ -84,12 +89,22 @@ impl Bucket {
         self.started.push_back(now);
     }
 
+    fn creep(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.adapted).as_secs_f64();
+        let a_second = self.nearly * 0.5 / WAY_BACK_SECS;
+        let fast = elapsed.min(((self.nearly - self.rate) / a_second).max(0.0));
+        self.rate = (self.rate + a_second * fast + CREEP * (elapsed - fast)).min(self.full_rate);
+        self.adapted = now;
+    }
+
     fn halve(&mut self, now: Instant) {
         if self.halved.is_some_and(|halved| now.duration_since(halved) < TOGETHER) {
             return;
         }
+        self.creep(now);
+        self.nearly = self.rate * NEARLY;
         self.rate = (self.rate / 2.0).max(SLOWEST);
-        (self.adapted, self.halved) = (now, Some(now));
+        self.halved = Some(now);
     }
 }
 

@@ -242,6 +242,28 @@ async fn n1_every_second_of_429_halves_the_rate_and_it_creeps_up_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn n1_one_429_by_chance_costs_seconds_and_several_have_the_last_word() {
+    let took = async |limits: &Arc<Limits>, n: u32| {
+        let begin = Instant::now();
+        started(limits.clone(), vec![(0, 0, n)]).await;
+        begin.elapsed().as_secs_f64()
+    };
+    let limits = Arc::new(Limits::new(Rate::Share(0.8), true));
+    limits.slow_down("/v1/0", "endpoint-rate");
+    let first = took(&limits, 20).await;
+    assert!((1.5..2.1).contains(&first), "20 at ten a second, and a little more each second: {first}");
+    let more = took(&limits, 180).await;
+    assert!((10.0..13.0).contains(&more), "180 on the way to 18 a second: {more}");
+    // What it gets back to quickly is less than what was refused last.
+    for _ in 0..3 {
+        limits.slow_down("/v1/0", "endpoint-rate");
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+    }
+    let slow = took(&limits, 60).await;
+    assert!(slow > 10.0, "60 at three to six a second: {slow}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn n1_a_limit_of_one_endpoint_does_not_slow_the_others_down() {
     for (reason, others) in [("endpoint-rate", 1_100), ("global-rate", 2_100), ("resource-specific", 1_100)] {
         let limits = Arc::new(Limits::new(Rate::Share(0.2), true));
