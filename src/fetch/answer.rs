@@ -278,10 +278,10 @@ fn broken(response: &Response, what: &str) -> Error {
             .hint("Stripe or a proxy before it is in trouble; run the same command again later");
     }
     if let Some(message) = stripe_error(response).message {
-        return Error::stripe(format!(
-            "expected a page or an object, got an error: {}",
-            shown(&message, 200)
-        ))
+        return Error::new(
+            Kind::Partial,
+            format!("expected a page or an object, got an error: {}", shown(&message, 200)),
+        )
         .request_id(id)
         .hint("Stripe or a proxy before it is in trouble; run the same command again later");
     }

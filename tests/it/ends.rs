@@ -157,6 +157,20 @@ async fn a_list_whose_last_page_is_full_and_says_that_it_has_more_is_complete() 
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_empty_pass_over_a_list_that_has_objects_in_another_is_no_repetition() {
+    let table = Table::of(&account(154, 60));
+    table.edit("prices", |prices| prices.retain(|price| price["active"] == true));
+    assert!(!table.list("prices").is_empty());
+    let lake = TestLake::new();
+    for _ in 0..2 {
+        let options = Options { concurrency: 1, ..lake.options_for(&["prices"]) };
+        let report = lake.sync_with(options, table.clone()).await.unwrap();
+        check_kind(&report, None);
+        assert_eq!(report.retries, 0);
+    }
+}
+
 async fn check_items(script: &Arc<Scripted>, table: &Arc<Table>, lie: Rule<Action>, expected: Option<Kind>) {
     let lake = TestLake::new();
     script.rules.clear();
