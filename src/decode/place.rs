@@ -98,5 +98,10 @@ mod tests {
             path_to(behind.as_bytes(), behind.len()),
             format!("[1]{}[1].b", "[0]".repeat(MAX_LEVELS - 3))
         );
+        let within = format!(r#"{around}[[1, 2], {{"b":"#);
+        assert_eq!(
+            path_to(within.as_bytes(), within.len()),
+            format!("[1]{}[1]", "[0]".repeat(MAX_LEVELS - 2))
+        );
     }
 }
