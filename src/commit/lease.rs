@@ -74,6 +74,11 @@ pub enum Attempt {
     },
 }
 
+impl Attempt {
+    /// That was faster.
+    const HELD_BY_ANOTHER: Attempt = Attempt::HeldBy { holder: String::new(), has_odd_end: false };
+}
+
 fn path() -> String {
     format!("{META}/lease.json")
 }
@@ -109,7 +114,7 @@ impl Holding {
             if lake.read_bytes(&path()).await?.is_some_and(|(_, version)| version == seen) {
                 return Err(refused_in_vain());
             }
-            return Ok(Attempt::HeldBy { holder: String::new(), has_odd_end: false });
+            return Ok(Attempt::HELD_BY_ANOTHER);
         };
         let mut held = Held { lease, version, is_lost: false };
         if let Err(error) = lake.prove_conditions(&path(), &json(&held.lease), &held.version).await {
@@ -119,9 +124,7 @@ impl Holding {
         // That was about conditions that are not met; one that is met must not be refused.
         match held.renew(lake).await {
             Ok(()) => {}
-            Err(_) if held.is_lost => {
-                return Ok(Attempt::HeldBy { holder: String::new(), has_odd_end: false });
-            }
+            Err(_) if held.is_lost => return Ok(Attempt::HELD_BY_ANOTHER),
             Err(error) => return Err(error),
         }
         *self.held.lock().await = Some(held);

@@ -102,10 +102,7 @@ pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
                 .hint("a proxy between this machine and Stripe may change what passes through it"),
         ),
         TransportError::Proxy { what, named } if what.contains("authorization required") => Answer::Refused(
-            Error::usage(format!("a proxy wants to know who asks: {}", shown(&what, 300))).hint(format!(
-                "give its name and password to {}, as in http://name:password@host:port, or go around it with NO_PROXY",
-                shown(&named, 200)
-            )),
+            who_asks(&shown(&what, 300), &format!("{}, as http://name:password@host:port", shown(&named, 200))),
         ),
         TransportError::Proxy { what, named } => Answer::Retry(
             Reason::Unreachable,
@@ -221,8 +218,7 @@ fn refused_as(
             Error::usage(format!("expected an answer, got a redirect to {}", shown(target, 200)))
                 .hint("redirects are not followed, since they would take the key along; correct --api-base")
         }
-        407 => Error::usage(format!("a proxy wants to know who asks: {said}"))
-            .hint("give its name and password in HTTPS_PROXY=http://name:password@host:port, or go around it with NO_PROXY"),
+        407 => who_asks(said, "HTTPS_PROXY=http://name:password@host:port"),
         status => {
             let hint = match (status, param, code) {
                 (_, _, Some("resource_missing")) => {
@@ -232,7 +228,8 @@ fn refused_as(
                     format!("Stripe does not take {} here; a newer stripelake may", shown(&param, 60))
                 }
                 (451, _, _) => {
-                    "a proxy or the law where this machine is keeps it from you: try from another network".to_owned()
+                    "a proxy or the law where this machine is keeps it from you: try from another network"
+                        .to_owned()
                 }
                 (413 | 414 | 421 | 424 | 431 | 499, _, _) => {
                     "Stripe or a proxy before it does not take this request; run the same command again later"
@@ -245,6 +242,12 @@ fn refused_as(
                 .hint(hint)
         }
     }
+}
+
+/// The error of a proxy that wants a password; `place` is where that belongs.
+fn who_asks(said: &str, place: &str) -> Error {
+    Error::usage(format!("a proxy wants to know who asks: {said}"))
+        .hint(format!("give its name and password in {place}, or go around it with NO_PROXY"))
 }
 
 /// Which key it is, for those who have several.

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::catalog::Resource;
 use crate::commit::lock;
 use crate::decode::rows::{first_mode_of, modes_of};
-use crate::decode::{self, Decoded, Decoder, PageError, Pushed};
+use crate::decode::{self, Decoded, Decoder, PageError, Pushed, Rejected};
 use crate::error::{Error, Kind, Result};
 use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Message};
@@ -238,7 +238,7 @@ impl Reading {
             decoders.iter_mut().for_each(|decoder| decoder.expect_livemode(livemode));
         }
         let next = |spare| first.take().map_or_else(|| blocks.next(spare), |block| Ok(Some(block)));
-        let (mut n_known, mut first_reject) = (0, None);
+        let (mut is_known, mut first_reject) = (false, None);
         let refused = |chunk: RefusedChunk| self.refused(chunk);
         let mut cut_off = None;
         let mut livemode = self.livemode;
@@ -246,7 +246,7 @@ impl Reading {
         let take = |part: Part| {
             is_empty = false;
             livemode = one_mode(livemode, &part.decoded)?;
-            self.take(part, &mut n_known, &mut first_reject, &mut cut_off)
+            self.take(part, &mut is_known, &mut first_reject, &mut cut_off)
         };
         let decoders = decode_all(decoders, observed_at, next, refused, take)?;
         self.decoders = decoders;
@@ -255,7 +255,7 @@ impl Reading {
         match first_reject {
             None if is_empty => Err(Error::usage("expected list pages or objects, got an empty file")
                 .hint("name the file that has them, a page without objects is fine; nothing was imported")),
-            Some(reason) if n_known == 0 => Err(Error::usage(format!(
+            Some(reason) if !is_known => Err(Error::usage(format!(
                 "expected objects of {}, got none that can be a row: {reason}",
                 self.resource.name
             ))
@@ -267,12 +267,13 @@ impl Reading {
     fn take(
         &self,
         part: Part,
-        n_known: &mut usize,
+        is_known: &mut bool,
         first_reject: &mut Option<String>,
         cut_off: &mut Option<Error>,
     ) -> Result<()> {
         for Pushed { n_rows: rows, rejected, open_lists } in part.pushed {
-            *n_known += rows;
+            let is_such = |object: &Rejected| says(&object.raw, &self.resource.object);
+            *is_known = *is_known || rows > 0 || rejected.iter().any(is_such);
             if let Some(open) = open_lists.first() {
                 let what = format!("{}: the file holds only the first part of {}", open.parent.id, open.url);
                 cut_off.get_or_insert(
@@ -283,7 +284,6 @@ impl Reading {
             (self.setup.on_event)(Event::Rows { resource, rows: rows as u64 });
             if let Some(object) = rejected.first() {
                 first_reject.get_or_insert_with(|| object.reason.clone());
-                *n_known += rejected.iter().filter(|object| says(&object.raw, &self.resource.object)).count();
                 self.send(Message::Rejected(rejected))?;
             }
         }

@@ -11,12 +11,13 @@ use stripelake::run::sync::Options;
 
 use crate::harness::{TestLake, account, check_kind, scripted_table, with_long_subscriptions};
 use crate::misplaced::list;
+use crate::mixed_up::parameter;
 use crate::table::{Table, text};
 
 const LISTS: [&str; 2] = ["charges", "customers"];
 
 fn after(request: &Request) -> Option<&str> {
-    request.query.iter().find(|(name, _)| name == "starting_after").map(|(_, value)| value.as_str())
+    parameter(request, "starting_after")
 }
 
 /// What stands in the place of each page of a list that a cursor asks for; `all` is the whole list, newest first.
@@ -136,8 +137,7 @@ fn full_pages_have_more(path: &str) -> Rule<Action> {
     let rewrite: Rewrite = Arc::new(|request, response| {
         let page: Value = serde_json::from_slice(&response.body).unwrap();
         let objects = page["data"].as_array().unwrap();
-        let limit =
-            request.query.iter().find(|(name, _)| name == "limit").unwrap().1.parse::<usize>().unwrap();
+        let limit = parameter(request, "limit").unwrap().parse::<usize>().unwrap();
         Response { body: list(objects, &request.path, objects.len() == limit), ..response }
     });
     Rule::new(path, Action::Rewrite(rewrite))
@@ -211,8 +211,8 @@ async fn g13_items_that_end_before_what_has_more_are_not_complete() {
             if !is_always && after(request).is_none() {
                 return response;
             }
-            let parent = request.query.iter().find(|(name, _)| name == "subscription").unwrap().1.clone();
-            let lie = lie(embedded(&table_of_lie, &parent));
+            let parent = parameter(request, "subscription").unwrap();
+            let lie = lie(embedded(&table_of_lie, parent));
             Response { body: list(&lie, &request.path, false), ..response }
         });
         let rule = Rule::new("/v1/subscription_items", Action::Rewrite(rewrite)).times(times);

@@ -20,7 +20,7 @@ use crate::table::{Table, created, text};
 
 const ITEMS: &str = "/v1/subscription_items";
 
-fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+pub fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 

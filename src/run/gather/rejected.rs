@@ -64,13 +64,16 @@ impl RejectedObjects {
     }
 
     pub fn n_of(&self, resource: &str) -> u64 {
-        self.own.iter().chain(&self.earlier).filter(|object| object.resource == resource).count() as u64
+        self.of(resource).count() as u64
     }
 
     /// Why one of them is no row.
     pub fn reason_of(&self, resource: &str) -> Option<String> {
-        let mut objects = self.own.iter().chain(&self.earlier);
-        objects.find(|object| object.resource == resource).map(|object| shown(&object.reason, 300))
+        self.of(resource).next().map(|object| shown(&object.reason, 300))
+    }
+
+    fn of<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = &'a Rejected> {
+        self.own.iter().chain(&self.earlier).filter(move |object| object.resource == resource)
     }
 
     /// Where the objects are kept, as far as they have been written.
