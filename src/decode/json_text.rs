@@ -23,7 +23,7 @@ pub fn append_stored(raw: &str, out: &mut String) -> Result<(), Reject> {
     }
     // A name may be spelled with escapes.
     if raw.contains(SECRET_SUFFIX) || raw.contains("\\u") {
-        return without_secrets(raw, out);
+        return append_without_secrets(raw, out);
     }
     minify(raw, out);
     Ok(())
@@ -176,7 +176,7 @@ fn code_unit(raw: &str, at: usize) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok()
 }
 
-fn without_secrets(raw: &str, out: &mut String) -> Result<(), Reject> {
+fn append_without_secrets(raw: &str, out: &mut String) -> Result<(), Reject> {
     if depth(raw) > crate::decode::shape::MAX_DEPTH {
         return Err(Reject::new("nested too deeply"));
     }
@@ -187,7 +187,7 @@ fn without_secrets(raw: &str, out: &mut String) -> Result<(), Reject> {
             for (key, value) in members.0 {
                 if !key.ends_with(SECRET_SUFFIX) {
                     append_key(&key, out);
-                    without_secrets(value.get(), out)?;
+                    append_without_secrets(value.get(), out)?;
                 }
             }
             out.push('}');
@@ -200,7 +200,7 @@ fn without_secrets(raw: &str, out: &mut String) -> Result<(), Reject> {
                 if index > 0 {
                     out.push(',');
                 }
-                without_secrets(item.get(), out)?;
+                append_without_secrets(item.get(), out)?;
             }
             out.push(']');
         }

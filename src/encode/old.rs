@@ -102,13 +102,13 @@ fn check_notes(mut file: File, place: &str) -> Result<()> {
     file.seek(SeekFrom::Start(n_bytes)).map_err(failed)?;
     let mut tail = Vec::new();
     (&file).take(MAX_TAIL).read_to_end(&mut tail).map_err(failed)?;
-    let is_whole = match (footer, noted(FOOTER)) {
+    let is_sealed = match (footer, noted(FOOTER)) {
         (None, None) => true,
         (Some(_), Some(sum)) => is_whole(tail, sum),
         _ => false,
     };
     file.rewind().map_err(failed)?;
-    match is_whole && crc32_of(file.take(n_bytes)).map_err(failed)? == crc32 {
+    match is_sealed && crc32_of(file.take(n_bytes)).map_err(failed)? == crc32 {
         true => Ok(()),
         false => Err(not_as_written()),
     }

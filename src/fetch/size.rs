@@ -37,8 +37,8 @@ impl PageSize {
     }
 
     pub fn note(&mut self, came: Came) {
-        self.came(came);
-        if self.is_due() {
+        self.learn(came);
+        if self.claims_growth() {
             self.limit = self.larger();
         }
     }
@@ -48,7 +48,7 @@ impl PageSize {
         *self = PageSize { limit: 1, good_pages: 0, grows_after: self.slower() };
     }
 
-    fn came(&mut self, Came { asked, got }: Came) {
+    fn learn(&mut self, Came { asked, got }: Came) {
         if got < asked {
             (self.limit, self.good_pages) = (self.limit.min(got), 0);
             self.grows_after = self.slower();
@@ -59,7 +59,8 @@ impl PageSize {
         }
     }
 
-    fn is_due(&mut self) -> bool {
+    /// Whether the next page may be larger; the one who is told so asks for it, and the others do not.
+    fn claims_growth(&mut self) -> bool {
         let is_due = self.limit < LIMIT && self.good_pages >= self.grows_after;
         if is_due {
             self.good_pages = 0;
@@ -85,16 +86,16 @@ impl PageSizes {
     pub fn next(&self, path: &str) -> usize {
         let mut sizes = self.0.lock().expect("no panic while counting");
         let Some(size) = sizes.get_mut(path) else { return LIMIT };
-        if size.is_due() { size.larger() } else { size.limit }
+        if size.claims_growth() { size.larger() } else { size.limit }
     }
 
     pub fn note(&self, path: &str, came: Came) {
         let mut sizes = self.0.lock().expect("no panic while counting");
         match sizes.get_mut(path) {
-            Some(size) => size.came(came),
+            Some(size) => size.learn(came),
             None if came.got < came.asked => {
                 let mut size = PageSize::FULL;
-                size.came(came);
+                size.learn(came);
                 sizes.insert(path.to_owned(), size);
             }
             None => {}
