@@ -8,6 +8,7 @@ pub mod key;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
@@ -24,6 +25,10 @@ pub const DEFAULT_API_BASE: &str = "https://api.stripe.com";
 pub const DEFAULT_LAKE: &str = "./lake";
 /// The share of Stripe's documented limits that a run takes; the rest is for the merchant's own traffic.
 const DEFAULT_SHARE: f64 = 0.8;
+/// Parts of lists that are read at once: with them the limits of Stripe are reached.
+const DEFAULT_CONCURRENCY: usize = 16;
+/// More would only wait for each other.
+const CONCURRENCY: RangeInclusive<usize> = 1..=1_000;
 
 /// Settings as the user gave them, in the file or in one profile of it.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -119,6 +124,7 @@ impl Settings {
         if let Some(rate) = &self.rate {
             parse_rate(rate).map_err(|e| e.context("rate"))?;
         }
+        self.concurrency()?;
         self.grains().map(drop)
     }
 
@@ -169,6 +175,19 @@ impl Settings {
         self.rate
             .as_deref()
             .map_or(Ok(Rate::Share(DEFAULT_SHARE)), |rate| parse_rate(rate).map_err(|e| e.context("--rate")))
+    }
+
+    pub fn concurrency(&self) -> Result<usize> {
+        let n = self.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        let (least, most) = (CONCURRENCY.start(), CONCURRENCY.end());
+        match CONCURRENCY.contains(&n) {
+            true => Ok(n),
+            false => Err(Error::usage(format!("expected a concurrency of {least} to {most}, got {n}")).hint(
+                format!(
+                    "leave it out for {DEFAULT_CONCURRENCY}: the limits of Stripe are reached with fewer"
+                ),
+            )),
+        }
     }
 
     /// The partition grain by resource, where the user chose one.

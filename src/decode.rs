@@ -131,8 +131,8 @@ pub struct OpenList {
     pub parent: ParentRow,
     /// Where Stripe says the list is, such as `/v1/subscription_items?subscription=sub_1`.
     pub url: String,
-    /// The last id that was embedded.
-    pub after: Option<String>,
+    /// The ids that were embedded.
+    pub embedded: Vec<String>,
 }
 
 /// What one page brought.

@@ -113,7 +113,7 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
     let footer = KeyValue::new(FOOTER.to_owned(), BLANK.to_owned());
     groups.close(|sink| [place, sink.begin_tail(), footer]).map_err(failed)?;
     sink.end_tail().map_err(|e| failed(ParquetError::External(Box::new(e))))?;
-    sink.flush().map_err(|e| Error::destination(e.to_string()))?;
+    sink.flush().map_err(|e| failed(ParquetError::External(Box::new(e))))?;
     let (n_bytes, crc32) = (sink.n_bytes, crc::shown(sink.crc32));
     Ok(Written { n_rows, n_bytes, crc32, created, schema_version: version })
 }

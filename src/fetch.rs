@@ -13,6 +13,7 @@ mod outage;
 pub mod retry;
 pub mod size;
 pub mod slice;
+pub(crate) mod trail;
 pub mod transport;
 
 use std::sync::Arc;

@@ -50,10 +50,10 @@ pub async fn acquire(
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let attempt = match lake {
-            Lake::Local(local) => try_file(local, run_id)?,
-            Lake::Remote(remote) => try_lease(remote, run_id).await?,
+            Lake::Local(local) => try_file(local, run_id),
+            Lake::Remote(remote) => try_lease(remote, run_id).await,
         };
-        let (holder, hint) = match attempt {
+        let (holder, hint) = match attempt.map_err(|error| error.lake("unchanged by this run"))? {
             Attempt::Taken(guard) => return Ok(guard),
             Attempt::HeldBy(holder, hint) => (holder, hint),
         };

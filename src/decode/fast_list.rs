@@ -22,7 +22,8 @@ impl Embedded<'_> {
     pub fn list(&mut self, list: &ChildAt, parent: &ParentRow) -> Result<Option<OpenList>, Stop> {
         let bytes = self.page.as_bytes();
         let mut at = skip_space(bytes, list.at + 1);
-        let (mut has_more, mut url, mut after, mut has_data) = (None, String::new(), None, false);
+        let (mut has_more, mut url, mut has_data) = (None, String::new(), false);
+        let begin = self.rows.table.n_rows;
         let mut has_member = bytes.get(at) != Some(&b'}');
         while has_member {
             let key_at = expect(bytes, at, b'"', "expected a key")?;
@@ -32,9 +33,7 @@ impl Embedded<'_> {
             at = match &self.page[key_at..key_end] {
                 "data" if !has_data => {
                     has_data = true;
-                    let (last, end) = self.items(at, parent)?;
-                    after = last;
-                    end
+                    self.items(at, parent)?
                 }
                 "has_more" if has_more.is_none() => {
                     let (raw, end) = raw_value(self.page, at)?;
@@ -57,22 +56,23 @@ impl Embedded<'_> {
         }
         match (has_more, has_data) {
             (Some(true), true) => {
-                Ok(Some(OpenList { child: list.child, parent: parent.clone(), url, after }))
+                let embedded = self.rows.ids_from(begin);
+                Ok(Some(OpenList { child: list.child, parent: parent.clone(), url, embedded }))
             }
             (Some(false), true) => Ok(None),
             _ => Err(Stop::Unusual),
         }
     }
 
-    /// The id of the last item, and the index behind the array.
-    fn items(&mut self, at: usize, parent: &ParentRow) -> Result<(Option<String>, usize), Stop> {
+    /// Returns the index behind the array.
+    fn items(&mut self, at: usize, parent: &ParentRow) -> Result<usize, Stop> {
         let bytes = self.page.as_bytes();
         if bytes.get(at) != Some(&b'[') {
             return Err(Stop::Unusual);
         }
         let mut at = skip_space(bytes, at + 1);
         if bytes.get(at) == Some(&b']') {
-            return Ok((None, at + 1));
+            return Ok(at + 1);
         }
         loop {
             if bytes.get(at) != Some(&b'{') {
@@ -91,7 +91,7 @@ impl Embedded<'_> {
             let has_more;
             (at, has_more) = next_in(bytes, at, b']')?;
             if !has_more {
-                return Ok((Some(self.rows.last_id().to_owned()), at + 1));
+                return Ok(at + 1);
             }
         }
     }

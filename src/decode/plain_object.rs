@@ -91,11 +91,10 @@ impl Tables {
         let (rows, shape) = &mut self.children[child];
         let list: List =
             serde_json::from_str(raw).map_err(|e| Reject::new(format!("{}: {e}", rows.resource.name)))?;
-        let (mut after, begin) = (None, rows.table.n_rows);
+        let begin = rows.table.n_rows;
         for item in &list.data {
             let item = Object { text: item.get(), original: item.get().as_bytes(), ..*object };
-            let at = item.decode(rows, shape, findings, &mut Vec::new(), self.options, Some(parent))?;
-            after = Some(at.id);
+            item.decode(rows, shape, findings, &mut Vec::new(), self.options, Some(parent))?;
         }
         if !list.has_more {
             let rows = Some(begin..rows.table.n_rows);
@@ -103,7 +102,7 @@ impl Tables {
             self.closed[child].push(ClosedList { parent: parent.clone(), observed_at, rows });
             return Ok(None);
         }
-        Ok(Some(OpenList { child, parent: parent.clone(), url: list.url, after }))
+        Ok(Some(OpenList { child, parent: parent.clone(), url: list.url, embedded: rows.ids_from(begin) }))
     }
 }
 

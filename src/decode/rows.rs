@@ -121,6 +121,11 @@ impl Rows {
         self.id(self.table.n_rows.checked_sub(1).expect("a row was completed"))
     }
 
+    /// Those of the complete rows from `first` on.
+    pub fn ids_from(&self, first: usize) -> Vec<String> {
+        (first..self.table.n_rows).map(|row| self.id(row).to_owned()).collect()
+    }
+
     /// The id of a complete row.
     pub fn id(&self, row: usize) -> &str {
         match &self.table.columns[self.required.id] {

@@ -5,7 +5,7 @@
 
 mod place;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,20 +18,15 @@ use crate::fetch::envelope::Envelope;
 use crate::fetch::retry::Reason;
 use crate::fetch::size::PageSize;
 use crate::fetch::slice::place::{Doubts, Verdict, keeps_to};
+use crate::fetch::trail::Trail;
 use crate::fetch::{FetchError, Fetcher, Page, Request};
 
 pub(crate) use place::is_url_of;
 
-/// Ids kept for the way back from a cursor that vanished.
-const HISTORY: usize = 300;
-/// How far back to step before the slice is restarted, in ids.
-const STEPS_BACK: [usize; 4] = [1, 4, 20, 100];
 /// Objects of one slice that are left out; more is not an odd object but a wrong server.
 const UNREADABLE: usize = 20;
 /// Objects become visible up to this many seconds after their `created`.
 pub const LATE_SECS: i64 = 600;
-/// Restarts of one slice that bring nothing new.
-const RESTARTS: u32 = 5;
 
 /// Reads one slice: all passes of a resource over one range of `created`, or over the whole list.
 pub struct SliceReader {
@@ -40,19 +35,10 @@ pub struct SliceReader {
     /// A restart of the present pass begins below this second.
     restart_below: Option<i64>,
     pass: usize,
-    /// The ids of this pass in the order sent; the last one is the cursor.
-    history: VecDeque<String>,
-    /// The ids that pages of this pass ended at.
-    ends: HashSet<String>,
-    cursor: Option<String>,
+    /// That of this pass.
+    trail: Trail,
     /// Whether a page has said that there is more behind the cursor.
     is_promised: bool,
-    steps_back: usize,
-    /// How often the way back was taken for an empty page, without a new object since.
-    n_looks_back: u32,
-    restarts: u32,
-    /// Pages one after the other that ended where one has ended before.
-    n_known: usize,
     /// How far the pass has come, odd objects aside.
     reached: Option<i64>,
     is_done: bool,
@@ -102,14 +88,8 @@ impl SliceReader {
             window,
             restart_below: None,
             pass: 0,
-            history: VecDeque::new(),
-            ends: HashSet::new(),
-            cursor: None,
+            trail: Trail::default(),
             is_promised: false,
-            steps_back: 0,
-            n_looks_back: 0,
-            restarts: 0,
-            n_known: 0,
             reached: None,
             is_done: false,
             size: PageSize::FULL,
@@ -205,7 +185,7 @@ impl SliceReader {
                 // What has just become visible does not come behind the cursor.
                 let is_late =
                     oldest.zip(fetcher.server_date()).is_some_and(|(oldest, now)| oldest > now - LATE_SECS);
-                self.left_out = ids.into_iter().filter(|id| !self.history.contains(id)).collect();
+                self.left_out = ids.into_iter().filter(|id| !self.trail.has_shown(id)).collect();
                 // Between two requests an object may come into one pass from another, which has listed it or will.
                 let may_move = self.resource.passes.len() > 1;
                 self.none_came = !self.left_out.is_empty() && !is_late && !may_move;
@@ -226,48 +206,31 @@ impl SliceReader {
         let window = self.asked_window();
         let pass = &self.resource.passes[self.pass];
         let request = list_request(&self.resource, pass, window.as_ref(), limit);
-        match &self.cursor {
-            Some(cursor) => request.with("starting_after", cursor.clone()),
+        match self.trail.cursor() {
+            Some(cursor) => request.with("starting_after", cursor),
             None => request,
         }
     }
 
-    fn is_on_its_way(&self) -> bool {
-        self.steps_back == 0 && self.restarts == 0
-    }
-
     fn advance(&mut self, envelope: &mut Envelope) {
         envelope.before = self.reached.or_else(|| self.asked_window().map(|window| window.end));
-        let last = envelope.ids.last().cloned();
-        let is_new_end = last.as_ref().is_some_and(|last| !self.ends.contains(last));
-        if !self.is_on_its_way() {
+        if !self.trail.is_on_its_way() {
             // What is read again is no sign of another order.
             envelope.newest = envelope.newest.min(self.reached.or(envelope.newest));
-        }
-        if is_new_end {
-            (self.steps_back, self.n_looks_back, self.restarts) = (0, 0, 0);
         }
         self.is_other_order |= !envelope.is_newest_first;
         self.reached = self.reached.into_iter().chain(envelope.reached).min();
         self.is_promised = envelope.has_more;
-        self.history.extend(envelope.ids.iter().cloned());
-        while self.history.len() > HISTORY {
-            self.history.pop_front();
-        }
-        if envelope.has_more {
-            self.ends.extend(last.clone());
-            self.cursor = last;
-        } else if self.is_last_pass() {
-            self.is_done = true;
-        } else {
-            self.next_pass();
+        self.trail.advance(&envelope.ids, envelope.has_more);
+        if !envelope.has_more {
+            self.stop();
         }
     }
 
     /// Leaves out the one object that is too large for any page. Its id, which stands at the start of what
     /// came, is the cursor to what follows.
     fn step_over(&mut self, error: Error, start: &[u8]) -> Result<(), Error> {
-        let Some(id) = first_id(start).filter(|id| self.cursor.as_ref() != Some(id)) else {
+        let Some(id) = first_id(start).filter(|id| self.trail.cursor() != Some(id)) else {
             return Err(self.after(error));
         };
         self.size.shrink();
@@ -278,16 +241,14 @@ impl SliceReader {
                 error.hint("more than a few objects are like that; a proxy may change what Stripe sends")
             );
         }
-        self.history.push_back(id.clone());
-        self.ends.insert(id.clone());
-        self.cursor = Some(id);
+        self.trail.step_over(id);
         self.is_promised = false;
         Ok(())
     }
 
     /// Where in the list an error happened.
     fn after(&self, error: Error) -> Error {
-        match &self.cursor {
+        match self.trail.cursor() {
             Some(cursor) => error.context(format!("the page after {cursor}")),
             None => error,
         }
@@ -295,15 +256,10 @@ impl SliceReader {
 
     fn next_pass(&mut self) {
         self.pass += 1;
-        self.cursor = None;
-        self.history.clear();
-        self.ends.clear();
-        self.steps_back = 0;
-        self.n_looks_back = 0;
+        self.trail = Trail::default();
+        self.is_promised = false;
         self.reached = None;
         self.restart_below = None;
-        self.restarts = 0;
-        self.n_known = 0;
         self.left_out.clear();
     }
 
@@ -311,27 +267,16 @@ impl SliceReader {
     /// some objects again and skips none. When none is left, the slice starts again at the last second
     /// seen, or at its top.
     fn step_back(&mut self) -> Result<(), Error> {
-        self.n_known = 0;
-        while self.steps_back < STEPS_BACK.len() {
-            let back = STEPS_BACK[self.steps_back];
-            self.steps_back += 1;
-            if let Some(at) = self.history.len().checked_sub(back + 1) {
-                self.cursor = Some(self.history[at].clone());
-                return Ok(());
+        if self.trail.step_back() {
+            return Ok(());
+        }
+        self.restart_below = self.reached.filter(|_| !self.is_other_order).map(|reached| reached + 1);
+        match self.trail.restart() {
+            true => Ok(()),
+            false => {
+                let what = format!("{}: objects vanish faster than they are listed", self.resource.path);
+                Err(Error::stripe(what).hint("run the same command again later"))
             }
         }
-        self.restarts += 1;
-        if self.restarts > RESTARTS {
-            return Err(Error::stripe(format!(
-                "{}: objects vanish faster than they are listed",
-                self.resource.path
-            ))
-            .hint("run the same command again later"));
-        }
-        self.steps_back = 0;
-        self.history.clear();
-        self.cursor = None;
-        self.restart_below = self.reached.filter(|_| !self.is_other_order).map(|reached| reached + 1);
-        Ok(())
     }
 }

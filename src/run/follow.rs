@@ -1,6 +1,5 @@
 //! Turns an embedded list that goes on into the rest of its rows.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -12,19 +11,16 @@ use crate::fetch::envelope::Envelope;
 use crate::fetch::retry::Reason;
 use crate::fetch::size::PageSize;
 use crate::fetch::slice::is_url_of;
+use crate::fetch::trail::{End, Trail};
 use crate::fetch::{FetchError, Fetcher, Page, Request};
 use crate::redact::shown;
 
-/// Restarts of one list that bring nothing new.
-const RESTARTS: u32 = 5;
-/// Times that a list is read again from its start since it ended before what should come.
-const LOOKS_BACK: u32 = 2;
 /// What helps where a list is not what it was a moment ago.
 const AGAIN: &str = "run the same command again later";
 
 /// Reads the list behind the embedded page to its end.
 ///
-/// Without a cursor in the way of a vanished row, the list is read again from its start: a row that
+/// Without a cursor in the way of a vanished row, the list is read again from further up: a row that
 /// comes twice is merged by its id.
 pub async fn follow(
     fetcher: &Fetcher,
@@ -33,35 +29,30 @@ pub async fn follow(
     decoder: &mut Decoder,
 ) -> Result<Vec<Rejected>> {
     let base = request(child, open)?;
-    let mut walk = Walk::behind(open.after.clone());
+    let mut walk = Walk::behind(open.embedded.clone());
     let mut rejected = Vec::new();
     loop {
         let page = match walk.page(fetcher, &base).await {
             Ok(page) => page,
             Err(FetchError::CursorGone) => {
                 fetcher.note_another(&child.path, Reason::CursorGone);
-                walk.begin_again_for_a_cursor(child)?;
+                walk.step_back(child)?;
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
-        let failed = |what: String| {
-            let error = Error::new(Kind::Partial, format!("{}: {what}", child.path)).hint(AGAIN);
-            error.request_id(page.request_id.as_deref())
+        let place = |error: Error| {
+            let place = format!("{} of {}", child.path, open.parent.id);
+            error.context(place).request_id(page.request_id.as_deref())
         };
         if let Some(what) = is_of_another(child, open, &page) {
-            return Err(failed(what).foreign());
+            return Err(place(Error::new(Kind::Partial, what).foreign()));
         }
-        match walk.judge(&page.envelope) {
+        match walk.judge(&page.envelope).map_err(place)? {
             Verdict::Fits => {}
             Verdict::Doubtful => {
                 fetcher.note_another(&child.path, Reason::Doubtful);
                 continue;
-            }
-            Verdict::Stuck => return Err(failed("expected new objects on a page that has more".to_owned())),
-            Verdict::Foreign => {
-                let parent = &open.parent.id;
-                return Err(failed(format!("expected more of the list of {parent}, got its end")).foreign());
             }
         }
         let pushed = decoder
@@ -71,7 +62,7 @@ pub async fn follow(
                 if matches!(e, PageError::WrongObject { .. }) { error.foreign() } else { error }
             })?;
         rejected.extend(pushed.rejected);
-        if !walk.advance(page.envelope) {
+        if !walk.advance(&page.envelope) {
             return Ok(rejected);
         }
     }
@@ -82,95 +73,81 @@ enum Verdict {
     Fits,
     /// Ask once more, where the walk stands now.
     Doubtful,
-    Stuck,
-    Foreign,
 }
 
-/// How far a list has been read, and what was odd about it.
+/// How far a list has been read, and what was odd about the answers behind the last page.
 struct Walk {
-    cursor: Option<String>,
-    /// The ends of the pages since its start was asked for.
-    ends: HashSet<String>,
-    /// Those of all pages.
-    known: HashSet<String>,
+    trail: Trail,
     size: PageSize,
-    restarts: u32,
-    was_empty: bool,
+    doubts: Doubts,
+}
+
+/// Each is asked about once.
+#[derive(Default)]
+struct Doubts {
+    was_stuck: bool,
+    was_odd_end: bool,
+    was_impossible_end: bool,
     had_cursor: bool,
-    n_looks_back: u32,
 }
 
 impl Walk {
-    /// `cursor` is the last object that was embedded.
-    fn behind(cursor: Option<String>) -> Walk {
-        let ends: HashSet<String> = cursor.iter().cloned().collect();
-        let (known, size) = (ends.clone(), PageSize::FULL);
-        Walk { cursor, ends, known, size, restarts: 0, was_empty: false, had_cursor: false, n_looks_back: 0 }
+    fn behind(embedded: Vec<String>) -> Walk {
+        Walk { trail: Trail::behind(embedded), size: PageSize::FULL, doubts: Doubts::default() }
     }
 
     async fn page(&mut self, fetcher: &Fetcher, base: &Request) -> std::result::Result<Page, FetchError> {
-        let ask = |limit| page_of(base, limit, self.cursor.as_deref());
+        let ask = |limit| page_of(base, limit, self.trail.cursor());
         let (page, came) = fetcher.smaller_page(self.size.limit(), ask).await?;
         self.size.note(came);
         Ok(page)
     }
 
-    fn begin_again(&mut self) {
-        self.cursor = None;
-        self.ends.clear();
-    }
-
-    fn begin_again_for_a_cursor(&mut self, child: &Resource) -> Result<()> {
-        self.restarts += 1;
-        if self.restarts > RESTARTS {
-            let what = format!("{}: objects vanish faster than they are listed", child.path);
-            return Err(Error::stripe(what).hint(AGAIN));
+    /// Goes back from a cursor that has vanished.
+    fn step_back(&mut self, child: &Resource) -> Result<()> {
+        match self.trail.step_back() || self.trail.restart() {
+            true => Ok(()),
+            false => {
+                let what = format!("{}: objects vanish faster than they are listed", child.path);
+                Err(Error::stripe(what).hint(AGAIN))
+            }
         }
-        self.begin_again();
-        Ok(())
     }
 
-    /// Behind what has more there is something. Where it has vanished, the list from its start ends before it.
-    fn judge(&mut self, envelope: &Envelope) -> Verdict {
+    /// Behind what has more there is something. Where it has vanished, the list from further up ends before it.
+    fn judge(&mut self, envelope: &Envelope) -> Result<Verdict> {
         let Envelope { n_objects, has_more, ids, .. } = envelope;
-        let is_behind = self.cursor.is_some() || self.n_looks_back > 0;
-        let holds_cursor = self.cursor.as_ref().is_some_and(|cursor| ids.contains(cursor));
-        let is_new = || ids.last().is_some_and(|last| !self.ends.contains(last));
-        match (n_objects, has_more) {
-            (0, _) if is_behind && !self.was_empty => {
-                self.was_empty = true;
-                Verdict::Doubtful
-            }
-            (_, true) => {
-                if is_new() {
-                    Verdict::Fits
-                } else {
-                    Verdict::Stuck
+        let foreign = |what: &str| Err(Error::new(Kind::Partial, what).foreign());
+        let Walk { trail, doubts, .. } = self;
+        let doubt = |was: &mut bool| !std::mem::replace(was, true);
+        if *has_more {
+            return match ids.last().is_some_and(|last| trail.gets_on(last)) {
+                true => Ok(Verdict::Fits),
+                false if doubt(&mut doubts.was_stuck) => Ok(Verdict::Doubtful),
+                false => {
+                    let what = "expected new objects on a page that has more";
+                    Err(Error::new(Kind::Partial, what).hint(AGAIN))
                 }
+            };
+        }
+        match trail.may_end(ids, *n_objects) {
+            End::Plausible if trail.holds_cursor(ids) && doubt(&mut doubts.had_cursor) => {
+                Ok(Verdict::Doubtful)
             }
-            (0, false) if is_behind && self.n_looks_back < LOOKS_BACK => {
-                self.n_looks_back += 1;
-                self.begin_again();
-                Verdict::Doubtful
-            }
-            (_, false) if holds_cursor && !self.had_cursor => {
-                self.had_cursor = true;
-                Verdict::Doubtful
-            }
-            (0, false) if is_behind => Verdict::Foreign,
-            (_, false) if holds_cursor => Verdict::Foreign,
-            (_, false) => Verdict::Fits,
+            End::Plausible => Ok(Verdict::Fits),
+            End::Odd if doubt(&mut doubts.was_odd_end) => Ok(Verdict::Doubtful),
+            End::Odd if trail.has_lost_all() => Ok(Verdict::Fits),
+            End::Odd if trail.look_back() => Ok(Verdict::Doubtful),
+            End::Odd => foreign("expected more of the list, or what was embedded of it, got neither"),
+            End::Impossible if doubt(&mut doubts.was_impossible_end) => Ok(Verdict::Doubtful),
+            End::Impossible => foreign("expected objects behind the last one, got those up to it"),
         }
     }
 
     /// Whether the list goes on behind the page.
-    fn advance(&mut self, envelope: Envelope) -> bool {
-        let last = envelope.ids.last().cloned();
-        self.ends.extend(last.clone());
-        if last.as_ref().is_some_and(|last| self.known.insert(last.clone())) {
-            self.restarts = 0;
-        }
-        self.cursor = last;
+    fn advance(&mut self, envelope: &Envelope) -> bool {
+        self.trail.advance(&envelope.ids, envelope.has_more);
+        self.doubts = Doubts::default();
         envelope.has_more
     }
 }

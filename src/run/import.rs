@@ -59,7 +59,8 @@ pub async fn import(
 ) -> Result<Report> {
     let started = Instant::now();
     setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
-    let livemode = read_lake(&setup.lake).await?.and_then(|(info, _)| info.livemode);
+    let livemode =
+        read_lake(&setup.lake).await.map_err(|e| e.lake("unchanged"))?.and_then(|(info, _)| info.livemode);
     let budget = Budget::new(setup.memory);
     let mut gatherer = Gatherer::open(setup, resource, None, &budget).await?;
     let (sender, mut messages) = mpsc::channel(2);

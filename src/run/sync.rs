@@ -63,7 +63,7 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     let started = Instant::now();
     check_budgets(&options)?;
     setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
-    let known = read_lake(&setup.lake).await?;
+    let known = read_lake(&setup.lake).await.map_err(|e| e.lake("unchanged"))?;
     check_mode(known.as_ref(), options.livemode, "a key")?;
     let fetcher = Arc::new(fetcher(setup, &options, transport, started));
     let account = account(&fetcher, setup, &options).await.map_err(|e| e.lake("unchanged"))?;

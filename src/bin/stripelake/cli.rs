@@ -21,7 +21,7 @@ pub struct Cli {
 impl Cli {
     /// Those of this process. What is wrong about them is shown, and ends it; so do `--help` and `--version`.
     pub fn of_process() -> Cli {
-        let mut command = without_empty_variables(Cli::command());
+        let mut command = with_negative_numbers(without_empty_variables(Cli::command()));
         let matches = command.get_matches_mut();
         Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
     }
@@ -36,6 +36,14 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command
         .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::<OsStr>::Reset) } else { arg })
         .mut_subcommands(without_empty_variables)
+}
+
+/// What is negative is refused as a value of its flag, and not as a flag that nobody knows.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let has_value = |arg: &clap::Arg| !arg.is_positional() && arg.get_action().takes_values();
+    command
+        .mut_args(|arg| if has_value(&arg) { arg.allow_negative_numbers(true) } else { arg })
+        .mut_subcommands(with_negative_numbers)
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 complete, 1 bug, 2 usage or config, 3 partial (the rest is committed), 4 auth, \
@@ -56,7 +64,7 @@ pub struct Global {
     /// Read the API key from this file instead of STRIPE_API_KEY
     #[arg(long, value_name = "PATH", global = true, env = "STRIPELAKE_API_KEY_FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// Print no progress and no result, only warnings and errors
+    /// Print no progress and no table of results, only warnings and errors
     #[arg(short, long, global = true, env = "STRIPELAKE_QUIET", value_parser = clap::builder::FalseyValueParser::new())]
     pub quiet: bool,
     /// Also show retries and every file written, where progress is shown; the variable holds a number
@@ -98,7 +106,7 @@ pub struct Writing {
     /// zstd level of the Parquet files, 1 to 22
     #[arg(long, value_name = "LEVEL", default_value_t = 1, env = "STRIPELAKE_ZSTD_LEVEL", value_parser = clap::value_parser!(i32).range(1..=22))]
     pub zstd_level: i32,
-    /// Megabytes of rows to gather in memory; the rest waits in TMPDIR
+    /// Megabytes of rows to gather in memory, 8 at least; the rest waits in TMPDIR
     #[arg(long, value_name = "MB", default_value_t = 64, env = "STRIPELAKE_MEMORY", value_parser = clap::value_parser!(u32).range(8..))]
     pub memory: u32,
     /// Print events as NDJSON on stdout instead of a table

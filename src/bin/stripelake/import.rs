@@ -31,7 +31,8 @@ pub fn run(global: &Global, flags: Import) -> Result<Option<Kind>> {
 
 /// In microseconds; nothing is observed in the future.
 fn observed(text: &str) -> Result<i64> {
-    let time = Some(parse_time(text)?).filter(|time| *time <= Timestamp::now());
+    let time = Some(parse_time(text).map_err(|e| e.context("--observed-at"))?)
+        .filter(|time| *time <= Timestamp::now());
     let time = time.ok_or_else(|| Error::usage("expected --observed-at in the past, got a time to come"));
     Ok(time?.as_microsecond())
 }

@@ -57,16 +57,21 @@ pub fn error(error: &Error) {
     if let Some(lake) = error.lake_text() {
         say(&format!("  your lake:   {lake}"));
     }
-    if let Some(hint) = error.hint_text() {
+    fix(error);
+}
+
+/// Says what helps.
+fn fix(error: &Error) {
+    let hint = error.hint_text().or(match error.kind() {
+        Kind::Usage => Some("see the command's --help, such as stripelake sync --help"),
+        Kind::Bug => {
+            Some("this should not happen: please report it, with this message and stripelake --version")
+        }
+        Kind::Destination => Some("check the disk or the store, then run the same command again"),
+        _ => None,
+    });
+    if let Some(hint) = hint {
         say(&format!("  fix:         {}", shown(hint, 500)));
-    } else if error.kind() == Kind::Usage {
-        say("  fix:         see the command's --help, such as stripelake sync --help");
-    } else if error.kind() == Kind::Bug {
-        say(
-            "  fix:         this should not happen: please report it, with this message and stripelake --version",
-        );
-    } else if error.kind() == Kind::Destination {
-        say("  fix:         check the disk or the store, then run the same command again");
     }
 }
 
@@ -158,9 +163,7 @@ pub fn report(report: &Report, is_json: bool, is_quiet: bool) -> Option<Kind> {
 pub fn failures(failures: &[(String, Error)]) {
     for (name, failure) in failures {
         say(&format!("error: {name}: {}", shown(&failure.to_string(), 1000)));
-        if let Some(hint) = failure.hint_text() {
-            say(&format!("  fix:         {}", shown(hint, 500)));
-        }
+        fix(failure);
     }
 }
 

@@ -17,9 +17,6 @@ use stripelake::run::sync::{Options, sync};
 use crate::cli::{Global, Sync};
 use crate::{output, setup, signals};
 
-const DEFAULT_CONCURRENCY: usize = 16;
-/// More would only wait for each other.
-const CONCURRENCY: std::ops::RangeInclusive<usize> = 1..=1_000;
 /// Less than this no server far away can keep.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -55,10 +52,8 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     };
     let selected = select(&setup.catalog, &resources, &exclude)?;
     let (since, until) = window(since.as_deref(), until.as_deref())?;
-    let budgets = Budgets {
-        requests: max_requests,
-        duration: max_duration.map(|text| setup::duration("--max-duration", &text)).transpose()?,
-    };
+    let budgets =
+        Budgets { requests: max_requests, duration: max_duration.as_deref().map(longest).transpose()? };
     let key = find_key(global.api_key_file.as_deref(), &environment, &settings)?;
     if key.is_all_powerful {
         let message = "the key (sk_live_) may do everything in the account: one that may only read (rk_live_) is enough; stripelake resources names the permissions";
@@ -67,7 +62,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
     let http = Http::with(settings.api_base(), &key.secret, version, &connection(&settings)?)?;
     let rate = settings.rate()?;
-    let concurrency = concurrency_of(&settings)?;
+    let concurrency = settings.concurrency()?;
     let outcome = setup::block_on(async {
         let options = Options {
             resources: selected,
@@ -95,8 +90,9 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
 
 /// The first second of the listing, and the first one behind it.
 fn window(since: Option<&str>, until: Option<&str>) -> Result<(Option<i64>, Option<i64>)> {
-    let since = since.map(parse_second).transpose()?;
-    let until = until.map(parse_second).transpose()?;
+    let second_of = |flag: &'static str, text| parse_second(text).map_err(|e| e.context(flag));
+    let since = since.map(|text| second_of("--since", text)).transpose()?;
+    let until = until.map(|text| second_of("--until", text)).transpose()?;
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
@@ -107,18 +103,12 @@ fn window(since: Option<&str>, until: Option<&str>) -> Result<(Option<i64>, Opti
     Ok((since, until))
 }
 
-fn concurrency_of(settings: &Settings) -> Result<usize> {
-    let n = settings.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
-    match CONCURRENCY.contains(&n) {
-        true => Ok(n),
-        false => Err(Error::usage(format!(
-            "expected --concurrency of {} to {}, got {n}",
-            CONCURRENCY.start(),
-            CONCURRENCY.end()
-        ))
-        .hint(format!(
-            "leave it out for {DEFAULT_CONCURRENCY}: the limits of Stripe are reached with fewer"
-        ))),
+fn longest(text: &str) -> Result<Duration> {
+    let duration = setup::duration("--max-duration", text)?;
+    match duration.is_zero() {
+        true => Err(Error::usage("expected --max-duration of more than nothing, got 0")
+            .hint("leave it out for a run that takes as long as it takes")),
+        false => Ok(duration),
     }
 }
 
@@ -141,7 +131,12 @@ fn connection(settings: &Settings) -> Result<Connection> {
 pub fn select(catalog: &Catalog, named: &[String], excluded: &[String]) -> Result<Vec<Arc<Resource>>> {
     let mut excluded_names = Vec::new();
     for name in excluded {
-        excluded_names.push(listed(catalog, name)?.name.clone());
+        let resource = catalog.resolve(name).map_err(|e| e.context("--exclude"))?;
+        if let Some(parent) = &resource.parent {
+            let what = format!("--exclude: {} come with their {}", resource.name, parent.resource);
+            return Err(Error::usage(what).hint(format!("exclude {}", parent.resource)));
+        }
+        excluded_names.push(resource.name.clone());
     }
     let mut selected: Vec<Arc<Resource>> = match named {
         [] => catalog.listed().cloned().collect(),

@@ -5,9 +5,7 @@
 use super::SliceReader;
 use crate::error::{Error, Kind};
 use crate::fetch::envelope::Envelope;
-
-/// How often the objects before an empty page are asked for without a new one.
-const LOOKS_BACK: u32 = 2;
+use crate::fetch::trail::End;
 
 /// What a page is worth as the answer to the present request.
 pub enum Verdict {
@@ -22,7 +20,8 @@ pub enum Verdict {
 #[derive(Default)]
 pub struct Doubts {
     was_of_other_pass: bool,
-    was_empty: bool,
+    was_odd_end: bool,
+    was_impossible_end: bool,
     had_cursor: bool,
     was_stuck: bool,
     /// The ids of a page that would mean another order of the list.
@@ -50,21 +49,12 @@ impl SliceReader {
             return Ok(Verdict::Doubtful);
         }
         self.check_place(envelope, is_of_pass).map_err(foreign)?;
-        if self.is_odd_end(envelope) {
-            if !std::mem::replace(&mut doubts.was_empty, true) {
-                // What the lake knows may be of another pass.
-                let is_known = self.has_more() || self.resource.passes.len() == 1;
-                return Ok(if is_known { Verdict::Doubtful } else { Verdict::Unlikely });
-            }
-            if self.has_more() {
-                return self.look_back().map(|()| Verdict::Doubtful);
-            }
-        }
-        if self.holds_cursor(envelope) && !std::mem::replace(&mut doubts.had_cursor, true) {
+        if let Verdict::Doubtful = self.order_of(envelope, &mut doubts.newer)? {
             return Ok(Verdict::Doubtful);
         }
-        if let Verdict::Doubtful = self.order_of(envelope, &mut doubts.newer).map_err(foreign)? {
-            return Ok(Verdict::Doubtful);
+        match self.judge_end(envelope, doubts)? {
+            Verdict::Fits => {}
+            doubt => return Ok(doubt),
         }
         if let Err(what) = self.check_progress(envelope) {
             return match std::mem::replace(&mut doubts.was_stuck, true) {
@@ -104,70 +94,115 @@ impl SliceReader {
         Ok(())
     }
 
-    /// Whether a page is the end of a list that has more by what came before, or by what the lake knows.
-    fn is_odd_end(&self, envelope: &Envelope) -> bool {
-        envelope.n_objects == 0 && !envelope.has_more && (self.has_more() || self.expects_objects)
+    /// What the end of a pass is worth.
+    fn judge_end(&mut self, envelope: &Envelope, doubts: &mut Doubts) -> Result<Verdict, Error> {
+        if envelope.has_more {
+            return Ok(Verdict::Fits);
+        }
+        match self.end_of(envelope) {
+            End::Plausible if self.trail.holds_cursor(&envelope.ids) => {
+                Ok(if std::mem::replace(&mut doubts.had_cursor, true) {
+                    Verdict::Fits
+                } else {
+                    Verdict::Doubtful
+                })
+            }
+            End::Plausible => Ok(Verdict::Fits),
+            End::Odd if !std::mem::replace(&mut doubts.was_odd_end, true) => {
+                // What the lake knows may be of another pass.
+                let is_known = self.expects_more() || self.resource.passes.len() == 1;
+                Ok(if is_known { Verdict::Doubtful } else { Verdict::Unlikely })
+            }
+            End::Odd if !self.expects_more() || self.trail.has_lost_all() => Ok(Verdict::Fits),
+            End::Odd => self.look_back(),
+            End::Impossible if !std::mem::replace(&mut doubts.was_impossible_end, true) => {
+                Ok(Verdict::Doubtful)
+            }
+            End::Impossible => {
+                let what = "expected objects behind the last one, got those before it";
+                Err(Error::new(Kind::Partial, what).foreign())
+            }
+        }
+    }
+
+    fn end_of(&self, envelope: &Envelope) -> End {
+        let Envelope { ids, n_objects, .. } = envelope;
+        let has_some = if *n_objects > 0 { End::Plausible } else { End::Odd };
+        let is_on_its_way = self.trail.is_on_its_way();
+        match self.trail.cursor() {
+            None if is_on_its_way && !self.expects_objects => End::Plausible,
+            // Below the second that it is begun again at, nothing is known.
+            None if is_on_its_way || self.restart_below.is_some() => has_some,
+            // Nobody has said what comes behind the object that no page could hold.
+            Some(_) if is_on_its_way && !self.is_promised && *n_objects == 0 => End::Plausible,
+            // From so far up that nobody remembers.
+            Some(_) if !is_on_its_way && self.is_newer(envelope) && !self.trail.shows_beyond(ids) => {
+                End::Impossible
+            }
+            _ => self.trail.may_end(ids, *n_objects),
+        }
     }
 
     /// Whether there is more by what came before.
-    fn has_more(&self) -> bool {
-        self.is_promised && (self.cursor.is_some() || self.n_looks_back > 0)
+    fn expects_more(&self) -> bool {
+        self.is_promised || !self.trail.is_on_its_way()
     }
 
-    /// Steps back behind an empty page. The list may have come to its end, since objects vanish; then what stands before that
-    /// end is shown. An answer that is another's, or of a server that ends each list there, does not show it.
-    fn look_back(&mut self) -> Result<(), Error> {
-        self.n_looks_back += 1;
-        if self.n_looks_back > LOOKS_BACK {
-            let what = "expected the objects that have been listed already, got an empty page".to_owned();
-            return Err(Error::new(Kind::Partial, what).foreign());
+    /// Steps back from an end. Objects vanish, so the list may have come to it; then what stands before it is shown. An answer
+    /// that is another's, or of a server that ends each list there, does not show it.
+    fn look_back(&mut self) -> Result<Verdict, Error> {
+        let has_gone_back = self.trail.look_back();
+        if self.trail.has_begun_again() {
+            self.restart_below = None;
         }
-        self.step_back()
+        match has_gone_back {
+            true => Ok(Verdict::Doubtful),
+            false => {
+                let what = "expected more of the list, or what was listed before its end, got neither";
+                Err(Error::new(Kind::Partial, what).foreign())
+            }
+        }
     }
 
-    /// Whether the last page shows the object that it should come behind, and may so be another's.
-    fn holds_cursor(&self, envelope: &Envelope) -> bool {
-        let holds = |cursor: &String| envelope.ids.contains(cursor);
-        !envelope.has_more && self.is_on_its_way() && self.cursor.as_ref().is_some_and(holds)
+    /// Whether all objects are newer than some before, where the list came newest first so far.
+    fn is_newer(&self, envelope: &Envelope) -> bool {
+        !self.is_other_order
+            && self.reached.zip(envelope.oldest).is_some_and(|(before, oldest)| oldest > before)
     }
 
     /// All objects newer than some before, in a list that came newest first so far, may be the answer to another request.
-    /// If they come twice, the list has another order. `newer` is what came the first time.
-    fn order_of(&mut self, envelope: &Envelope, newer: &mut Option<Vec<String>>) -> Result<Verdict, String> {
-        let is_newer = self.reached.zip(envelope.oldest).is_some_and(|(before, oldest)| oldest > before);
+    /// If they come twice, the list has another order, or has come to another end. `newer` is what came the first time.
+    fn order_of(&mut self, envelope: &Envelope, newer: &mut Option<Vec<String>>) -> Result<Verdict, Error> {
+        let is_newer = self.is_newer(envelope);
         if let Some(first) = newer.take() {
             // The second page may be a smaller one.
-            let is_same = first.iter().zip(&envelope.ids).all(|(a, b)| a == b);
-            self.is_other_order = is_newer && is_same;
-            let what =
-                "expected objects older than those before, got newer ones, and others when asked again";
-            return if self.is_other_order { Ok(Verdict::Fits) } else { Err(what.to_owned()) };
+            let is_same = is_newer && first.iter().zip(&envelope.ids).all(|(a, b)| a == b);
+            return match (is_same, envelope.has_more) {
+                (true, true) => {
+                    self.is_other_order = true;
+                    Ok(Verdict::Fits)
+                }
+                (true, false) => self.look_back(),
+                (false, _) => {
+                    let what = "expected objects older than those before, got newer ones, and others when asked again";
+                    Err(Error::new(Kind::Partial, what).foreign())
+                }
+            };
         }
-        if !is_newer || self.is_other_order || !self.is_on_its_way() {
+        if !is_newer || !self.trail.is_on_its_way() {
             return Ok(Verdict::Fits);
         }
         *newer = Some(envelope.ids.clone());
         Ok(Verdict::Doubtful)
     }
 
-    /// What no list of Stripe's does: going on, or ending, without getting on. After a step back, or a restart, a
-    /// page may end where one has ended before, as often as there are such ends.
+    /// What no list of Stripe's does: going on without getting on.
     fn check_progress(&mut self, envelope: &Envelope) -> Result<(), String> {
         match envelope.ids.last() {
-            _ if !envelope.has_more && !self.is_on_its_way() => Ok(()),
-            None if !envelope.has_more => Ok(()),
+            _ if !envelope.has_more => Ok(()),
             None => Err("expected objects with an id on a page that has more, got none".to_owned()),
-            Some(last) if self.ends.contains(last) => {
-                self.n_known += 1;
-                match self.is_on_its_way() || self.n_known > self.ends.len() + 1 {
-                    true => Err(format!("expected new objects, got a page that ends at {last} again")),
-                    false => Ok(()),
-                }
-            }
-            Some(_) => {
-                self.n_known = 0;
-                Ok(())
-            }
+            Some(last) if self.trail.gets_on(last) => Ok(()),
+            Some(last) => Err(format!("expected new objects, got a page that ends at {last} again")),
         }
     }
 
