@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 use stripelake::error::Kind;
-use stripelake::fake::script::{Action, Rewrite, Rule, Scripted};
+use stripelake::fake::script::{Action, Rewrite, Rule, Scripted, refusal};
 use stripelake::fetch::{Request, Response, Transport, TransportError};
 use stripelake::run::sync::Options;
 
@@ -15,6 +15,7 @@ use crate::mixed_up::parameter;
 use crate::table::{Table, text};
 
 const LISTS: [&str; 2] = ["charges", "customers"];
+const ITEMS: &str = "/v1/subscription_items";
 
 fn after(request: &Request) -> Option<&str> {
     parameter(request, "starting_after")
@@ -27,30 +28,41 @@ fn behind_a_cursor(
     data: impl Fn(&[Value], &[Value], usize) -> Vec<Value> + Send + Sync + 'static,
 ) -> Rule<Action> {
     let rewrite: Rewrite = Arc::new(move |request, response| {
-        let at = after(request).and_then(|id| all.iter().position(|object| text(&object["id"]) == id));
-        let Some(at) = at else { return response };
+        let id = after(request).unwrap();
+        let at = all.iter().position(|object| text(&object["id"]) == id).unwrap();
         let page: Value = serde_json::from_slice(&response.body).unwrap();
         let lie = data(&all, page["data"].as_array().unwrap(), at);
         Response { body: list(&lie, &request.path, false), ..response }
     });
-    Rule::new(path, Action::Rewrite(rewrite))
+    Rule::new(path, Action::Rewrite(rewrite)).with("starting_after", "*")
 }
 
-/// A sync behind the rule, on a lake that is empty or has everything already, and then one without it.
+/// Knows none of the cursors.
+fn all_gone(path: &str) -> Rule<Action> {
+    let gone = |_: &Request, _| refusal(400, "resource_missing", Some("starting_after"), "No such object");
+    Rule::new(path, Action::Rewrite(Arc::new(gone))).with("starting_after", "*")
+}
+
+/// The objects that stand on the page before the one behind the object at a place.
+fn up_to(at: usize) -> std::ops::RangeInclusive<usize> {
+    (at + 1).saturating_sub(100)..=at
+}
+
+/// A sync behind the rules, on a lake that is empty or has everything already, and then one without them.
 async fn check(
     name: &str,
-    rule: impl Fn(Vec<Value>, &str) -> Rule<Action>,
+    lies: impl Fn(Vec<Value>, &str) -> Vec<Rule<Action>>,
     is_full: bool,
     expected: Option<Kind>,
 ) {
-    let table = Table::of(&account(151, 900));
+    let table = Table::of(&account(151, 1_500));
     let script = scripted_table(&table);
     let lake = TestLake::new();
     if is_full {
         lake.sync_completely(script.clone()).await;
     }
     let before = lake.rows(name).await;
-    script.rules.add(rule(table.list(name), &format!("/v1/{name}")));
+    lies(table.list(name), &format!("/v1/{name}")).into_iter().for_each(|rule| script.rules.add(rule));
     let options = || Options { concurrency: 1, ..lake.options_for(&[name]) };
     let report = lake.sync_with(options(), script.clone()).await.unwrap();
     check_kind(&report, expected);
@@ -58,59 +70,110 @@ async fn check(
     if is_full {
         assert_eq!(lake.rows(name).await, before, "nobody has gone");
     }
+    if expected.is_none() {
+        lake.check_table_equals(&table, name).await;
+    }
     script.rules.clear();
     check_kind(&lake.sync_with(options(), script).await.unwrap(), None);
     lake.check_table_equals(&table, name).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn g5_a_page_that_ends_at_its_own_cursor_is_not_the_end_of_the_list() {
-    let again = |all: Vec<Value>, path: &str| {
-        behind_a_cursor(all, path, |all, _, at| all[at.saturating_sub(99)..=at].to_vec())
-    };
+/// Two lists, each into an empty and into a full lake.
+async fn check_all(lies: impl Fn(Vec<Value>, &str) -> Vec<Rule<Action>>, expected: Option<Kind>) {
     for name in LISTS {
         for is_full in [false, true] {
-            check(name, again, is_full, Some(Kind::Partial)).await;
-            check(name, |all, path| again(all, path).times(1), is_full, None).await;
+            check(name, &lies, is_full, expected).await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g5_a_page_that_ends_at_its_own_cursor_is_not_the_end_of_the_list() {
+    let again =
+        |all: Vec<Value>, path: &str| behind_a_cursor(all, path, |all, _, at| all[up_to(at)].to_vec());
+    check_all(|all, path| vec![again(all, path)], Some(Kind::Partial)).await;
+    check_all(|all, path| vec![again(all, path).times(1)], None).await;
+    // Nor is it where the way back from a cursor that has vanished leads there.
+    let gone_first = |all, path: &str| vec![all_gone(path).times(1), again(all, path)];
+    check_all(gone_first, Some(Kind::Partial)).await;
+    let empty_first = |all: Vec<Value>, path: &str| {
+        vec![behind_a_cursor(
+            all,
+            path,
+            |all, _, at| {
+                if at == 99 { Vec::new() } else { all[up_to(at)].to_vec() }
+            },
+        )]
+    };
+    check_all(empty_first, Some(Kind::Partial)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn g5_a_last_page_of_nothing_but_objects_that_have_come_is_not_the_end() {
+    type Lie = fn(&[Value], &[Value], usize) -> Vec<Value>;
+    let all_before: Lie = |all, _, at| all[at.saturating_sub(99)..at].to_vec();
+    let one_before: Lie = |all, _, at| all[at - 1..at].to_vec();
+    let same_for_all: Lie = |all, _, _| all[30..90].to_vec();
+    // Where objects from further up come once, and others when asked again, answers get mixed up.
+    for (lie, once) in [(all_before, None), (one_before, None), (same_for_all, Some(Kind::Partial))] {
+        check_all(|all, path| vec![behind_a_cursor(all, path, lie)], Some(Kind::Partial)).await;
+        check_all(|all, path| vec![behind_a_cursor(all, path, lie).times(1)], once).await;
+    }
+    // An old copy at one address: those of the objects before it have none.
+    let at_one_address: Lie = |all, page, at| if at == 199 { all[30..130].to_vec() } else { page.to_vec() };
+    let lie = |all: Vec<Value>, path: &str| {
+        let second = text(&all[199]["id"]).to_owned();
+        vec![behind_a_cursor(all, path, at_one_address).with("starting_after", &second)]
+    };
+    check_all(lie, None).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_end_behind_what_has_more_is_settled_by_the_objects_before_it() {
     let empty = |all: Vec<Value>, path: &str| behind_a_cursor(all, path, |_, _, _| Vec::new());
-    for name in LISTS {
-        for is_full in [false, true] {
-            check(name, empty, is_full, Some(Kind::Partial)).await;
-            // A copy in a cache is of one address: the object before it has another one.
-            for times in [1, 2, 3] {
-                check(name, |all, path| empty(all, path).times(times), is_full, None).await;
-            }
-        }
+    check_all(|all, path| vec![empty(all, path)], Some(Kind::Partial)).await;
+    // A copy in a cache is of one address: the object before it has another one.
+    for times in [1, 2, 4, 5] {
+        check_all(|all, path| vec![empty(all, path).times(times)], None).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g3_an_empty_page_where_a_list_is_begun_again_is_no_end_either() {
+    let empty: Rewrite =
+        Arc::new(|request, response| Response { body: list(&[], &request.path, false), ..response });
+    // The first page comes; then the server knows the last object no more, nor the three that are tried before it.
+    let lies = |_, path: &str| {
+        let empty = Rule::new(path, Action::Rewrite(empty.clone())).from_nth(2).times(1);
+        vec![all_gone(path).times(4), empty]
+    };
+    check_all(lies, None).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn p9_the_cursor_once_more_before_new_objects_changes_nothing() {
     let with_cursor = |all: Vec<Value>, path: &str| {
-        behind_a_cursor(all, path, |all, page, at| [&all[at..=at], page].concat()).times(1)
+        vec![behind_a_cursor(all, path, |all, page, at| [&all[at..=at], page].concat()).times(1)]
     };
     for name in LISTS {
         check(name, with_cursor, true, None).await;
     }
 }
 
-/// All objects behind the first page vanish when they are asked for.
+/// All but the newest objects vanish when a page behind a certain place is asked for.
 #[derive(Debug)]
 struct Vanishing {
     table: Arc<Table>,
     name: &'static str,
+    /// The object that it is asked behind.
+    at: String,
+    n_left: usize,
 }
 
 impl Transport for Vanishing {
     fn get<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, TransportError>> {
-        if after(request).is_some() && request.path == format!("/v1/{}", self.name) {
-            self.table.edit(self.name, |objects| objects.truncate(100));
+        if after(request) == Some(&self.at) {
+            self.table.edit(self.name, |objects| objects.truncate(self.n_left));
         }
         self.table.get(request)
     }
@@ -118,38 +181,52 @@ impl Transport for Vanishing {
 
 #[tokio::test(start_paused = true)]
 async fn g3_all_objects_behind_a_page_that_has_more_may_vanish() {
-    let table = Table::of(&account(152, 900));
-    let lake = TestLake::new();
-    lake.sync_completely(table.clone()).await;
-    let n_before = table.list("customers").len();
-    let vanishing = Arc::new(Vanishing { table: table.clone(), name: "customers" });
-    let options = Options { concurrency: 1, ..lake.options_for(&["customers"]) };
-    check_kind(&lake.sync_with(options, vanishing).await.unwrap(), None);
-    assert!(table.list("customers").len() < n_before);
-    lake.check_table_equals(&table, "customers").await;
-    let rows = lake.rows("customers").await;
-    let n_deleted = rows.values().filter(|row| row["_deleted"] == true).count();
-    assert_eq!(n_deleted, n_before - 100);
+    // Also the whole page, and all that were before it.
+    for (behind, n_left) in [(100, 100), (200, 100), (200, 1), (100, 0), (200, 0)] {
+        let table = Table::of(&account(152, 1_500));
+        let lake = TestLake::new();
+        lake.sync_completely(table.clone()).await;
+        let customers = table.list("customers");
+        let at = text(&customers[behind - 1]["id"]).to_owned();
+        let vanishing = Arc::new(Vanishing { table: table.clone(), name: "customers", at, n_left });
+        let options = || Options { concurrency: 1, ..lake.options_for(&["customers"]) };
+        check_kind(&lake.sync_with(options(), vanishing).await.unwrap(), None);
+        assert_eq!(table.list("customers").len(), n_left);
+        let n_deleted = async || {
+            let rows = lake.rows("customers").await;
+            rows.values().filter(|row| row["_deleted"] == true).count()
+        };
+        assert_eq!(
+            n_deleted().await,
+            customers.len() - behind,
+            "those that were listed before they went are there"
+        );
+        check_kind(&lake.sync_with(options(), table.clone()).await.unwrap(), None);
+        lake.check_table_equals(&table, "customers").await;
+        assert_eq!(n_deleted().await, customers.len() - n_left);
+    }
 }
 
-/// Says that there is more behind each full page, as a server does that does not look.
-fn full_pages_have_more(path: &str) -> Rule<Action> {
-    let rewrite: Rewrite = Arc::new(|request, response| {
+/// Says that there is more behind each page of so many objects, as a server does that does not look.
+fn pages_have_more(path: &str, is_enough: fn(usize, usize) -> bool) -> Rule<Action> {
+    let rewrite: Rewrite = Arc::new(move |request, response| {
         let page: Value = serde_json::from_slice(&response.body).unwrap();
         let objects = page["data"].as_array().unwrap();
         let limit = parameter(request, "limit").unwrap().parse::<usize>().unwrap();
-        Response { body: list(objects, &request.path, objects.len() == limit), ..response }
+        Response { body: list(objects, &request.path, is_enough(objects.len(), limit)), ..response }
     });
     Rule::new(path, Action::Rewrite(rewrite))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_whose_last_page_is_full_and_says_that_it_has_more_is_complete() {
-    for n in [100, 200] {
+async fn a_list_whose_last_page_says_that_it_has_more_is_complete() {
+    let full: fn(usize, usize) -> bool = |n, limit| n == limit;
+    let not_empty: fn(usize, usize) -> bool = |n, _| n > 0;
+    for (n, is_enough) in [(100, full), (200, full), (200, not_empty), (250, not_empty)] {
         let table = Table::charges(153, 300);
         table.edit("charges", |charges| charges.truncate(n));
         let script = scripted_table(&table);
-        script.rules.add(full_pages_have_more("/v1/charges"));
+        script.rules.add(pages_have_more("/v1/charges", is_enough));
         let lake = TestLake::new();
         let options = Options { concurrency: 1, ..lake.options_for(&["charges"]) };
         check_kind(&lake.sync_with(options, script).await.unwrap(), None);
@@ -171,51 +248,65 @@ async fn an_empty_pass_over_a_list_that_has_objects_in_another_is_no_repetition(
     }
 }
 
-async fn check_items(script: &Arc<Scripted>, table: &Arc<Table>, lie: Rule<Action>, expected: Option<Kind>) {
+async fn check_items(
+    script: &Arc<Scripted>,
+    table: &Arc<Table>,
+    lies: impl IntoIterator<Item = Rule<Action>>,
+    expected: Option<Kind>,
+) {
     let lake = TestLake::new();
     script.rules.clear();
-    script.rules.add(lie);
+    lies.into_iter().for_each(|rule| script.rules.add(rule));
     let options = || Options { concurrency: 1, ..lake.options_for(&["subscriptions"]) };
     let report = lake.sync_with(options(), script.clone()).await.unwrap();
     check_kind(&report, expected);
     assert!(report.requests < 400, "{} requests", report.requests);
+    if expected.is_none() {
+        lake.check_table_equals(table, "subscriptions").await;
+    }
     script.rules.clear();
     check_kind(&lake.sync_with(options(), script.clone()).await.unwrap(), None);
     lake.check_table_equals(table, "subscriptions").await;
 }
 
+/// What an answer holds in the place of a subscription's items; `embedded` is what the subscription itself has of them.
+fn items(
+    table: &Arc<Table>,
+    data: impl Fn(Vec<Value>) -> Vec<Value> + Send + Sync + 'static,
+) -> Rule<Action> {
+    let table = table.clone();
+    let rewrite: Rewrite = Arc::new(move |request, response| {
+        let id = parameter(request, "subscription").unwrap();
+        let subscriptions = table.list("subscriptions");
+        let one = subscriptions.iter().find(|subscription| text(&subscription["id"]) == id).unwrap();
+        let embedded = one["items"]["data"].as_array().unwrap().clone();
+        Response { body: list(&data(embedded), &request.path, false), ..response }
+    });
+    Rule::new(ITEMS, Action::Rewrite(rewrite))
+}
+
 #[tokio::test(start_paused = true)]
 async fn g13_items_that_end_before_what_has_more_are_not_complete() {
     let table = Table::of(&with_long_subscriptions());
-    let embedded = |table: &Table, id: &str| -> Vec<Value> {
-        let subscriptions = table.list("subscriptions");
-        let one = subscriptions.iter().find(|subscription| text(&subscription["id"]) == id).unwrap();
-        one["items"]["data"].as_array().unwrap().clone()
-    };
+    let script = scripted_table(&table);
     type Lie = fn(Vec<Value>) -> Vec<Value>;
     let first_again: Lie = |items| items;
     let none: Lie = |_| Vec::new();
     let last_again: Lie = |items| items[items.len() - 1..].to_vec();
-    let script = scripted_table(&table);
-    for (lie, is_always, times, expected) in [
-        (first_again, false, u64::MAX, Some(Kind::Partial)),
-        (last_again, false, u64::MAX, Some(Kind::Partial)),
-        (none, true, u64::MAX, Some(Kind::Partial)),
-        // The list from its start has all of them.
-        (none, false, u64::MAX, None),
-        (first_again, false, 1, None),
-        (none, false, 1, None),
-    ] {
-        let table_of_lie = table.clone();
-        let rewrite: Rewrite = Arc::new(move |request, response| {
-            if !is_always && after(request).is_none() {
-                return response;
-            }
-            let parent = parameter(request, "subscription").unwrap();
-            let lie = lie(embedded(&table_of_lie, parent));
-            Response { body: list(&lie, &request.path, false), ..response }
-        });
-        let rule = Rule::new("/v1/subscription_items", Action::Rewrite(rewrite)).times(times);
-        check_items(&script, &table, rule, expected).await;
+    let without_the_last: Lie = |items| items[..items.len() - 1].to_vec();
+    let behind = |lie| items(&table, lie).with("starting_after", "*");
+    for lie in [first_again, last_again, without_the_last] {
+        check_items(&script, &table, [behind(lie)], Some(Kind::Partial)).await;
+        check_items(&script, &table, [behind(lie).times(1)], None).await;
     }
+    check_items(&script, &table, [items(&table, none)], Some(Kind::Partial)).await;
+    check_items(&script, &table, [behind(none).times(1)], None).await;
+    // The list from its start has all of them, or does not.
+    check_items(&script, &table, [behind(none)], None).await;
+    let some: Lie = |items| items[..items.len() / 2].to_vec();
+    check_items(&script, &table, [behind(none), items(&table, some)], Some(Kind::Partial)).await;
+    // No cursor is known, and the list seems empty from its start, once.
+    let lies = [all_gone(ITEMS).times(3), items(&table, none).times(1)];
+    check_items(&script, &table, lies, None).await;
+    check_items(&script, &table, [pages_have_more(ITEMS, |n, _| n > 0)], None).await;
 }
