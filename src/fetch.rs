@@ -78,6 +78,8 @@ pub struct Page<T = Bytes> {
     pub request_id: Option<String>,
     /// Set by the slice: only the last pass over a list settles what came before.
     pub is_last_pass: bool,
+    /// The objects that it was asked for.
+    pub limit: usize,
 }
 
 /// Why there is no page.
@@ -265,7 +267,7 @@ impl Fetcher {
         let _at_work = self.allowance.wait(self.limits.ready(&request.path)).await?;
         self.allowance.take()?;
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = self.allowance.answer(self.noticed(request)).await?;
+        let answer = self.allowance.wait_for_answer(self.exchange(request)).await?;
         Ok(match answer {
             Ok(response) => {
                 let date = response.headers.date.unwrap_or(0);
@@ -277,7 +279,7 @@ impl Fetcher {
     }
 
     /// What the transport answers; that it is silent is told.
-    async fn noticed(&self, request: &Request) -> Result<Response, TransportError> {
+    async fn exchange(&self, request: &Request) -> Result<Response, TransportError> {
         let mut answer = self.transport.get(request);
         match tokio::time::timeout(SILENCE, &mut answer).await {
             Ok(answer) => answer,
@@ -352,11 +354,12 @@ impl Fetcher {
             let observed_at = Timestamp::now().as_microsecond();
             let (envelope, content) = accept(&response.body, observed_at)?;
             let request_id = response.headers.request_id.clone();
-            Ok(Page { envelope, content, observed_at, request_id, is_last_pass: true })
+            Ok(Page { envelope, content, observed_at, request_id, is_last_pass: true, limit: 0 })
         };
         let path = ask(most).path;
         let asked = self.sizes.next(&path).min(most);
         let (_, page, tries) = self.get(|times| ask(halved(asked, times)), accept).await?;
+        let page = Page { limit: halved(asked, tries.halvings()), ..page };
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         self.sizes.note(&path, Came { asked, got: halved(asked, tries.heavy_halvings()) });
         let n_halvings = if tries.too_large > 0 { tries.halvings() } else { 0 };

@@ -26,14 +26,35 @@ pub fn shown(text: &str, max_chars: usize) -> String {
 
 /// Whole sequences such as `ESC [ 1 m` (ECMA-48, control functions): a key may be cut by one.
 fn without_terminal_codes(text: &str) -> String {
-    let mut parts = text.split("\u{1b}[");
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(|c| !matches!(c, '\u{20}'..='\u{3f}')).unwrap_or(part.len());
-        let is_whole = part[end..].starts_with(|c| matches!(c, '\u{40}'..='\u{7e}'));
-        plain.push_str(if is_whole { &part[end + 1..] } else { part });
+    let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(['\u{1b}', '\u{9b}']) {
+        plain.push_str(&rest[..at]);
+        rest = behind_terminal_code(&rest[at..]);
     }
-    plain
+    plain + rest
+}
+
+/// What follows the sequence that `text` begins with; where that is not whole, all but what introduces it.
+fn behind_terminal_code(text: &str) -> &str {
+    let begun = text.strip_prefix('\u{9b}').or_else(|| text.strip_prefix("\u{1b}["));
+    let alone = text.strip_prefix(['\u{1b}', '\u{9b}']).unwrap_or(text);
+    let whole = match begun {
+        Some(begun) => begun
+            .trim_start_matches(|c| matches!(c, '\u{20}'..='\u{3f}'))
+            .strip_prefix(|c| matches!(c, '\u{40}'..='\u{7e}')),
+        None => match alone.strip_prefix([']', 'P', 'X', '^', '_']) {
+            // Text for the terminal itself, such as its title.
+            Some(string) => {
+                let ends = ["\u{7}", "\u{1b}\\", "\u{9c}"];
+                let ends = ends.iter().filter_map(|end| Some(string.find(end)? + end.len()));
+                ends.min().map(|end| &string[end..])
+            }
+            None => alone
+                .trim_start_matches(|c| matches!(c, '\u{20}'..='\u{2f}'))
+                .strip_prefix(|c| matches!(c, '\u{30}'..='\u{7e}')),
+        },
+    };
+    whole.or(begun).unwrap_or(alone)
 }
 
 /// Whether it has no width, or turns the direction of what follows.
@@ -122,8 +143,15 @@ mod tests {
 
     #[test]
     fn p11_escapes_and_line_breaks_are_not_shown() {
-        assert_eq!(shown("a\u{1b}[31mb\r\nc\u{9b}d\u{1b}[1;", 80), "ab c d1;");
-        assert_eq!(shown("rk_live_51Habcd\u{1b}[1mefgh\u{1b}[0mWXYZ01", 80), "rk_live_...YZ01");
+        assert_eq!(shown("a\u{1b}[31mb\r\nc\u{9b}md\u{1b}[1;", 80), "ab cd1;");
+        assert_eq!(shown("\u{1b}]0;title\u{7}a\u{1b}]8;;x\u{1b}\\b\u{1b}(Bc\u{1b}7d\u{1b}", 80), "abcd");
+        for code in ["\u{1b}[1m", "\u{9b}0m", "\u{1b}]0;a\u{7}", "\u{1b}(B", "\u{1b}\u{1b}[1m"] {
+            assert_eq!(
+                shown(&format!("rk_live_51Habcd{code}efgh{code}WXYZ01"), 80),
+                "rk_live_...YZ01",
+                "{code:?}"
+            );
+        }
         assert_eq!(shown("0123456789", 4), "0123...");
         assert_eq!(shown("abc \u{202e}gnp.exe \u{200b}\u{2066}x\u{2028}y\u{feff}", 80), "abc gnp.exe x y");
     }

@@ -51,7 +51,7 @@ pub struct Holding {
 pub struct Landing<'a>(&'a AtomicUsize);
 
 impl Landing<'_> {
-    /// It has landed, or never will. One that is dropped instead may land for as long as this process lives.
+    /// It has landed, or never will. One that is dropped instead may still land.
     pub fn is_over(self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -107,7 +107,7 @@ fn read_key_file(path: &Path) -> Result<String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // A pipe, as of a shell's <(...), is nobody else's.
+        // What is read from a pipe, as of a shell's <(...), is gone from it.
         let about = std::fs::metadata(path).ok().filter(|about| about.is_file());
         if about.is_some_and(|about| about.permissions().mode() & 0o007 != 0) {
             return Err(Error::usage(format!(

@@ -31,7 +31,7 @@ pub fn micros(text: &str) -> Option<i64> {
 
 /// A decimal string such as `-12.5` as an integer scaled by 10^12; `None` when it has more than 12
 /// decimals, more than 26 digits before the point, or anything but digits. What begins with a needless zero is a
-/// number to nobody, and as one it would lose that.
+/// number to nobody, and as one it would lose that, as a zero would its sign.
 pub fn decimal(text: &str) -> Option<i128> {
     let scale = DECIMAL.1 as usize;
     let (is_negative, unsigned) = match text.strip_prefix('-') {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
 
-/// How long the answer to a request may still take when the run's time is over: as long as a signal leaves it.
+/// How long the answer to a request may still take when the run's time is over: as long as a run has to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What a run may ask for at most.
@@ -78,7 +78,7 @@ impl Allowance {
     }
 
     /// Waits for an answer in flight, a little longer than there is time: it is paid for.
-    pub async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
+    pub async fn wait_for_answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
         self.wait_until(self.deadline.and_then(|deadline| deadline.checked_add(GRACE)), answer).await
     }
 

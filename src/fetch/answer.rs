@@ -102,7 +102,7 @@ pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
                 .hint("a proxy between this machine and Stripe may change what passes through it"),
         ),
         TransportError::Proxy { what, named } if what.contains("authorization required") => Answer::Refused(
-            who_asks(&shown(&what, 300), &format!("{}, as http://name:password@host:port", shown(&named, 200))),
+            proxy_wants_password(&shown(&what, 300), &format!("{}, as http://name:password@host:port", shown(&named, 200))),
         ),
         TransportError::Proxy { what, named } => Answer::Retry(
             Reason::Unreachable,
@@ -203,7 +203,7 @@ fn refused_as(
     code: Option<&str>,
 ) -> Error {
     match response.status {
-        401 => Error::new(Kind::Auth, format!("the key{} is not accepted: {said}", ending()))
+        401 => Error::new(Kind::Auth, format!("the key{} is not accepted: {said}", last_of_key()))
             .hint("make a new key at https://dashboard.stripe.com/apikeys"),
         403 => {
             let error =
@@ -218,7 +218,7 @@ fn refused_as(
             Error::usage(format!("expected an answer, got a redirect to {}", shown(target, 200)))
                 .hint("redirects are not followed, since they would take the key along; correct --api-base")
         }
-        407 => who_asks(said, "HTTPS_PROXY=http://name:password@host:port"),
+        407 => proxy_wants_password(said, "HTTPS_PROXY=http://name:password@host:port"),
         status => {
             let hint = match (status, param, code) {
                 (_, _, Some("resource_missing")) => {
@@ -245,13 +245,13 @@ fn refused_as(
 }
 
 /// The error of a proxy that wants a password; `place` is where that belongs.
-fn who_asks(said: &str, place: &str) -> Error {
+fn proxy_wants_password(said: &str, place: &str) -> Error {
     Error::usage(format!("a proxy wants to know who asks: {said}"))
         .hint(format!("give its name and password in {place}, or go around it with NO_PROXY"))
 }
 
 /// Which key it is, for those who have several.
-fn ending() -> String {
+fn last_of_key() -> String {
     redact::ending().map_or(String::new(), |last| format!(" that ends in {last}"))
 }
 

@@ -193,10 +193,12 @@ impl Http {
     fn failed(&self, error: reqwest::Error) -> TransportError {
         let error = error.without_url();
         let is_connect = error.is_connect();
-        let text = format!("{}: {}", self.base.origin().ascii_serialization(), with_causes(&error));
-        if ["certificate", "UnknownIssuer", "CertificateRequired"].iter().any(|said| text.contains(said)) {
+        let said = with_causes(&error);
+        let says = |what: &str| said.contains(what);
+        let text = format!("{}: {said}", self.base.origin().ascii_serialization());
+        if says("certificate") || says("UnknownIssuer") || says("CertificateRequired") {
             TransportError::Certificate(text)
-        } else if let Some(named) = self.proxy.clone().filter(|_| text.contains("tunnel error")) {
+        } else if let Some(named) = self.proxy.clone().filter(|_| says("tunnel error")) {
             TransportError::Proxy { what: text, named }
         } else if is_connect {
             // It may be one of those that are reached without it.

@@ -21,12 +21,13 @@ const BURST_SECS: f64 = 0.2;
 /// A second in which no more is sent than the rate, whatever the bucket holds: a server may count requests by the second.
 /// The longer one is for those that arrive closer together than they were sent.
 const SECOND: Duration = Duration::from_millis(1_020);
-/// A slowed bucket gains this many requests/s every second,
-const CREEP: f64 = 0.1;
-/// but gets back to this share of the rate that was refused in about so many seconds, since that was borne until then. As TCP
+/// The share of the rate that was refused to which a slowed bucket soon gets back, since that was borne until then. As TCP
 /// does (RFC 9438, section 4): one refusal by chance costs seconds and not minutes.
 const NEARLY: f64 = 0.9;
+/// In about so many seconds.
 const WAY_BACK_SECS: f64 = 10.0;
+/// Above it the bucket gains this many requests/s every second.
+const CREEP: f64 = 0.1;
 /// However often Stripe asks: at least one request in two seconds.
 const SLOWEST: f64 = 0.5;
 

@@ -160,7 +160,8 @@ impl SliceReader {
             }
             self.size.note(came);
             page.is_last_pass = self.is_last_pass();
-            self.advance(&mut page.envelope);
+            let limit = page.limit;
+            self.advance(&mut page.envelope, limit);
             return Ok(Some(page));
         }
         Ok(None)
@@ -212,7 +213,7 @@ impl SliceReader {
         }
     }
 
-    fn advance(&mut self, envelope: &mut Envelope) {
+    fn advance(&mut self, envelope: &mut Envelope, limit: usize) {
         envelope.before = self.reached.or_else(|| self.asked_window().map(|window| window.end));
         if !self.trail.is_on_its_way() {
             // What is read again is no sign of another order.
@@ -221,7 +222,7 @@ impl SliceReader {
         self.is_other_order |= !envelope.is_newest_first;
         self.reached = self.reached.into_iter().chain(envelope.reached).min();
         self.is_promised = envelope.has_more;
-        self.trail.advance(&envelope.ids, envelope.has_more);
+        self.trail.advance(&envelope.ids, envelope.has_more, envelope.n_objects < limit);
         if !envelope.has_more {
             self.stop();
         }

@@ -28,6 +28,8 @@ pub struct Trail {
     cursor: Option<String>,
     /// The ids from the list's start up to the cursor in the order sent, as far as they are kept.
     order: VecDeque<String>,
+    /// Those that were shown last, also where they have vanished since.
+    shown: VecDeque<String>,
     /// Those at its start.
     first: Vec<String>,
     /// Those that were shown and stand behind the cursor since it was put back.
@@ -43,7 +45,7 @@ pub struct Trail {
     doubted: Option<String>,
     /// Whether the list was begun again for that end.
     has_begun_again: bool,
-    /// An end behind which nothing was shown by a page from further up.
+    /// An end behind which a page from further up had room, and showed nothing.
     settled: Option<String>,
 }
 
@@ -54,6 +56,7 @@ impl Trail {
         Trail {
             ends: cursor.iter().cloned().collect(),
             order: shown.iter().cloned().collect(),
+            shown: shown.iter().cloned().collect(),
             first: shown,
             cursor,
             ..Trail::default()
@@ -77,7 +80,7 @@ impl Trail {
 
     /// Whether an object was shown lately.
     pub fn has_shown(&self, id: &String) -> bool {
-        self.beyond.contains(id) || self.order.contains(id)
+        self.shown.contains(id)
     }
 
     /// Whether some of the objects are known to stand behind the cursor.
@@ -89,20 +92,24 @@ impl Trail {
     /// came before it.
     pub fn may_end(&self, ids: &[String], n_objects: usize) -> End {
         let plausible_if = |is_plausible| if is_plausible { End::Plausible } else { End::Odd };
-        let shows_doubted = self.doubted.as_ref().is_none_or(|doubted| ids.contains(doubted));
+        let shows_doubted = self.doubted.as_ref().map(|doubted| ids.contains(doubted));
         let Some(cursor) = &self.cursor else {
             // What stands at the start of a list is there until it vanishes, which not all of it does.
             let shows_first = self.first.is_empty() || ids.iter().any(|id| self.first.contains(id));
-            return plausible_if(shows_first && shows_doubted);
+            return plausible_if(shows_first && shows_doubted != Some(false));
         };
         if n_objects == 0 {
             return plausible_if(self.settled.as_ref() == Some(cursor));
         }
-        let is_before = |id: &String| id != cursor && self.order.contains(id);
+        let is_before = |id: &String| id != cursor && self.has_shown(id) && !self.beyond.contains(id);
         let is_behind = n_objects > ids.len() || ids.iter().any(|id| id != cursor);
         match is_behind && !ids.iter().any(is_before) {
             // An end that is no mistake has the object before it, or others that have come since.
-            true => plausible_if(shows_doubted || ids.iter().any(|id| !self.has_shown(id))),
+            true => plausible_if(
+                shows_doubted == Some(true)
+                    || n_objects > ids.len()
+                    || ids.iter().any(|id| !self.has_shown(id)),
+            ),
             false => End::Impossible,
         }
     }
@@ -123,15 +130,15 @@ impl Trail {
         !self.is_on_its_way() && self.n_known <= self.ends.len() + 1
     }
 
-    /// Goes on behind a page.
-    pub fn advance(&mut self, ids: &[String], has_more: bool) {
+    /// Goes on behind a page, which may be short of what was asked for.
+    pub fn advance(&mut self, ids: &[String], has_more: bool, is_short: bool) {
         let last = ids.last();
         if self.cursor.is_none() && self.first.is_empty() {
             self.first = ids.to_vec();
         }
         let is_old = |id: &String| self.beyond.contains(id);
         let ends_as_before = self.cursor.is_some() && last.is_some() && last == self.doubted.as_ref();
-        if ends_as_before && ids.iter().all(is_old) {
+        if ends_as_before && is_short && ids.iter().all(is_old) {
             self.settled = last.cloned();
         }
         if last.is_some_and(|last| !self.ends.contains(last) && !is_old(last)) {
@@ -143,6 +150,7 @@ impl Trail {
             self.ends.extend(last.cloned());
             self.cursor = last.cloned();
         }
+        ids.iter().for_each(|id| _ = self.beyond.remove(id));
         self.keep(ids);
     }
 
@@ -154,9 +162,11 @@ impl Trail {
     }
 
     fn keep(&mut self, ids: &[String]) {
-        self.order.extend(ids.iter().cloned());
-        let n_old = self.order.len().saturating_sub(KEPT);
-        self.order.drain(..n_old);
+        for kept in [&mut self.order, &mut self.shown] {
+            kept.extend(ids.iter().cloned());
+            let n_old = kept.len().saturating_sub(KEPT);
+            kept.drain(..n_old);
+        }
     }
 
     /// Goes back to an object further up, if there is one: what is read again from there leaves nothing out.

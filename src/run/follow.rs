@@ -62,7 +62,7 @@ pub async fn follow(
                 if matches!(e, PageError::WrongObject { .. }) { error.foreign() } else { error }
             })?;
         rejected.extend(pushed.rejected);
-        if !walk.advance(&page.envelope) {
+        if !walk.advance(&page.envelope, page.limit) {
             return Ok(rejected);
         }
     }
@@ -145,8 +145,8 @@ impl Walk {
     }
 
     /// Whether the list goes on behind the page.
-    fn advance(&mut self, envelope: &Envelope) -> bool {
-        self.trail.advance(&envelope.ids, envelope.has_more);
+    fn advance(&mut self, envelope: &Envelope, limit: usize) -> bool {
+        self.trail.advance(&envelope.ids, envelope.has_more, envelope.n_objects < limit);
         self.doubts = Doubts::default();
         envelope.has_more
     }
@@ -196,4 +196,109 @@ fn request(child: &Resource, open: &OpenList) -> Result<Request> {
         request = request.with(&parent.key, open.parent.id.clone());
     }
     Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What becomes of the account, or of the answer, when a page is asked for.
+    #[derive(Debug, Clone)]
+    enum Event {
+        Nothing,
+        Vanish(Vec<prop::sample::Index>),
+        /// The answer is the last page of a list that is empty, or an old one of this list: so many of the objects that have come,
+        /// up to the cursor or to one so far before it.
+        Empty,
+        Old {
+            length: usize,
+            before: usize,
+        },
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let vanish = proptest::collection::vec(any::<prop::sample::Index>(), 1..12).prop_map(Event::Vanish);
+        let old = (1usize..12, 0usize..12).prop_map(|(length, before)| Event::Old { length, before });
+        let event = prop_oneof![6 => Just(Event::Nothing), 3 => vanish, 1 => Just(Event::Empty), 1 => old];
+        proptest::collection::vec(event, 0..40)
+    }
+
+    /// `None` where the server does not know the cursor.
+    fn answer(
+        list: &[usize],
+        shown: &BTreeSet<usize>,
+        cursor: Option<&str>,
+        limit: usize,
+        event: &Event,
+    ) -> Option<Envelope> {
+        let at = cursor.map(|id| id.parse::<usize>().unwrap());
+        if at.is_some_and(|at| !list.contains(&at)) {
+            return None;
+        }
+        let behind: Vec<usize> = list.iter().copied().filter(|id| at.is_none_or(|at| *id > at)).collect();
+        let (ids, has_more) = match (event, at) {
+            (Event::Empty, Some(_)) => (Vec::new(), false),
+            (Event::Old { length, before }, Some(at)) => {
+                let end = (at + 1).saturating_sub(*before);
+                let old: Vec<usize> = shown.range(..end).rev().copied().take(*length).collect();
+                (old.into_iter().rev().collect(), false)
+            }
+            _ => (behind.iter().copied().take(limit).collect(), behind.len() > limit),
+        };
+        let n_objects = ids.len();
+        let ids = ids.iter().map(usize::to_string).collect();
+        Some(Envelope { ids, has_more, n_objects, ..Envelope::default() })
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_that_is_read_to_its_end_has_shown_all_that_is_left(
+            n in 12usize..90,
+            limit in 3usize..12,
+            events in events(),
+        ) {
+            let mut left: Vec<usize> = (0..n).collect();
+            let embedded: Vec<String> = (0..10).map(|id: usize| id.to_string()).collect();
+            let mut shown: BTreeSet<usize> = (0..10).collect();
+            let mut walk = Walk::behind(embedded);
+            let mut events = events.into_iter();
+            let mut n_requests = 0;
+            let is_read = loop {
+                n_requests += 1;
+                prop_assert!(n_requests < 400, "it does not end");
+                let event = events.next().unwrap_or(Event::Nothing);
+                if let Event::Vanish(which) = &event {
+                    for index in which.iter().filter(|_| left.len() > 1).collect::<Vec<_>>() {
+                        left.remove(index.index(left.len()));
+                        if left.len() < 2 {
+                            break;
+                        }
+                    }
+                }
+                let Some(envelope) = answer(&left, &shown, walk.trail.cursor(), limit, &event) else {
+                    match walk.trail.step_back() || walk.trail.restart() {
+                        true => continue,
+                        false => break false,
+                    }
+                };
+                match walk.judge(&envelope) {
+                    Ok(Verdict::Doubtful) => continue,
+                    Ok(Verdict::Fits) => {}
+                    Err(_) => break false,
+                }
+                shown.extend(envelope.ids.iter().map(|id| id.parse::<usize>().unwrap()));
+                if !walk.advance(&envelope, limit) {
+                    break true;
+                }
+            };
+            if is_read {
+                let missing: Vec<_> = left.iter().filter(|id| !shown.contains(id)).collect();
+                prop_assert!(missing.is_empty(), "{missing:?} of {left:?}");
+            }
+        }
+    }
 }
