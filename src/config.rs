@@ -124,7 +124,7 @@ impl Settings {
         if let Some(rate) = &self.rate {
             parse_rate(rate).map_err(|e| e.context("rate"))?;
         }
-        self.concurrency()?;
+        self.concurrency().map_err(|e| e.context("concurrency"))?;
         self.grains().map(drop)
     }
 

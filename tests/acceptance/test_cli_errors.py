@@ -112,6 +112,37 @@ def test_a_concurrency_that_helps_nobody_is_refused(stub, home, n):
     assert not (home / "wide").exists()
 
 
+def test_a_concurrency_of_the_settings_file_is_named_as_it_is_there(stub, tmp_path):
+    settings = tmp_path / "settings.toml"
+    settings.write_text("concurrency = 0\n")
+    outcome = harness.sync(stub, tmp_path / "lake", "-C", settings).expect(2).expect_said("settings.toml: concurrency")
+    assert "--concurrency" not in outcome.err, outcome
+
+
+def test_a_table_that_comes_with_another_is_not_excluded_alone(stub, tmp_path):
+    args = ["--exclude", "subscription_items"]
+    harness.sync(stub, tmp_path / "lake", *args).expect(2).expect_said("--exclude", "exclude subscriptions")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "args, said",
+    [
+        (["--since", "x"], "--since"),
+        (["--until", "x"], "--until"),
+        (["--exclude", "nope"], "--exclude"),
+        (["--rate", "-1"], "--rate"),
+        (["--max-requests", "-1"], "'--max-requests <N>'"),
+        (["--memory", "-1"], "'--memory <MB>'"),
+        (["--max-duration", "0"], "--max-duration"),
+    ],
+)
+def test_a_value_that_its_flag_does_not_take_is_refused_by_the_name_of_the_flag(stub, tmp_path, args, said):
+    outcome = harness.sync(stub, tmp_path / "lake", "prices", *args).expect(2).expect_said(said)
+    assert "unexpected argument '-1'" not in outcome.err, outcome
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_only_a_shell_knows_is_refused(stub, tmp_path):
     harness.sync(stub, "~/lake", cwd=tmp_path).expect(2).expect_said("~/lake", "fix:")
     assert list(tmp_path.iterdir()) == []
@@ -162,9 +193,8 @@ def test_resources_may_be_named_with_commas(stub, tmp_path):
     assert tables == {"customers", "prices"}
 
 
-@pytest.mark.parametrize("time", ["0s", "1ms"])
-def test_a_budget_that_no_list_has_answered_within_is_no_success(stub, tmp_path, time):
-    outcome = harness.sync(stub, tmp_path / "lake", "--max-duration", time).expect(5)
+def test_a_budget_that_no_list_has_answered_within_is_no_success(stub, tmp_path):
+    outcome = harness.sync(stub, tmp_path / "lake", "--max-duration", "1ms").expect(5)
     outcome.expect_said("--max-duration", "before any list had answered", "fix:")
 
 

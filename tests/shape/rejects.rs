@@ -175,7 +175,10 @@ fn an_embedded_list_that_goes_on_is_announced() {
         let mut decoder = make(&page.resource, &page.children, Options::default());
         let pushed = decoder.push_page(page.list(Style::default()).as_bytes(), OBSERVED_AT).unwrap();
         let open = &pushed.open_lists[0];
-        assert_eq!((open.child, open.parent.id.as_str(), open.after.as_deref()), (0, "sub_1", Some("si_1")));
+        assert_eq!(
+            (open.child, open.parent.id.as_str(), &open.embedded[..]),
+            (0, "sub_1", &["si_1".to_owned()][..])
+        );
         assert_eq!(open.url, "/v1/things?of=this");
         let rest = br#"{"data":[{"id":"si_2","created":5}],"has_more":false}"#;
         assert_eq!(decoder.push_child_page(0, &open.parent, rest, OBSERVED_AT).unwrap().n_rows, 1);

@@ -62,7 +62,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
     let http = Http::with(settings.api_base(), &key.secret, version, &connection(&settings)?)?;
     let rate = settings.rate()?;
-    let concurrency = settings.concurrency()?;
+    let concurrency = settings.concurrency().map_err(|e| e.context("--concurrency"))?;
     let outcome = setup::block_on(async {
         let options = Options {
             resources: selected,
