@@ -101,22 +101,14 @@ impl Trail {
         if n_objects == 0 {
             return plausible_if(self.settled.as_ref() == Some(cursor));
         }
-        let is_before = |id: &String| id != cursor && self.has_shown(id) && !self.beyond.contains(id);
-        let is_behind = n_objects > ids.len() || ids.iter().any(|id| id != cursor);
-        match is_behind && !ids.iter().any(is_before) {
-            // An end that is no mistake has the object before it, or others that have come since.
-            true => plausible_if(
-                shows_doubted == Some(true)
-                    || n_objects > ids.len()
-                    || ids.iter().any(|id| !self.has_shown(id)),
-            ),
-            false => End::Impossible,
+        let is_before = |id: &String| id == cursor || self.has_shown(id) && !self.beyond.contains(id);
+        let shows_new = n_objects > ids.len() || ids.iter().any(|id| !self.has_shown(id));
+        match (shows_new, ids.iter().any(is_before)) {
+            // Pages may overlap. If they do, those from further up do, too.
+            (true, shows_before) => plausible_if(!shows_before || !self.is_on_its_way()),
+            (false, true) => End::Impossible,
+            (false, false) => plausible_if(shows_doubted == Some(true)),
         }
-    }
-
-    /// Whether a page shows the object that it should come behind.
-    pub fn holds_cursor(&self, ids: &[String]) -> bool {
-        self.cursor.as_ref().is_some_and(|cursor| ids.contains(cursor))
     }
 
     /// Whether a page that has more and ends at `last` gets on. What is read again may end where pages have ended before, as

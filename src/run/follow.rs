@@ -88,7 +88,6 @@ struct Doubts {
     was_stuck: bool,
     was_odd_end: bool,
     was_impossible_end: bool,
-    had_cursor: bool,
 }
 
 impl Walk {
@@ -131,16 +130,13 @@ impl Walk {
             };
         }
         match trail.may_end(ids, *n_objects) {
-            End::Plausible if trail.holds_cursor(ids) && doubt(&mut doubts.had_cursor) => {
-                Ok(Verdict::Doubtful)
-            }
             End::Plausible => Ok(Verdict::Fits),
             End::Odd if doubt(&mut doubts.was_odd_end) => Ok(Verdict::Doubtful),
             End::Odd if trail.has_lost_all() => Ok(Verdict::Fits),
             End::Odd if trail.look_back() => Ok(Verdict::Doubtful),
             End::Odd => foreign("expected more of the list, or what was embedded of it, got neither"),
             End::Impossible if doubt(&mut doubts.was_impossible_end) => Ok(Verdict::Doubtful),
-            End::Impossible => foreign("expected objects behind the last one, got those up to it"),
+            End::Impossible => foreign("expected objects behind the last one, got those before it"),
         }
     }
 

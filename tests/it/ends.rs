@@ -150,13 +150,23 @@ async fn g3_an_empty_page_where_a_list_is_begun_again_is_no_end_either() {
     check_all(lies, None).await;
 }
 
+/// Each page begins with so many of the objects before it, up to the cursor.
+fn overlapping(all: Vec<Value>, path: &str, n: usize) -> Rule<Action> {
+    let rewrite: Rewrite = Arc::new(move |request, response| {
+        let id = after(request).unwrap();
+        let at = all.iter().position(|object| text(&object["id"]) == id).unwrap();
+        let page: Value = serde_json::from_slice(&response.body).unwrap();
+        let data = [&all[(at + 1).saturating_sub(n)..=at], page["data"].as_array().unwrap()].concat();
+        Response { body: list(&data, &request.path, page["has_more"] == true), ..response }
+    });
+    Rule::new(path, Action::Rewrite(rewrite)).with("starting_after", "*")
+}
+
 #[tokio::test(start_paused = true)]
-async fn p9_the_cursor_once_more_before_new_objects_changes_nothing() {
-    let with_cursor = |all: Vec<Value>, path: &str| {
-        vec![behind_a_cursor(all, path, |all, page, at| [&all[at..=at], page].concat()).times(1)]
-    };
-    for name in LISTS {
-        check(name, with_cursor, true, None).await;
+async fn p9_pages_that_overlap_are_read_to_the_end() {
+    for n in [1, 3, 100] {
+        check_all(|all, path| vec![overlapping(all, path, n)], None).await;
+        check_all(|all, path| vec![overlapping(all, path, n).times(1)], None).await;
     }
 }
 

@@ -22,7 +22,6 @@ pub struct Doubts {
     was_of_other_pass: bool,
     was_odd_end: bool,
     was_impossible_end: bool,
-    had_cursor: bool,
     was_stuck: bool,
     /// The ids of a page that would mean another order of the list.
     newer: Option<Vec<String>>,
@@ -100,13 +99,6 @@ impl SliceReader {
             return Ok(Verdict::Fits);
         }
         match self.end_of(envelope) {
-            End::Plausible if self.trail.holds_cursor(&envelope.ids) => {
-                Ok(if std::mem::replace(&mut doubts.had_cursor, true) {
-                    Verdict::Fits
-                } else {
-                    Verdict::Doubtful
-                })
-            }
             End::Plausible => Ok(Verdict::Fits),
             End::Odd if !std::mem::replace(&mut doubts.was_odd_end, true) => {
                 // What the lake knows may be of another pass.
