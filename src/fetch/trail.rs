@@ -210,3 +210,82 @@ impl Trail {
         self.beyond.extend(self.order.drain(..));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An id for each letter.
+    fn ids(letters: &str) -> Vec<String> {
+        letters.chars().map(String::from).collect()
+    }
+
+    #[track_caller]
+    fn check(trail: &Trail, last_page: &str, end: End) {
+        assert_eq!(trail.may_end(&ids(last_page), last_page.len()), end, "{last_page}");
+    }
+
+    #[test]
+    fn a_list_ends_with_what_is_new_and_not_with_what_came_before() {
+        let trail = Trail::behind(ids("abc"));
+        for (last_page, end) in [
+            ("d", End::Plausible),
+            ("", End::Odd),
+            ("cd", End::Odd),
+            ("bcd", End::Odd),
+            ("c", End::Impossible),
+            ("ab", End::Impossible),
+        ] {
+            check(&trail, last_page, end);
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_odd_is_settled_by_the_object_before_it_or_by_new_ones() {
+        let mut trail = Trail::behind(ids("abcde"));
+        assert!(trail.look_back());
+        assert_eq!(trail.cursor(), Some("d"));
+        for (last_page, end) in [
+            ("e", End::Plausible),
+            ("ef", End::Plausible),
+            ("cdef", End::Plausible),
+            ("", End::Odd),
+            ("d", End::Impossible),
+        ] {
+            check(&trail, last_page, end);
+        }
+        assert!(trail.look_back());
+        assert_eq!(trail.cursor(), Some("a"));
+        check(&trail, "bcd", End::Odd);
+        check(&trail, "be", End::Plausible);
+        assert!(trail.look_back(), "the list's start");
+        assert_eq!(trail.cursor(), None);
+        check(&trail, "abc", End::Odd);
+        check(&trail, "ae", End::Plausible);
+        assert!(!trail.look_back());
+    }
+
+    #[test]
+    fn an_end_is_settled_by_a_page_that_has_room_for_more() {
+        for (is_short, end) in [(true, End::Plausible), (false, End::Odd)] {
+            let mut trail = Trail::behind(ids("abc"));
+            assert!(trail.look_back());
+            trail.advance(&ids("c"), true, is_short);
+            check(&trail, "", end);
+        }
+    }
+
+    #[test]
+    fn what_has_vanished_ends_nothing_where_the_list_is_begun_again() {
+        let mut trail = Trail::behind(ids("abcde"));
+        while trail.step_back() {}
+        assert!(trail.restart() && trail.has_lost_all());
+        trail.advance(&ids("bc"), true, false);
+        check(&trail, "a", End::Odd);
+        check(&trail, "d", End::Odd);
+        check(&trail, "f", End::Plausible);
+        trail.advance(&ids("fg"), true, false);
+        // Nor where it has gone on since.
+        check(&trail, "a", End::Impossible);
+    }
+}
