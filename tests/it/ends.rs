@@ -129,6 +129,21 @@ async fn g5_a_last_page_of_nothing_but_objects_that_have_come_is_not_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn g5_an_old_page_from_far_up_ends_nothing_on_the_way_back() {
+    // Its objects came so long ago that nobody remembers their ids.
+    let lies = |all: Vec<Value>, path: &str| {
+        let id = |at: usize| text(&all[at]["id"]).to_owned();
+        let gone = all_gone(path).with("starting_after", &id(599));
+        let before = id(598);
+        let old = behind_a_cursor(all, path, |all, _, _| all[10..60].to_vec());
+        vec![gone, old.with("starting_after", &before)]
+    };
+    for is_full in [false, true] {
+        check("charges", lies, is_full, Some(Kind::Partial)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_end_behind_what_has_more_is_settled_by_the_objects_before_it() {
     let empty = |all: Vec<Value>, path: &str| behind_a_cursor(all, path, |_, _, _| Vec::new());
     check_all(|all, path| vec![empty(all, path)], Some(Kind::Partial)).await;
