@@ -76,7 +76,8 @@ def main() -> None:
 def measured(
     program: Path, server: Path, n_charges: int, seed: int, density: str, resources: list[str]
 ) -> Figures:
-    flags = ["--livemode", "--seed", str(seed), "--density", density, "--latency", LATENCY, "--rate-limit", f"{ENDPOINT}/{ACCOUNT}"]
+    flags = ["--livemode", "--seed", str(seed), "--density", density]
+    flags += ["--latency", LATENCY, "--rate-limit", f"{ENDPOINT}/{ACCOUNT}"]
     lake = WORK / "rate-lake"
     samples = []
     with served(server, n_charges, *flags) as account:

@@ -160,8 +160,7 @@ impl SliceReader {
             }
             self.size.note(came);
             page.is_last_pass = self.is_last_pass();
-            let limit = page.limit;
-            self.advance(&mut page.envelope, limit);
+            self.advance(&mut page.envelope, page.limit);
             return Ok(Some(page));
         }
         Ok(None)
@@ -272,12 +271,6 @@ impl SliceReader {
             return Ok(());
         }
         self.restart_below = self.reached.filter(|_| !self.is_other_order).map(|reached| reached + 1);
-        match self.trail.restart() {
-            true => Ok(()),
-            false => {
-                let what = format!("{}: objects vanish faster than they are listed", self.resource.path);
-                Err(Error::stripe(what).hint("run the same command again later"))
-            }
-        }
+        self.trail.restart(&self.resource.path)
     }
 }

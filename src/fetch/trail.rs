@@ -5,6 +5,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use crate::error::{Error, Result};
+
 /// Ids kept for the way back.
 const KEPT: usize = 300;
 /// How far to step back, one time after the other, in ids.
@@ -175,12 +177,16 @@ impl Trail {
         false
     }
 
-    /// Goes back to the list's start for a cursor that has vanished, as often as that may help.
-    pub fn restart(&mut self) -> bool {
+    /// Goes back to the start of the list at `path` for a cursor that has vanished, as often as that may help.
+    pub fn restart(&mut self, path: &str) -> Result<()> {
         self.restarts += 1;
         self.steps_back = 0;
         self.go_to_start();
-        self.restarts <= RESTARTS
+        match self.restarts <= RESTARTS {
+            true => Ok(()),
+            false => Err(Error::stripe(format!("{path}: objects vanish faster than they are listed"))
+                .hint("run the same command again later")),
+        }
     }
 
     /// Goes back for an end that is odd, to the list's start at last: what stands before it has to be shown again. False
@@ -279,7 +285,8 @@ mod tests {
     fn what_has_vanished_ends_nothing_where_the_list_is_begun_again() {
         let mut trail = Trail::behind(ids("abcde"));
         while trail.step_back() {}
-        assert!(trail.restart() && trail.has_lost_all());
+        trail.restart("/v1/charges").unwrap();
+        assert!(trail.has_lost_all());
         trail.advance(&ids("bc"), true, false);
         check(&trail, "a", End::Odd);
         check(&trail, "d", End::Odd);
