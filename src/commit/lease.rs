@@ -125,7 +125,10 @@ impl Holding {
         match held.renew(lake).await {
             Ok(()) => {}
             Err(_) if held.is_lost => return Ok(Attempt::HELD_BY_ANOTHER),
-            Err(error) => return Err(error),
+            Err(error) => {
+                held.give_back(lake).await;
+                return Err(error);
+            }
         }
         *self.held.lock().await = Some(held);
         Ok(Attempt::Taken)

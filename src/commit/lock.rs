@@ -112,11 +112,12 @@ async fn try_lease(lake: &RemoteLake, run_id: &str) -> Result<Attempt> {
 }
 
 impl Guard {
-    /// Gives the lock back at once; a dropped lease would only expire.
+    /// Gives the lock back at once; a dropped lease would only expire. Then takes back what this run has left on its way.
     pub async fn release(self) {
         if let Guard::Remote { lake, renewal } = &self {
             renewal.abort();
             lake.lease.release(lake).await;
+            lake.abort_abandoned().await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod failed;
+mod parts;
 mod patience;
 mod settings;
 
@@ -14,19 +15,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
 use crate::commit::lease::{Holding, NO_CONDITIONS};
 use crate::commit::remote::failed::is_missing_object;
-use crate::commit::remote::patience::{ANSWER, COMPLETION, Tries, may_pass, repeated, sending, within};
+use crate::commit::remote::parts::Abandoned;
+use crate::commit::remote::patience::{ANSWER, Tries, may_pass, repeated, sending, within};
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
 use crate::error::{Error, Result};
 use crate::redact::{Secrets, shown};
 
 /// A file up to this size is one PUT, which the store checks against the etag itself.
 const ONE_PUT: u64 = 64 << 20;
-/// Part size of larger files; 10,000 parts make 160 GB.
-const PART: usize = 16 << 20;
 
 /// How long the proof of conditions may wait for a refusal. A lease goes on meanwhile.
 const PROOF: Duration = Duration::from_secs(5);
@@ -41,6 +41,7 @@ pub struct RemoteLake {
     pub location: String,
     /// Asked before each write.
     pub lease: Arc<Holding>,
+    abandoned: Arc<Abandoned>,
     secrets: Secrets,
 }
 
@@ -48,7 +49,14 @@ impl RemoteLake {
     /// A lake in any store; tests give one in memory.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: Path, location: &str) -> RemoteLake {
         let location = location.to_owned();
-        RemoteLake { store, prefix, location, lease: Arc::default(), secrets: Secrets::default() }
+        RemoteLake {
+            store,
+            prefix,
+            location,
+            lease: Arc::default(),
+            abandoned: Arc::default(),
+            secrets: Secrets::default(),
+        }
     }
 
     /// `rest` is `bucket` or `bucket/prefix`; credentials, region and endpoint come from `AWS_*`.
@@ -184,74 +192,6 @@ impl RemoteLake {
         }
     }
 
-    /// Multipart uploads cannot be made conditional here, so the etag is compared right before the
-    /// upload becomes visible; the lease keeps other writers away in between.
-    async fn upload_parts(
-        &self,
-        path: &str,
-        file: &mut File,
-        seen: &Version,
-    ) -> std::result::Result<Version, ReplaceError> {
-        let mut tries = Tries::default();
-        let mut upload = loop {
-            match self.put_parts(path, file).await {
-                Ok(upload) => break upload,
-                Err(Broken::Store(error)) if may_pass(&error) && tries.wait().await => {}
-                Err(broken) => return Err(self.broken(path, broken).into()),
-            }
-        };
-        let landing = self.lease.landing();
-        let completed = self.complete(path, file, seen, upload.as_mut()).await;
-        if completed.is_ok() || within(ANSWER, upload.abort()).await.is_ok() {
-            landing.is_over();
-        }
-        completed
-    }
-
-    /// Uploads the whole file, invisibly. A part cannot be repeated alone: object_store gives it another number.
-    async fn put_parts(
-        &self,
-        path: &str,
-        file: &mut File,
-    ) -> std::result::Result<Box<dyn MultipartUpload>, Broken> {
-        file.rewind()?;
-        let mut upload = within(ANSWER, self.store.put_multipart(&self.path(path))).await?;
-        loop {
-            let mut part = Vec::with_capacity(PART);
-            (&mut *file).take(PART as u64).read_to_end(&mut part)?;
-            if part.is_empty() {
-                return Ok(upload);
-            }
-            if let Err(error) = within(sending(PART as u64), upload.put_part(part.into())).await {
-                let _ = within(ANSWER, upload.abort()).await;
-                return Err(error.into());
-            }
-        }
-    }
-
-    async fn complete(
-        &self,
-        path: &str,
-        file: &File,
-        seen: &Version,
-        upload: &mut dyn MultipartUpload,
-    ) -> std::result::Result<Version, ReplaceError> {
-        self.lease.check(self).await?;
-        if &self.present_version(path).await? != seen {
-            return Err(ReplaceError::Conflict);
-        }
-        // This process may have been stopped meanwhile.
-        self.lease.check(self).await?;
-        match within(COMPLETION, upload.complete()).await {
-            Ok(result) => Ok(version(result.e_tag)),
-            // It may be complete although the answer was lost.
-            Err(error) => match self.read_to_temporary(path).await {
-                Ok(Some((present, version))) if is_same(&present, file)? => Ok(version),
-                _ => Err(self.failed(path, &error).into()),
-            },
-        }
-    }
-
     pub async fn present_version(&self, path: &str) -> Result<Version> {
         let at = self.path(path);
         match repeated(|| within(ANSWER, self.store.head(&at))).await {
@@ -383,28 +323,6 @@ impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Broken {
         Broken::Temporary(error)
     }
-}
-
-fn is_same(a: &File, b: &File) -> std::result::Result<bool, Error> {
-    let is_same = || -> io::Result<bool> {
-        let (mut a, mut b) = (a, b);
-        if a.metadata()?.len() != b.metadata()?.len() {
-            return Ok(false);
-        }
-        a.rewind()?;
-        b.rewind()?;
-        let (mut x, mut y) = (Vec::with_capacity(PART), Vec::with_capacity(PART));
-        loop {
-            x.clear();
-            y.clear();
-            a.take(PART as u64).read_to_end(&mut x)?;
-            b.take(PART as u64).read_to_end(&mut y)?;
-            if x != y || x.is_empty() {
-                return Ok(x == y);
-            }
-        }
-    };
-    is_same().map_err(temporary_failed)
 }
 
 fn version(e_tag: Option<String>) -> Version {

@@ -1,6 +1,7 @@
 //! Turns leases that are lost, removed or given back into one writer at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use object_store::ObjectStoreExt;
@@ -53,6 +54,42 @@ async fn c3_a_lease_that_another_run_takes_while_it_is_proved_is_that_runs() {
     let refused = acquire(&lake(&store), "ours").await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Locked, "{refused}");
     store.check_all_met();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_first_renewal_is_not_answered_is_given_back() {
+    let store = Odd::default();
+    store.set(Request::Renewal, LEASE, Manner::Silent, 1);
+    let refused = acquire(&lake(&store), "ours").await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Destination, "{refused}");
+    store.check_all_met();
+    acquire(&lake(&store), "next").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_a_signal_ends_leaves_no_parts() {
+    for request in [Request::Part, Request::Head] {
+        let store = Odd::default();
+        let ours = Arc::new(lake(&store));
+        let guard = acquire(&ours, "ours").await.unwrap();
+        store.set(request, "large", Manner::Silent, 1);
+        let uploading = ours.clone();
+        let upload = tokio::spawn(async move {
+            let mut staged = uploading.stage("large").unwrap();
+            staged.writer().set_len(65 << 20).unwrap();
+            uploading.replace("large", staged, &Version::Absent).await.is_ok()
+        });
+        while store.is_left("large") {
+            sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(store.n_unfinished.load(Ordering::Relaxed), 1);
+        upload.abort();
+        assert!(upload.await.is_err());
+        guard.release().await;
+        assert_eq!(store.n_unfinished.load(Ordering::Relaxed), 0, "{request:?}");
+        // None of it can land any more.
+        acquire(&lake(&store), "next").await.unwrap();
+    }
 }
 
 /// Ends a run, as a signal does, after it has uploaded one large file, or while another one is being completed. Whether the

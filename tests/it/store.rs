@@ -1,6 +1,7 @@
 //! Turns an object store that is silent, breaks off or takes every write into whole lakes, or into the right refusal.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ struct Fault {
 pub struct Odd {
     pub inner: Arc<InMemory>,
     faults: Arc<Mutex<Vec<Fault>>>,
+    /// Uploads that were begun, and neither completed nor aborted.
+    pub n_unfinished: Arc<AtomicUsize>,
 }
 
 /// What stands in the object while a run holds the lake.
@@ -151,9 +154,14 @@ impl ObjectStore for Odd {
         let present = self.inner.head(at).await.ok().and_then(|meta| meta.e_tag);
         if let PutMode::Update(seen) = &options.mode
             && seen.e_tag == present
-            && self.take(Request::Renewal, at.as_ref()) == Some(Manner::Taken)
         {
-            self.inner.put(at, lease("theirs", Duration::from_secs(25)).into()).await?;
+            match self.take(Request::Renewal, at.as_ref()) {
+                Some(Manner::Taken) => {
+                    self.inner.put(at, lease("theirs", Duration::from_secs(25)).into()).await?;
+                }
+                Some(Manner::Silent) => std::future::pending().await,
+                _ => {}
+            }
         }
         self.inner.put_opts(at, payload, options).await
     }
@@ -165,6 +173,7 @@ impl ObjectStore for Odd {
     ) -> Result<Box<dyn MultipartUpload>> {
         self.meet(Request::Begin, at.as_ref()).await?;
         let inner = self.inner.put_multipart_opts(at, options).await?;
+        self.n_unfinished.fetch_add(1, Ordering::Relaxed);
         Ok(Box::new(OddUpload { inner, store: self.clone(), at: at.to_string() }))
     }
 
@@ -247,11 +256,15 @@ impl MultipartUpload for OddUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         self.store.meet(Request::Complete, &self.at).await?;
-        self.inner.complete().await
+        let completed = self.inner.complete().await?;
+        self.store.n_unfinished.fetch_sub(1, Ordering::Relaxed);
+        Ok(completed)
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
+        self.inner.abort().await?;
+        self.store.n_unfinished.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -358,6 +371,7 @@ async fn a_large_upload_begins_again_where_a_part_of_it_is_lost() {
             // Nobody repeats the last step: what it has done is not known.
             assert_eq!(replaced.is_ok(), request != Complete, "{request:?} {manner:?}: {replaced:?}");
             assert_eq!(lake.exists("large").await.unwrap(), request != Complete);
+            assert_eq!(store.n_unfinished.load(Ordering::Relaxed), 0, "{request:?} {manner:?}");
             store.check_all_met();
         }
     }
