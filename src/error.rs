@@ -195,14 +195,9 @@ impl Error {
         self
     }
 
-    /// Whether an answer said no, where others are broken or do not come.
-    pub fn is_refusal(&self) -> bool {
-        self.0.refused_with.is_some()
-    }
-
-    /// Whether it was a 403: the key is good and may not read this.
-    pub fn is_forbidden(&self) -> bool {
-        self.0.refused_with == Some(403)
+    /// The status of the answer that said no; others are broken or do not come.
+    pub fn refusal(&self) -> Option<u16> {
+        self.0.refused_with
     }
 
     /// An answer came that belongs to another request: others may have done so unseen.
@@ -222,7 +217,7 @@ impl Error {
     /// 401 about all. A file or a state that is damaged is one resource's.
     pub fn is_fatal(&self) -> bool {
         match self.0.kind {
-            Kind::Auth => !self.is_forbidden(),
+            Kind::Auth => self.refusal() != Some(403),
             Kind::Partial | Kind::Stripe | Kind::Integrity => false,
             _ => true,
         }

@@ -18,6 +18,7 @@ use crate::run::Setup;
 use crate::run::gather::{Gatherer, Listing};
 use crate::run::report::Report;
 use crate::run::sync::{self, Options};
+use crate::run::{owner, signal};
 use crate::spool::Budget;
 
 /// Bytes of Parquet for a byte of inflated JSON, as measured with the fake account's charges; what objects have in
@@ -63,12 +64,12 @@ struct Surveying<'a> {
 /// Asks each list for a few pages. Fails as [`sync::sync`] does before it lists.
 pub async fn estimate(setup: &Setup, options: Options, transport: Arc<dyn Transport>) -> Result<Estimate> {
     let started = Instant::now();
-    let known = sync::read_lake(&setup.lake).await?;
-    sync::check_mode(known.as_ref(), options.livemode, "a key")?;
+    let known = owner::read_lake(&setup.lake).await?;
+    owner::check_mode(known.as_ref(), options.livemode, "a key")?;
     let fetcher = sync::fetcher(setup, &options, transport, started);
     let surveyed = async {
-        let account = sync::account(&fetcher, setup, &options).await.map_err(|e| e.lake("unchanged"))?;
-        sync::check_account(known.as_ref(), account.id.as_deref())?;
+        let account = owner::account(&fetcher, setup, &options).await.map_err(|e| e.lake("unchanged"))?;
+        owner::check_account(known.as_ref(), account.id.as_deref())?;
         let listing = sync::listing(&options, &account)?;
         let now = account.now.unwrap_or(setup.started_at.as_second());
         let end = listing.span.end.min(now + 1);
@@ -79,7 +80,7 @@ pub async fn estimate(setup: &Setup, options: Options, transport: Arc<dyn Transp
     };
     let surveyed = tokio::select! {
         surveyed = surveyed => surveyed?,
-        error = sync::interrupted(options.interrupted.clone()) => return Err(error),
+        error = signal::interrupted(options.interrupted.clone()) => return Err(error),
     };
     Ok(sum(&options, &fetcher, surveyed, started))
 }

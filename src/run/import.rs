@@ -27,8 +27,10 @@ use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Message};
 use crate::run::import::decoding::{Part, RefusedChunk, decode_all, push};
 use crate::run::import::source::{Block, Blocks};
+use crate::run::owner::{check_mode, read_lake, write_down};
 use crate::run::report::{Report, has_all_rows};
-use crate::run::sync::{check_mode, finish, interrupted, read_lake, signalled, write_down};
+use crate::run::signal::{interrupted, signalled};
+use crate::run::sync::finish;
 use crate::run::{Setup, sql};
 use crate::spool::Budget;
 

@@ -4,25 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::catalog::Resource;
+use crate::commit::Version;
 use crate::commit::lock::{self, Guard};
-use crate::commit::state::{FORMAT, LAKE, LakeInfo, STATES, WAITING, run_path};
-use crate::commit::{Lake, Version};
+use crate::commit::state::{WAITING, run_path};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::allowance::{Allowance, Budgets};
 use crate::fetch::limit::{Limits, Rate};
 use crate::fetch::retry::Policy;
-use crate::fetch::{Fetcher, Notice, Request, Transport};
+use crate::fetch::{Fetcher, Notice, Transport};
 use crate::plan::FIRST_OBJECT;
-use crate::redact::without_keys;
 use crate::run::event::Event;
 use crate::run::gather::Listing;
-use crate::run::reading::{nothing_read, read_all};
+use crate::run::owner::{Account, account, check_account, check_mode, claim, read_lake};
+use crate::run::reading::read_all;
 use crate::run::report::{Report, RunRecord};
+use crate::run::signal::interrupted;
 use crate::run::{Setup, sql};
 
 /// What a sync needs besides its setup.
@@ -45,15 +45,6 @@ pub struct Options {
     pub jitter_seed: u64,
     /// Becomes the kind of the signal that ends the run.
     pub interrupted: watch::Receiver<Option<Kind>>,
-}
-
-/// Whose account it is, and what time it is there.
-pub(super) struct Account {
-    pub id: Option<String>,
-    /// `None` where answers carry no `Date`, as behind some proxies.
-    pub now: Option<i64>,
-    /// When the account was opened, for guessing where its objects begin.
-    pub created: Option<i64>,
 }
 
 /// Lists the resources into the lake.
@@ -81,20 +72,6 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
         }
     };
     finish(setup, guard, report, "sync").await
-}
-
-/// The error of a run that is interrupted before it has written anything; done when it is.
-pub(super) async fn interrupted(signal: watch::Receiver<Option<Kind>>) -> Error {
-    Error::new(signalled(signal).await, "interrupted").lake("unchanged")
-}
-
-/// What the signal makes of the run, once there is one.
-pub(super) async fn signalled(mut signal: watch::Receiver<Option<Kind>>) -> Kind {
-    match signal.wait_for(Option::is_some).await {
-        Ok(kind) => kind.unwrap_or(Kind::Interrupted),
-        // Nobody can interrupt it any longer.
-        Err(_) => std::future::pending().await,
-    }
 }
 
 /// What a run does while it holds the lock.
@@ -162,27 +139,6 @@ fn check_budgets(options: &Options) -> Result<()> {
     }
 }
 
-/// Whose lake this is, if it exists.
-pub async fn read_lake(lake: &Lake) -> Result<Option<(LakeInfo, Version)>> {
-    let mut known = lake.read_json::<LakeInfo>(LAKE).await?;
-    let has_states = known.is_none() && lake.list(STATES).await?.iter().any(|path| path.ends_with(".json"));
-    if has_states {
-        // Another run may have made the lake in between.
-        known = lake.read_json::<LakeInfo>(LAKE).await?;
-    }
-    match &known {
-        Some((info, _)) => info.check_format()?,
-        // It is written before any state.
-        None if has_states => {
-            return Err(Error::integrity(format!("{LAKE} is missing: nobody knows whose lake this is"))
-                .lake("unchanged")
-                .hint("restore it from a copy; or move _stripelake away, if the files are for certain of this account and mode"));
-        }
-        None => {}
-    }
-    Ok(known)
-}
-
 pub(super) fn fetcher(
     setup: &Setup,
     options: &Options,
@@ -194,118 +150,6 @@ pub(super) fn fetcher(
     let limits = Limits::new(options.rate, options.livemode);
     let allowance = Allowance::new(options.budgets, started);
     Fetcher::new(transport, limits, Policy::new(options.jitter_seed), allowance, on_notice)
-}
-
-/// Asks for the account. A restricted key may not read it; the run then goes on without its id. An answer that is broken
-/// does not say so: the next key might be of another account, and nobody would notice.
-pub(super) async fn account(fetcher: &Fetcher, setup: &Setup, options: &Options) -> Result<Account> {
-    let warn = |message: String| (setup.on_event)(Event::Warning { message });
-    let request = Request::new("/v1/account");
-    let answer = tokio::select! {
-        answer = fetcher.object(&request, whose) => answer,
-        error = interrupted(options.interrupted.clone()) => return Err(error),
-    };
-    let (id, created) = match answer {
-        Ok((id, created)) => (Some(id), created),
-        Err(error) if error.is_refusal() => {
-            warn(format!("the account is not known: {error}"));
-            (None, None)
-        }
-        // Nothing was listed, so nothing is complete in part.
-        Err(error) if error.kind() == Kind::Partial => {
-            return Err(Error::stripe(format!("the account: {error}"))
-                .hint("Stripe or the network is in trouble; run the same command again later"));
-        }
-        Err(error) if error.kind() == Kind::Budget => return Err(nothing_read(&error)),
-        Err(error) => return Err(error),
-    };
-    let now = fetcher.server_date();
-    let local = setup.started_at.as_second();
-    match now {
-        Some(now) if (now - local).abs() > 300 => {
-            warn(format!("this machine's clock is {} s off Stripe's", local - now));
-        }
-        Some(_) => {}
-        None => warn("Stripe's answer has no Date: everything is listed, whatever its time".to_owned()),
-    }
-    Ok(Account { id, now, created })
-}
-
-/// Id and time of opening. The lake is the account's for ever, so anything else that an answer may hold is a broken one.
-fn whose(account: &Value) -> std::result::Result<(String, Option<i64>), String> {
-    let text = |name| account.get(name).and_then(Value::as_str).unwrap_or_default();
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let is_id = |id: &str| {
-        let name = id.strip_prefix("acct_").unwrap_or_default();
-        !name.is_empty() && id.len() <= 255 && name.chars().all(is_part) && without_keys(id) == id
-    };
-    match (text("object"), text("id")) {
-        ("account", id) if is_id(id) => Ok((id.to_owned(), account.get("created").and_then(Value::as_i64))),
-        (object, id) => Err(format!(
-            "expected an account with an id like acct_1abc, got object \"{object}\", id \"{id}\""
-        )),
-    }
-}
-
-/// `what` is of the mode `livemode`: a key, or objects.
-pub(super) fn check_mode(known: Option<&(LakeInfo, Version)>, livemode: bool, what: &str) -> Result<()> {
-    let mode = |livemode: bool| if livemode { "live" } else { "test" };
-    match known.and_then(|(info, _)| info.livemode) {
-        Some(expected) if expected != livemode => Err(Error::new(
-            Kind::Auth,
-            format!("the lake holds {} data, got {what} of {} mode", mode(expected), mode(livemode)),
-        )
-        .lake("unchanged")
-        .hint("use another --lake for each mode and account")),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn check_account(known: Option<&(LakeInfo, Version)>, account: Option<&str>) -> Result<()> {
-    let expected = known.and_then(|(info, _)| info.account.as_deref());
-    match (expected, account) {
-        (Some(expected), Some(got)) if expected != got => {
-            Err(Error::new(Kind::Auth, format!("the lake belongs to account {expected}, got a key of {got}"))
-                .lake("unchanged")
-                .hint("use another --lake for each mode and account"))
-        }
-        (Some(expected), None) => Err(Error::new(
-            Kind::Auth,
-            format!("the lake belongs to account {expected}, and this key may not say whose it is"),
-        )
-        .lake("unchanged")
-        .hint("let the key read /v1/account, or use another --lake")),
-        _ => Ok(()),
-    }
-}
-
-/// Writes down to whom the lake belongs, as far as it is known.
-async fn claim(setup: &Setup, account: Option<String>, livemode: bool) -> Result<()> {
-    let known = read_lake(&setup.lake).await?;
-    // Another run may have made the lake its own while this one waited for the lock.
-    check_mode(known.as_ref(), livemode, "a key")?;
-    check_account(known.as_ref(), account.as_deref())?;
-    write_down(setup, known, account, Some(livemode)).await
-}
-
-/// Adds what is known now of the account and the mode to what the lake knows.
-pub(super) async fn write_down(
-    setup: &Setup,
-    known: Option<(LakeInfo, Version)>,
-    account: Option<String>,
-    livemode: Option<bool>,
-) -> Result<()> {
-    let (before, seen) = known.map_or((None, Version::Absent), |(info, version)| (Some(info), version));
-    let info = LakeInfo {
-        format: FORMAT,
-        account: account.or(before.as_ref().and_then(|info| info.account.clone())),
-        livemode: livemode.or(before.as_ref().and_then(|info| info.livemode)),
-        stripe_version: setup.catalog.stripe_version.clone(),
-    };
-    if before.as_ref() != Some(&info) {
-        setup.lake.write_summed_json(LAKE, &info, &seen).await?;
-    }
-    Ok(())
 }
 
 /// What this run lists; its seconds end at Stripe's clock. This machine's may be wrong, so

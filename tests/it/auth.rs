@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use stripelake::commit::lock;
 use stripelake::commit::state::ResourceState;
 use stripelake::error::Kind;
-use stripelake::fake::script::{Action, Asked, Rewrite, Rule, refusal};
+use stripelake::fake::script::{Action, Asked, Rewrite, Rule, Scripted, refusal};
 use stripelake::fake::{Account, InProcess, Resource, Spec};
 use stripelake::fetch::Response;
 use stripelake::run::Setup;
@@ -92,6 +92,64 @@ async fn a5_a_key_of_another_account_is_refused() {
     let error = lake.sync(Arc::new(InProcess::new(Arc::new(account(66, 50))))).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Auth, "{error}");
     assert_eq!(lake.files().await, before);
+}
+
+/// A table whose account may not be read with this key. As Stripe says it, in
+/// <https://github.com/stripe/stripe-node/issues/2246>, or without a name.
+fn restricted(table: &Arc<Table>, account: Option<&str>) -> Arc<Scripted> {
+    let on = account.map_or(String::new(), |id| format!(" on account '{id}'"));
+    let said = format!(
+        "The provided key 'rk_test_{}qs8Kgd' does not have the required permissions for this endpoint{on}. \
+         Having the 'rak_accounts_kyc_id_numbers_read' permission would allow this request to continue.",
+        "*".repeat(93)
+    );
+    let script = scripted_table(table);
+    script.rules.add(Rule::new("/v1/account", Action::Answer(refusal(403, "", None, &said))));
+    script
+}
+
+#[tokio::test(start_paused = true)]
+async fn a5_a_restricted_key_says_whose_it_is_where_it_is_refused() {
+    let (ours, theirs) = (Table::of(&account(65, 50)), Table::of(&account(66, 50)));
+    let lake = TestLake::new();
+    let report = lake.sync(restricted(&ours, Some(&ours.id))).await.unwrap();
+    assert_eq!((report.kind(), report.account.as_ref()), (None, Some(&ours.id)));
+    let before = lake.files().await;
+    for key in [restricted(&theirs, Some(&theirs.id)), restricted(&theirs, None), scripted_table(&theirs)] {
+        let error = lake.sync(key).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Auth, "{error}");
+        assert_eq!(lake.files().await, before);
+    }
+    // A key of each kind that is of this account.
+    lake.sync_completely(scripted_table(&ours)).await;
+    lake.sync_completely(restricted(&ours, Some(&ours.id))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_does_not_say_whose_it_is_is_warned_of() {
+    let table = Table::of(&account(65, 50));
+    for (id, n) in
+        [(None, 1), (Some("acct_"), 1), (Some("ours"), 1), (Some("acct_1a b"), 1), (Some("acct_1ab"), 0)]
+    {
+        let lake = TestLake::new();
+        let report = lake.sync(restricted(&table, id)).await.unwrap();
+        assert_eq!((report.kind(), report.account.is_some()), (None, n == 0), "{id:?}");
+        let is_told = |event: &&Event| matches!(event, Event::Warning { message } if message.contains("would not be noticed"));
+        assert_eq!(lake.events.lock().unwrap().iter().filter(is_told).count(), n, "{id:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_stripe_does_not_know_is_a_wrong_setting() {
+    let script = scripted(account(64, 50));
+    let said = "Invalid Stripe API version: 2009-13-13";
+    script.rules.add(Rule::new("/v1/*", Action::Answer(refusal(400, "", None, said))));
+    let error = TestLake::new().sync(script.clone()).await.unwrap_err();
+    assert_eq!((error.kind(), script.log().len()), (Kind::Usage, 1), "{error}");
+    assert!(
+        error.hint_text().unwrap().contains("api_version") && error.to_string().contains(said),
+        "{error}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

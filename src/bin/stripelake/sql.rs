@@ -3,8 +3,8 @@
 use stripelake::catalog::Catalog;
 use stripelake::config::Settings;
 use stripelake::error::{Error, Kind, Result};
+use stripelake::run::owner::read_lake;
 use stripelake::run::sql::{Views, views};
-use stripelake::run::sync::read_lake;
 
 use crate::cli::{Global, Sql};
 use crate::output::out;
