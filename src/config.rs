@@ -4,18 +4,20 @@
 //! since the command line reads `STRIPELAKE_*` for every flag.)
 
 pub mod key;
+pub mod value;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use jiff::Timestamp;
-
+use crate::config::value::{check_version, parse_rate, parse_timeout};
 use crate::error::{Error, Result};
+use crate::fetch::http::parse_base;
 use crate::fetch::limit::Rate;
 use crate::partition::Grain;
 
@@ -43,7 +45,10 @@ pub struct Settings {
     /// As on the command line; in the file also a number.
     #[serde(deserialize_with = "text_or_number")]
     pub rate: Option<String>,
+    #[serde(deserialize_with = "count")]
     pub concurrency: Option<usize>,
+    /// As on the command line; in the file also a number of seconds.
+    #[serde(deserialize_with = "text_or_number")]
     pub timeout: Option<String>,
     pub ca_file: Option<PathBuf>,
     pub resources: BTreeMap<String, ResourceSettings>,
@@ -59,7 +64,7 @@ pub struct ResourceSettings {
 
 fn text_or_number<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a rate like \"80%\", 50 or \"unlimited\"")]
+    #[serde(untagged, expecting = "expected a rate like \"80%\", 50 or \"unlimited\", or a time like \"90s\" or 90")]
     enum TextOrNumber {
         Text(String),
         Number(f64),
@@ -68,6 +73,16 @@ fn text_or_number<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Op
         TextOrNumber::Text(text) => text,
         TextOrNumber::Number(number) => number.to_string(),
     }))
+}
+
+fn count<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<usize>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a whole number, like 16")]
+    enum Count {
+        Is(usize),
+    }
+    let Count::Is(n) = Count::deserialize(value)?;
+    Ok(Some(n))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,7 +99,16 @@ impl Settings {
         let path = file.unwrap_or(Path::new(DEFAULT_FILE));
         let (text, is_open_to_all) = match read(path) {
             Ok(read) => read,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && file.is_none() => Default::default(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && file.is_none() => match profile {
+                None => Default::default(),
+                Some(name) => {
+                    let what = format!(
+                        "--profile {name}: expected {DEFAULT_FILE} with [profile.{name}], found no such file"
+                    );
+                    return Err(Error::usage(what)
+                        .hint("name the settings file with --config, or go to the folder that it is in"));
+                }
+            },
             Err(e) => {
                 return Err(Error::usage(format!("config {}: {e}", path.display()))
                     .hint("name a file that can be read with --config, or leave it out"));
@@ -125,6 +149,18 @@ impl Settings {
             parse_rate(rate).map_err(|e| e.context("rate"))?;
         }
         self.concurrency().map_err(|e| e.context("concurrency"))?;
+        if let Some(timeout) = &self.timeout {
+            parse_timeout(timeout).map_err(|e| e.context("timeout"))?;
+        }
+        if let Some(base) = &self.api_base {
+            parse_base(base).map_err(|e| e.context("api_base"))?;
+        }
+        if let Some(version) = &self.api_version {
+            check_version(version).map_err(|e| e.context("api_version"))?;
+        }
+        if let Some(file) = &self.ca_file {
+            File::open(file).map_err(|e| Error::usage(format!("ca_file {}: {e}", file.display())))?;
+        }
         self.grains().map(drop)
     }
 
@@ -177,6 +213,12 @@ impl Settings {
             .map_or(Ok(Rate::Share(DEFAULT_SHARE)), |rate| parse_rate(rate).map_err(|e| e.context("--rate")))
     }
 
+    /// How long a request may take, where the user says so.
+    pub fn timeout(&self) -> Result<Option<Duration>> {
+        let timeout = self.timeout.as_deref().map(parse_timeout).transpose();
+        timeout.map_err(|e| e.context("--timeout"))
+    }
+
     pub fn concurrency(&self) -> Result<usize> {
         let n = self.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
         let (least, most) = (CONCURRENCY.start(), CONCURRENCY.end());
@@ -218,84 +260,9 @@ fn read(path: &Path) -> std::io::Result<(String, bool)> {
     Ok((text, is_open_to_all))
 }
 
-/// A request in a quarter of an hour: with fewer, no run comes to an end.
-const LEAST_RATE: f64 = 0.001;
-
-/// `80%` of the documented limits, `50` requests per second, or `unlimited`.
-pub fn parse_rate(text: &str) -> Result<Rate> {
-    let wrong = || Error::usage(format!("expected a rate like 80%, 50 or unlimited, got \"{text}\""));
-    if text == "unlimited" {
-        return Ok(Rate::Unlimited);
-    }
-    let (number, is_share) = text.strip_suffix('%').map_or((text, false), |number| (number, true));
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    match is_share {
-        true if (LEAST_RATE..=1000.0).contains(&number) => Ok(Rate::Share(number / 100.0)),
-        false if (LEAST_RATE..=100_000.0).contains(&number) => Ok(Rate::PerSecond(number)),
-        _ => Err(wrong()),
-    }
-}
-
-/// A smaller number (1973) is rather a year, or a date with a digit too few, than unix seconds.
-const FIRST_UNIX_SECS: i64 = 100_000_000;
-/// A larger one (5138) is rather milliseconds.
-const END_OF_UNIX_SECS: i64 = 100_000_000_000;
-
-/// A time on the command line: `2026-11-23`, `2026-11-23T02:00:00Z`, or unix seconds.
-pub fn parse_time(text: &str) -> Result<Timestamp> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    // A date is its midnight.
-    let time = text.parse::<jiff::civil::DateTime>().ok();
-    if let Some(time) = time.and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC).ok()) {
-        return Ok(time.timestamp());
-    }
-    let secs = text.parse::<i64>().ok();
-    let secs = secs.filter(|secs| *secs == 0 || (FIRST_UNIX_SECS..END_OF_UNIX_SECS).contains(secs));
-    let time = secs.and_then(|secs| Timestamp::from_second(secs).ok());
-    time.ok_or_else(|| {
-        let what = format!("expected a time like 2026-11-23 or 2026-11-23T02:00:00Z, got \"{text}\"");
-        Error::usage(what).hint("times are UTC; unix seconds since 1973 are taken, too")
-    })
-}
-
-/// The first second that is not before a time on the command line. What has whole seconds is before the time if it is before that.
-pub fn parse_second(text: &str) -> Result<i64> {
-    let time = parse_time(text)?;
-    Ok(time.as_second() + i64::from(time.subsec_nanosecond() > 0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rates_are_shares_numbers_or_unlimited() {
-        assert_eq!(parse_rate("100%").unwrap(), Rate::Share(1.0));
-        assert_eq!(parse_rate("12.5").unwrap(), Rate::PerSecond(12.5));
-        assert_eq!(parse_rate("unlimited").unwrap(), Rate::Unlimited);
-        for text in ["", "fast", "0", "-1", "0%", "NaN", "1e-20", "1e-9%", "1e9"] {
-            assert!(parse_rate(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn times_are_dates_instants_or_seconds() {
-        assert_eq!(parse_second("2026-11-23").unwrap(), 1_795_392_000);
-        assert_eq!(parse_second("2026-11-23T01:00:00Z").unwrap(), 1_795_395_600);
-        assert_eq!(parse_second("20261123").unwrap(), 1_795_392_000);
-        assert_eq!(parse_second("2026-11-23T01:00:00").unwrap(), 1_795_395_600);
-        assert_eq!(parse_second("2026-11-23T02:00:00+01:00").unwrap(), 1_795_395_600);
-        assert_eq!(parse_second("1795392000").unwrap(), 1_795_392_000);
-        assert_eq!(parse_second("0").unwrap(), 0);
-        assert_eq!(parse_second("2026-11-23T01:00:00.5Z").unwrap(), 1_795_395_601);
-        assert_eq!(parse_second("1960-01-01T00:00:00.5Z").unwrap(), -315_619_199);
-        assert_eq!(parse_time("2026-11-23T01:00:00.9Z").unwrap().as_microsecond(), 1_795_395_600_900_000);
-        for text in ["yesterday", "2026", "2026112", "20261323", "2026-13-01", "-5", "1795392000000"] {
-            assert!(parse_time(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn the_key_of_a_profile_wins_however_each_is_kept() {

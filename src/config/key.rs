@@ -37,7 +37,7 @@ pub fn find_key(flag: Option<&Path>, environment: &KeyEnvironment, settings: &Se
     let credential = environment.credentials_directory.as_ref().map(|dir| dir.join("stripe_key"));
     let (text, source) = if let Some(path) = flag {
         (read_key_file(path)?, path.display().to_string())
-    } else if let Some(key) = &environment.stripe_api_key {
+    } else if let Some(key) = environment.stripe_api_key.as_ref().filter(|key| !alone(key).is_empty()) {
         (alone(key), "STRIPE_API_KEY".to_owned())
     } else if let Some(path) = &settings.api_key_file {
         (read_key_file(path)?, path.display().to_string())
@@ -114,7 +114,10 @@ fn read_key_file(path: &Path) -> Result<String> {
                 "key file {}: everyone on this machine can read it",
                 path.display()
             ))
-            .hint(format!("chmod 600 {}", path.display())));
+            .hint(format!(
+                "chmod 600 {}; where it is a mounted secret, mount it so (Kubernetes: defaultMode: 0400)",
+                path.display()
+            )));
         }
     }
     Ok(alone(&text))

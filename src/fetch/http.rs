@@ -92,7 +92,7 @@ impl Http {
     ) -> Result<Http> {
         let Connection { timeout, ca } = connection;
         hide(key.expose_secret());
-        let base = parse_base(base)?;
+        let base = parse_base(base).map_err(|e| e.context("--api-base"))?;
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
             .map_err(|_| Error::usage("expected a key of letters, digits and _, got other characters"))?;
         authorization.set_sensitive(true);
@@ -238,7 +238,7 @@ fn through_proxy(builder: ClientBuilder) -> Result<(ClientBuilder, Option<String
 pub fn parse_base(base: &str) -> Result<Url> {
     let wrong = |why: &str| {
         Error::usage(format!(
-            "expected --api-base with https, or http on a loopback address, got \"{}\" ({why})",
+            "expected https, or http on a loopback address, got \"{}\" ({why})",
             without_userinfo(base)
         ))
     };

@@ -112,11 +112,59 @@ def test_a_concurrency_that_helps_nobody_is_refused(stub, home, n):
     assert not (home / "wide").exists()
 
 
-def test_a_concurrency_of_the_settings_file_is_named_as_it_is_there(stub, tmp_path):
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("concurrency = 0", "concurrency: expected a concurrency of 1 to 1000"),
+        ('concurrency = "many"', "a whole number"),
+        ('timeout = "soon"', "timeout: expected a time like 90s"),
+        ("timeout = 0.5", 'timeout: expected a time like 90s, 10m or 1h30m, a year at most, got "0.5"'),
+        ('timeout = "10ms"', "timeout: expected at least 1s"),
+        ('api_base = "http://10.0.0.1"', "api_base: expected https"),
+        ('api_version = ""', "api_version: expected a version like"),
+        ('ca_file = "/nowhere.pem"', "ca_file /nowhere.pem"),
+    ],
+)
+def test_a_setting_of_the_file_is_named_as_it_is_there(stub, tmp_path, line, said):
     settings = tmp_path / "settings.toml"
-    settings.write_text("concurrency = 0\n")
-    outcome = harness.sync(stub, tmp_path / "lake", "-C", settings).expect(2).expect_said("settings.toml: concurrency")
-    assert "--concurrency" not in outcome.err, outcome
+    settings.write_text(line + "\n")
+    n_before = len(stub.log)
+    outcome = harness.run("sync", "--lake", tmp_path / "lake", "-C", settings).expect(2).expect_said("settings.toml: ", said)
+    assert "--concurrency" not in outcome.err and "--timeout" not in outcome.err and "usize" not in outcome.err, outcome
+    assert len(stub.log) == n_before and not (tmp_path / "lake").exists()
+
+
+def test_a_number_of_seconds_is_a_timeout_in_the_file_as_it_is_behind_the_flag(stub, tmp_path):
+    settings = tmp_path / "settings.toml"
+    settings.write_text("timeout = 30\n")
+    harness.sync(stub, tmp_path / "lake", "prices", "-C", settings).expect(0)
+
+
+def test_a_profile_without_a_settings_file_says_that_there_is_none(stub, tmp_path):
+    outcome = harness.sync(stub, tmp_path / "lake", "--profile", "live", cwd=tmp_path).expect(2)
+    outcome.expect_said("stripelake.toml", "no such file", "--config")
+
+
+@pytest.mark.parametrize("word, code", [("no", 0), ("off", 0), ("true", 0), ("maybe", 2), ("2", 2)])
+def test_a_variable_of_a_switch_says_yes_or_no(stub, tmp_path, word, code):
+    outcome = harness.sync(stub, tmp_path / "lake", "prices", env={"STRIPELAKE_FULL": word}).expect(code)
+    assert code == 0 or "--full" in outcome.err, outcome
+
+
+def test_a_variable_that_is_nearly_a_setting_is_warned_of(stub, tmp_path):
+    env = {"STRIPELAKE_LAEK": "x", "STRIPELAKE_SERVICE_HOST": "10.0.0.1", "STRIPELAKE_RATE": "50"}
+    outcome = harness.sync(stub, tmp_path / "lake", "prices", "--quiet", env=env).expect(0)
+    outcome.expect_said("STRIPELAKE_LAEK", "did you mean STRIPELAKE_LAKE?")
+    assert len(outcome.err.splitlines()) == 1, outcome
+
+
+def test_an_empty_key_variable_counts_as_none(stub, tmp_path):
+    file = tmp_path / "key"
+    file.write_text(harness.KEY)
+    file.chmod(0o600)
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'api_key_file = "{file}"\n')
+    harness.sync(stub, tmp_path / "lake", "prices", "-C", settings, key=" ").expect(0)
 
 
 def test_a_table_that_comes_with_another_is_not_excluded_alone(stub, tmp_path):

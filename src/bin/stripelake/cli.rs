@@ -38,6 +38,27 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_empty_variables)
 }
 
+/// Variables that are no setting, but nearly: what whoever has set them wanted would not happen.
+pub fn mistyped_variables() -> Vec<String> {
+    let known = variables_of(&Cli::command());
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mistyped =
+        set.filter(|name| name.starts_with("STRIPELAKE_") && !known.contains(name)).filter_map(|name| {
+            let nearest = known.iter().min_by_key(|known| strsim::osa_distance(&name, known))?;
+            let is_near = strsim::osa_distance(&name, nearest) <= MOST_TYPOS;
+            is_near.then(|| format!("{name} is no setting; did you mean {nearest}?"))
+        });
+    mistyped.collect()
+}
+
+/// With more, it is another word: Kubernetes sets STRIPELAKE_SERVICE_HOST where a service is called so.
+const MOST_TYPOS: usize = 2;
+
+fn variables_of(command: &clap::Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()));
+    own.chain(command.get_subcommands().flat_map(variables_of)).collect()
+}
+
 /// What is negative is refused as a value of its flag, and not as a flag that nobody knows.
 fn with_negative_numbers(command: clap::Command) -> clap::Command {
     let has_value = |arg: &clap::Arg| !arg.is_positional() && arg.get_action().takes_values();
@@ -65,7 +86,7 @@ pub struct Global {
     #[arg(long, value_name = "PATH", global = true, env = "STRIPELAKE_API_KEY_FILE")]
     pub api_key_file: Option<PathBuf>,
     /// Print no progress and no table of results, only warnings and errors
-    #[arg(short, long, global = true, env = "STRIPELAKE_QUIET", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(short, long, global = true, env = "STRIPELAKE_QUIET", value_parser = clap::builder::BoolishValueParser::new())]
     pub quiet: bool,
     /// Also show retries and every file written, where progress is shown; the variable holds a number
     #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "STRIPELAKE_VERBOSE")]
@@ -110,7 +131,7 @@ pub struct Writing {
     #[arg(long, value_name = "MB", default_value_t = 64, env = "STRIPELAKE_MEMORY", value_parser = clap::value_parser!(u32).range(8..))]
     pub memory: u32,
     /// Print events as NDJSON on stdout instead of a table
-    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub json: bool,
     /// How to show progress on stderr
     #[arg(long, value_name = "HOW", default_value = "auto", env = "STRIPELAKE_PROGRESS")]
@@ -142,10 +163,10 @@ pub struct Sync {
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', env = "STRIPELAKE_EXCLUDE")]
     pub exclude: Vec<String>,
     /// List everything, also what a run that ended early has read
-    #[arg(long, env = "STRIPELAKE_FULL", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "STRIPELAKE_FULL", value_parser = clap::builder::BoolishValueParser::new())]
     pub full: bool,
     /// Write nothing: check the permissions, and estimate requests, time and bytes from a few pages
-    #[arg(long, env = "STRIPELAKE_DRY_RUN", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "STRIPELAKE_DRY_RUN", value_parser = clap::builder::BoolishValueParser::new())]
     pub dry_run: bool,
     /// Only objects created at or after this time (2026-11-23, 2026-11-23T02:00:00Z, unix seconds)
     #[arg(long, value_name = "TIME", env = "STRIPELAKE_SINCE")]
@@ -192,7 +213,7 @@ pub struct Import {
 #[derive(Debug, Args)]
 pub struct Resources {
     /// As JSON
-    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub json: bool,
 }
 
@@ -201,7 +222,7 @@ pub struct Schema {
     /// The table [default: all]
     pub resource: Option<String>,
     /// As JSON, with the path of every column
-    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub json: bool,
 }
 
@@ -245,7 +266,7 @@ pub struct FakeStripe {
     #[arg(long, value_name = "PORT", default_value_t = 0, env = "STRIPELAKE_PORT")]
     pub port: u16,
     /// An account of live mode
-    #[arg(long, env = "STRIPELAKE_LIVEMODE", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "STRIPELAKE_LIVEMODE", value_parser = clap::builder::BoolishValueParser::new())]
     pub livemode: bool,
     /// Accept only this key, named by a file that holds it
     #[arg(long, value_name = "PATH", env = "STRIPELAKE_ACCEPT_KEY_FILE")]
@@ -266,10 +287,10 @@ pub struct FakeStripe {
     #[arg(long, value_name = "FILE", env = "STRIPELAKE_FAULTS")]
     pub faults: Option<PathBuf>,
     /// Print url, key and account as one line of JSON
-    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub json: bool,
     /// End when stdin is closed, so that the server never outlives its parent
-    #[arg(long, env = "STRIPELAKE_UNTIL_STDIN_CLOSES", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "STRIPELAKE_UNTIL_STDIN_CLOSES", value_parser = clap::builder::BoolishValueParser::new())]
     pub until_stdin_closes: bool,
 }
 

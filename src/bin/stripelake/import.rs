@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use stripelake::config::{Settings, parse_time};
+use stripelake::config::Settings;
+use stripelake::config::value::parse_time;
 use stripelake::error::{Error, Kind, Result};
 use stripelake::run::import::{Content, Input, import};
 

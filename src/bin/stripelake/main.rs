@@ -50,6 +50,9 @@ fn run() -> Result<Option<Kind>> {
     let arguments: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     refuse_keys_in_arguments(arguments.iter().skip(1).map(String::as_str))?;
     let cli = Cli::of_process();
+    for what in cli::mistyped_variables() {
+        output::say(&format!("warning: {what}"));
+    }
     let Cli { global, command } = cli;
     let closing_event = command.closing_event();
     let outcome = match command {

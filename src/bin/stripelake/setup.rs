@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use stripelake::catalog::Catalog;
 use stripelake::commit::Lake;
 use stripelake::config::Settings;
+use stripelake::config::value::parse_duration;
 use stripelake::encode;
 use stripelake::error::{Error, Result};
 use stripelake::run::{Setup, location};
@@ -25,9 +26,6 @@ pub fn lake(settings: &Settings) -> Result<Lake> {
     let aws: Vec<_> = variables.filter(|(name, _)| name.starts_with("AWS_")).collect();
     Lake::open(settings.lake(), &aws)
 }
-
-/// No run waits longer for anything; clocks cannot count what is much longer.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// A run that begins now.
 pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<Setup> {
@@ -55,7 +53,7 @@ pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<
         grains: settings.grains()?,
         wait_lock: wait_lock
             .as_deref()
-            .map(|text| duration("--wait-lock", text))
+            .map(|text| parse_duration(text).map_err(|e| e.context("--wait-lock")))
             .transpose()?
             .unwrap_or(Duration::ZERO),
         on_event: receiver(*progress, *json, global),
@@ -66,16 +64,6 @@ pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<
 pub fn run_id(now: Timestamp) -> String {
     let time = now.strftime("%Y%m%dT%H%M%SZ");
     format!("{time}-{:08x}", now.subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16))
-}
-
-/// `90s`, `10m`, `1h 30m`, or seconds.
-pub fn duration(flag: &str, text: &str) -> Result<Duration> {
-    let seconds = text.parse().ok().map(Duration::from_secs);
-    let span = || Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok();
-    let duration = seconds.or_else(span).filter(|duration| *duration <= LONGEST);
-    duration.ok_or_else(|| {
-        Error::usage(format!("expected {flag} like 90s, 10m or 1h30m, a year at most, got \"{text}\""))
-    })
 }
 
 /// Runs the asynchronous side of the process. Blocking work that nobody waits for any more, such as a merge

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stripelake::catalog::{Catalog, Resource};
+use stripelake::config::Settings;
 use stripelake::config::key::{KeyEnvironment, find_key};
-use stripelake::config::{Settings, parse_second};
+use stripelake::config::value::{parse_duration, parse_second};
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::http::{Authorities, Connection, Http};
@@ -16,9 +17,6 @@ use stripelake::run::sync::{Options, sync};
 
 use crate::cli::{Global, Sync};
 use crate::{output, setup, signals};
-
-/// Less than this no server far away can keep.
-const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a sync, or a dry run, has come to.
 enum Outcome {
@@ -104,7 +102,7 @@ fn window(since: Option<&str>, until: Option<&str>) -> Result<(Option<i64>, Opti
 }
 
 fn longest(text: &str) -> Result<Duration> {
-    let duration = setup::duration("--max-duration", text)?;
+    let duration = parse_duration(text).map_err(|e| e.context("--max-duration"))?;
     match duration.is_zero() {
         true => Err(Error::usage("expected --max-duration of more than nothing, got 0")
             .hint("leave it out for a run that takes as long as it takes")),
@@ -114,11 +112,8 @@ fn longest(text: &str) -> Result<Duration> {
 
 fn connection(settings: &Settings) -> Result<Connection> {
     let mut connection = Connection::default();
-    if let Some(text) = &settings.timeout {
-        connection.timeout = setup::duration("--timeout", text)?;
-        if connection.timeout < SHORTEST_TIMEOUT {
-            return Err(Error::usage(format!("--timeout: expected at least 1s, got \"{text}\"")));
-        }
+    if let Some(timeout) = settings.timeout()? {
+        connection.timeout = timeout;
     }
     if let Some(path) = &settings.ca_file {
         let wrong = |e: std::io::Error| Error::usage(format!("--ca-file {}: {e}", path.display()));
