@@ -64,7 +64,10 @@ pub struct ResourceSettings {
 
 fn text_or_number<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a rate like \"80%\", 50 or \"unlimited\", or a time like \"90s\" or 90")]
+    #[serde(
+        untagged,
+        expecting = "expected a rate like \"80%\", 50 or \"unlimited\", or a time like \"90s\" or 90"
+    )]
     enum TextOrNumber {
         Text(String),
         Number(f64),

@@ -10,6 +10,7 @@ mod gunzip;
 pub mod http;
 pub mod limit;
 mod outage;
+mod refusal;
 pub mod retry;
 pub mod size;
 pub mod slice;

@@ -1,13 +1,19 @@
 //! Turns one response, or the lack of one, into what to do about it.
 
 use bytes::Bytes;
-use serde::Deserialize;
 
 use crate::catalog::LONGEST_ID;
 use crate::error::{Error, Kind};
+use crate::fetch::refusal::{
+    certificate_hint, first_words, is_html, proxy_wants_password, refusal, stripe_error,
+};
 use crate::fetch::retry::Reason;
 use crate::fetch::{Request, Response, TransportError};
-use crate::redact::{self, shown};
+use crate::redact::shown;
+
+const A_PROXY_MAY_CHANGE_IT: &str =
+    "a proxy between this machine and Stripe may change what passes through it";
+const IN_TROUBLE: &str = "Stripe or a proxy before it is in trouble; run the same command again later";
 
 /// What to do about a response.
 pub enum Answer<T> {
@@ -20,17 +26,6 @@ pub enum Answer<T> {
     Retry(Reason, Error),
     /// Ask for less. With the start of what came.
     TooLarge(Error, Bytes),
-}
-
-/// Stripe's error object. <https://docs.stripe.com/api/errors>
-#[derive(Debug, Default, Deserialize)]
-struct StripeError {
-    #[serde(default)]
-    code: Option<String>,
-    #[serde(default)]
-    message: Option<String>,
-    #[serde(default)]
-    param: Option<String>,
 }
 
 /// Why a body of status 200 was not taken.
@@ -58,8 +53,7 @@ pub fn judge<T>(
     }
     // There is nothing here that could have changed protocols, or that a 304 could be about.
     if let status @ (100..=199 | 201..=299 | 304) = response.status {
-        let error = Error::stripe(format!("expected status 200, got {status}"))
-            .hint("a proxy between this machine and Stripe may change what passes through it");
+        let error = Error::stripe(format!("expected status 200, got {status}")).hint(A_PROXY_MAY_CHANGE_IT);
         return Answer::Retry(Reason::Broken, error.request_id(response.headers.request_id.as_deref()));
     }
     let stripe = stripe_error(&response);
@@ -94,17 +88,18 @@ pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
         TransportError::Garbled(what) => Answer::Retry(
             Reason::Broken,
             Error::stripe(format!("expected a gzip body, got a damaged one: {}", shown(&what, 100)))
-                .hint("a proxy between this machine and Stripe may change what passes through it"),
+                .hint(A_PROXY_MAY_CHANGE_IT),
         ),
         TransportError::Encoding(encoding) => Answer::Retry(
             Reason::Broken,
             Error::stripe(format!("expected a body in gzip, got one in {}", shown(&encoding, 40)))
-                .hint("a proxy between this machine and Stripe may change what passes through it"),
+                .hint(A_PROXY_MAY_CHANGE_IT),
         ),
-        TransportError::Proxy { what, named } if what.contains("authorization required") => Answer::Refused(
-            proxy_wants_password(&shown(&what, 300), &format!("{}, as http://name:password@host:port", shown(&named, 200))),
-        ),
-        TransportError::Proxy { what, named } => Answer::Retry(
+        TransportError::Proxy { what, named, wants_password: true } => {
+            let place = format!("{}, as http://name:password@host:port", shown(&named, 200));
+            Answer::Refused(proxy_wants_password(&shown(&what, 300), &place))
+        }
+        TransportError::Proxy { what, named, wants_password: false } => Answer::Retry(
             Reason::Unreachable,
             Error::stripe(format!("network: {}", shown(&what, 300))).hint(format!(
                 "the proxy {} must let connections to Stripe through; it may want a name and a password there, http://name:password@host:port",
@@ -129,24 +124,6 @@ pub fn judge_failure<T>(error: TransportError) -> Answer<T> {
     }
 }
 
-/// What helps by what is wrong with a certificate, as rustls names it.
-fn certificate_hint(what: &str) -> &'static str {
-    match what {
-        _ if what.contains("Expired") || what.contains("NotValidYet") => {
-            "see whether this machine's clock is right; if it is, the certificate has to be renewed"
-        }
-        _ if what.contains("CaUsedAsEndEntity") => {
-            "the server shows the certificate of an authority itself: give it one of its own (CA:FALSE), and pass that, or its authority, with --ca-file"
-        }
-        _ if what.contains("CertificateRequired") => {
-            "the server wants a certificate of its clients, which Stripe does not: go around what stands in between"
-        }
-        _ => {
-            "a proxy may be intercepting TLS; if it is yours, pass its certificate with --ca-file, else go around it"
-        }
-    }
-}
-
 /// The id of the first object of a page of which only the start is known.
 pub fn first_id(start: &[u8]) -> Option<String> {
     let after = |text: &[u8], word: &[u8]| {
@@ -159,14 +136,6 @@ pub fn first_id(start: &[u8]) -> Option<String> {
     let is_id = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (!id.is_empty() && id.len() <= LONGEST_ID && id.iter().all(is_id))
         .then(|| String::from_utf8_lossy(id).into_owned())
-}
-
-fn stripe_error(response: &Response) -> StripeError {
-    #[derive(Deserialize)]
-    struct Body {
-        error: StripeError,
-    }
-    serde_json::from_slice::<Body>(&response.body).map(|b| b.error).unwrap_or_default()
 }
 
 /// The order is that of Stripe's own libraries: what the server asks for goes first.
@@ -183,85 +152,6 @@ fn reason_to_retry(response: &Response) -> Option<Reason> {
     }
 }
 
-fn refusal(request: &Request, response: &Response, stripe: StripeError) -> Error {
-    let StripeError { code, message, param } = stripe;
-    let said = shown(&message.unwrap_or_else(|| first_words(response)), 300);
-    let error = refused_as(request, response, &said, param, code.as_deref());
-    match is_html(response) && !matches!(response.status, 300..=399 | 407) {
-        true => error.hint(
-            "this is no answer of Stripe's: a proxy or a filter may stand between this machine and Stripe",
-        ),
-        false => error,
-    }
-}
-
-fn refused_as(
-    request: &Request,
-    response: &Response,
-    said: &str,
-    param: Option<String>,
-    code: Option<&str>,
-) -> Error {
-    match response.status {
-        401 => Error::new(Kind::Auth, format!("the key{} is not accepted: {said}", last_of_key()))
-            .hint("make a new key at https://dashboard.stripe.com/apikeys"),
-        403 => {
-            let error =
-                Error::new(Kind::Auth, format!("the key may not read this: {said}")).refused_with(403);
-            match permission(said) {
-                Some(permission) => error.hint(format!("grant {permission} to the key in the dashboard")),
-                None => error.hint("grant read access to the key in the dashboard"),
-            }
-        }
-        300..=399 => {
-            let target = response.headers.location.as_deref().unwrap_or("nowhere");
-            Error::usage(format!("expected an answer, got a redirect to {}", shown(target, 200)))
-                .hint("redirects are not followed, since they would take the key along; correct --api-base")
-        }
-        407 => proxy_wants_password(said, "HTTPS_PROXY=http://name:password@host:port"),
-        status => {
-            let hint = match (status, param, code) {
-                (_, _, Some("resource_missing")) => {
-                    "what was asked for is gone; run the same command again".to_owned()
-                }
-                (400, Some(param), _) => {
-                    format!("Stripe does not take {} here; a newer stripelake may", shown(&param, 60))
-                }
-                (451, _, _) => {
-                    "a proxy or the law where this machine is keeps it from you: try from another network"
-                        .to_owned()
-                }
-                (413 | 414 | 421 | 424 | 431 | 499, _, _) => {
-                    "Stripe or a proxy before it does not take this request; run the same command again later"
-                        .to_owned()
-                }
-                _ => "if this account does not have the resource, leave it out with --exclude".to_owned(),
-            };
-            Error::new(Kind::Partial, format!("{}: status {status}: {said}", request.path))
-                .refused_with(status)
-                .hint(hint)
-        }
-    }
-}
-
-/// The error of a proxy that wants a password; `place` is where that belongs.
-fn proxy_wants_password(said: &str, place: &str) -> Error {
-    Error::usage(format!("a proxy wants to know who asks: {said}"))
-        .hint(format!("give its name and password in {place}, or go around it with NO_PROXY"))
-}
-
-/// Which key it is, for those who have several.
-fn last_of_key() -> String {
-    redact::ending().map_or(String::new(), |last| format!(" that ends in {last}"))
-}
-
-/// The permission that Stripe's 403 text names, e.g. `rak_customer_read`.
-fn permission(said: &str) -> Option<&str> {
-    let start = said.find("rak_")?;
-    let end = said[start..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    Some(&said[start..end.map_or(said.len(), |n| start + n)])
-}
-
 /// A body that is no page: says what came, and whether a proxy may have sent it.
 fn broken(response: &Response, what: &str) -> Error {
     let id = response.headers.request_id.as_deref();
@@ -276,9 +166,7 @@ fn broken(response: &Response, what: &str) -> Error {
             true => "nothing".to_owned(),
             false => first_words(response),
         };
-        return Error::stripe(format!("expected JSON, got: {got}"))
-            .request_id(id)
-            .hint("Stripe or a proxy before it is in trouble; run the same command again later");
+        return Error::stripe(format!("expected JSON, got: {got}")).request_id(id).hint(IN_TROUBLE);
     }
     if let Some(message) = stripe_error(response).message {
         return Error::new(
@@ -286,20 +174,11 @@ fn broken(response: &Response, what: &str) -> Error {
             format!("expected a page or an object, got an error: {}", shown(&message, 200)),
         )
         .request_id(id)
-        .hint("Stripe or a proxy before it is in trouble; run the same command again later");
+        .hint(IN_TROUBLE);
     }
     Error::new(Kind::Partial, format!("expected a page or an object, got a broken one: {}", shown(what, 200)))
         .request_id(id)
         .hint("nothing of the page was taken; run the same command again")
-}
-
-fn is_html(response: &Response) -> bool {
-    response.body.trim_ascii_start().starts_with(b"<")
-}
-
-fn first_words(response: &Response) -> String {
-    let start = &response.body[..response.body.len().min(400)];
-    shown(&String::from_utf8_lossy(start), 80)
 }
 
 #[cfg(test)]
@@ -333,18 +212,5 @@ mod tests {
         }
         let (what, hint) = said(200, r#"{"error":{"message":"Sorry, we are closed."}}"#);
         assert!(what.contains("we are closed") && hint.contains("later"), "{what}, {hint}");
-    }
-
-    #[test]
-    fn n5_a_hint_is_about_what_is_wrong_with_a_certificate() {
-        for (what, hint) in [
-            ("invalid peer certificate: Expired", "clock"),
-            ("invalid peer certificate: NotValidYetContext { .. }", "clock"),
-            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
-            ("received fatal alert: CertificateRequired", "of its clients"),
-            ("invalid peer certificate: UnknownIssuer", "--ca-file"),
-        ] {
-            assert!(certificate_hint(what).contains(hint), "{what}");
-        }
     }
 }

@@ -199,7 +199,8 @@ impl Http {
         if says("certificate") || says("UnknownIssuer") || says("CertificateRequired") {
             TransportError::Certificate(text)
         } else if let Some(named) = self.proxy.clone().filter(|_| says("tunnel error")) {
-            TransportError::Proxy { what: text, named }
+            let wants_password = says("authorization required");
+            TransportError::Proxy { what: text, named, wants_password }
         } else if is_connect {
             // It may be one of those that are reached without it.
             let proxy = self.proxy.iter().map(|named| format!(" (a proxy is set: {named})"));

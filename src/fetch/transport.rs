@@ -57,7 +57,7 @@ pub enum TransportError {
     /// A body in an encoding that was not asked for.
     Encoding(String),
     /// The proxy lets nothing through: what it says, and where it is named.
-    Proxy { what: String, named: String },
+    Proxy { what: String, named: String, wants_password: bool },
     /// Answered by another version of the API than was asked for: what it means is not known here.
     OtherVersion { asked: String, answered: String },
     /// The server's certificate is not trusted; repeating does not help.
