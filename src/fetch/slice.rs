@@ -134,13 +134,13 @@ impl SliceReader {
                 match fetcher.page_as(self.size.limit(), |limit| self.request(limit), look).await {
                     Ok(answer) => answer,
                     Err(FetchError::CursorGone) => {
-                        doubts.forget_order();
+                        doubts = Doubts::default();
                         self.step_back()?;
                         fetcher.note_another(&resource.path, Reason::CursorGone);
                         continue;
                     }
                     Err(FetchError::TooLarge(error, start)) => {
-                        doubts.forget_order();
+                        doubts = Doubts::default();
                         self.step_over(error, &start)?;
                         continue;
                     }

@@ -3,9 +3,12 @@
 //! Objects vanish while a list is read, and answers get mixed up. An end that does not follow from what came before is
 //! settled from an earlier object, whose address is another one.
 
+mod places;
+
 use std::collections::{HashSet, VecDeque};
 
 use crate::error::{Error, Result};
+use crate::fetch::trail::places::Places;
 
 /// Ids kept for the way back.
 const KEPT: usize = 300;
@@ -20,8 +23,8 @@ pub enum End {
     Plausible,
     /// There was more a moment ago.
     Odd,
-    /// No list shows what comes before the object that was asked behind.
-    Impossible,
+    /// It shows what comes before the object that was asked behind, and nothing else.
+    Before,
 }
 
 /// How far a walk through a list has come.
@@ -30,46 +33,47 @@ pub struct Trail {
     cursor: Option<String>,
     /// The ids from the list's start up to the cursor in the order sent, as far as they are kept.
     order: VecDeque<String>,
-    /// Those that were shown last, also where they have vanished since.
-    shown: VecDeque<String>,
-    /// Those at its start.
-    first: Vec<String>,
-    /// Those that were shown and stand behind the cursor since it was put back.
-    beyond: HashSet<String>,
+    /// Where everything stands that was shown.
+    places: Places,
+    /// The places up to the cursor. Those behind it were shown before the walk went back.
+    n_passed: u32,
+    /// Those at the list's start.
+    n_first: u32,
     /// The ids that pages ended at.
     ends: HashSet<String>,
     /// Pages one after the other that ended where one has ended before.
     n_known: usize,
+    /// Steps back from cursors that had vanished.
     steps_back: usize,
     restarts: u32,
+    /// Whether it has gone back for an end that was odd, and by how many steps.
     is_looking_back: bool,
-    /// The cursor where the list seemed to end.
-    doubted: Option<String>,
-    /// Whether the list was begun again for that end.
+    looks_back: usize,
+    /// The cursors where the list seemed to end, but for those that have vanished since.
+    doubted: Vec<String>,
+    /// Whether the list was begun again for such an end.
     has_begun_again: bool,
+    /// Those of the doubted that may yet turn out to have vanished.
+    unasked: Vec<String>,
     /// An end behind which a page from further up had room, and showed nothing.
     settled: Option<String>,
 }
 
 impl Trail {
     /// That of a list of which these ids have been shown already.
-    pub fn behind(shown: Vec<String>) -> Trail {
-        let cursor = shown.last().cloned();
-        Trail {
-            ends: cursor.iter().cloned().collect(),
-            order: shown.iter().cloned().collect(),
-            shown: shown.iter().cloned().collect(),
-            first: shown,
-            cursor,
-            ..Trail::default()
-        }
+    pub fn behind(shown: &[String]) -> Trail {
+        let mut trail = Trail { cursor: shown.last().cloned(), ..Trail::default() };
+        trail.ends.extend(trail.cursor.clone());
+        trail.keep(shown);
+        trail.n_first = trail.n_passed;
+        trail
     }
 
     pub fn cursor(&self) -> Option<&str> {
         self.cursor.as_deref()
     }
 
-    /// Whether nothing is read again.
+    /// Whether the walk has not gone back since it has last shown something new.
     pub fn is_on_its_way(&self) -> bool {
         self.steps_back == 0 && self.restarts == 0 && !self.is_looking_back
     }
@@ -80,36 +84,42 @@ impl Trail {
         self.cursor.is_none() && self.restarts > 0 && !self.is_looking_back
     }
 
-    /// Whether an object was shown lately.
-    pub fn has_shown(&self, id: &String) -> bool {
-        self.shown.contains(id)
+    /// Whether an object was shown.
+    pub fn has_shown(&self, id: &str) -> bool {
+        self.places.of(id).is_some()
     }
 
     /// Whether some of the objects are known to stand behind the cursor.
     pub fn shows_beyond(&self, ids: &[String]) -> bool {
-        ids.iter().any(|id| self.beyond.contains(id))
+        ids.iter().any(|id| self.places.of(id).is_some_and(|place| place >= self.n_passed))
     }
 
     /// Whether the list may end with a page of so many objects, which have these ids, though there was more behind what
     /// came before it.
+    ///
+    /// A page from further up that shows what is known to stand behind its cursor is an answer to it. So where two places
+    /// agree that nothing new follows, one answer that is another's ends no list.
     pub fn may_end(&self, ids: &[String], n_objects: usize) -> End {
         let plausible_if = |is_plausible| if is_plausible { End::Plausible } else { End::Odd };
-        let shows_doubted = self.doubted.as_ref().map(|doubted| ids.contains(doubted));
         let Some(cursor) = &self.cursor else {
             // What stands at the start of a list is there until it vanishes, which not all of it does.
-            let shows_first = self.first.is_empty() || ids.iter().any(|id| self.first.contains(id));
-            return plausible_if(shows_first && shows_doubted != Some(false));
+            let n_known = if self.is_looking_back { self.places.n } else { self.n_first };
+            let shows_known = ids.iter().any(|id| self.places.of(id).is_some_and(|place| place < n_known));
+            let shows_doubted = self.doubted.is_empty() || ids.iter().any(|id| self.doubted.contains(id));
+            return plausible_if(n_objects > 0 && (n_known == 0 || shows_known) && shows_doubted);
         };
         if n_objects == 0 {
             return plausible_if(self.settled.as_ref() == Some(cursor));
         }
-        let is_before = |id: &String| id == cursor || self.has_shown(id) && !self.beyond.contains(id);
+        let is_before = |id: &String| self.places.of(id).is_some_and(|place| place < self.n_passed);
         let shows_new = n_objects > ids.len() || ids.iter().any(|id| !self.has_shown(id));
+        let shows_beyond = self.shows_beyond(ids);
         match (shows_new, ids.iter().any(is_before)) {
+            (true, false) => End::Plausible,
             // Pages may overlap. If they do, those from further up do, too.
-            (true, shows_before) => plausible_if(!shows_before || !self.is_on_its_way()),
-            (false, true) => End::Impossible,
-            (false, false) => plausible_if(shows_doubted == Some(true)),
+            (true, true) => plausible_if(shows_beyond),
+            (false, true) if !shows_beyond => End::Before,
+            (false, _) => plausible_if(self.is_looking_back),
         }
     }
 
@@ -127,25 +137,26 @@ impl Trail {
     /// Goes on behind a page, which may be short of what was asked for.
     pub fn advance(&mut self, ids: &[String], has_more: bool, is_short: bool) {
         let last = ids.last();
-        if self.cursor.is_none() && self.first.is_empty() {
-            self.first = ids.to_vec();
-        }
-        let is_old = |id: &String| self.beyond.contains(id);
-        let ends_as_before = self.cursor.is_some() && last.is_some() && last == self.doubted.as_ref();
-        if ends_as_before && is_short && ids.iter().all(is_old) {
+        let is_start = self.cursor.is_none() && self.places.n == 0;
+        let is_beyond = |id: &String| self.places.of(id).is_some_and(|place| place >= self.n_passed);
+        let ends_as_before = last.is_some_and(|last| self.doubted.contains(last));
+        if self.cursor.is_some() && ends_as_before && is_short && ids.iter().all(is_beyond) {
             self.settled = last.cloned();
         }
-        if last.is_some_and(|last| !self.ends.contains(last) && !is_old(last)) {
+        if last.is_some_and(|last| !self.has_shown(last)) {
             (self.steps_back, self.restarts) = (0, 0);
-            (self.is_looking_back, self.doubted, self.has_begun_again) = (false, None, false);
-            self.beyond.clear();
+            (self.is_looking_back, self.looks_back, self.has_begun_again) = (false, 0, false);
+            self.doubted.clear();
+            self.unasked.clear();
         }
         if has_more {
             self.ends.extend(last.cloned());
             self.cursor = last.cloned();
         }
-        ids.iter().for_each(|id| _ = self.beyond.remove(id));
         self.keep(ids);
+        if is_start {
+            self.n_first = self.n_passed;
+        }
     }
 
     /// Goes on behind an object that no page could hold.
@@ -156,25 +167,35 @@ impl Trail {
     }
 
     fn keep(&mut self, ids: &[String]) {
-        for kept in [&mut self.order, &mut self.shown] {
-            kept.extend(ids.iter().cloned());
-            let n_old = kept.len().saturating_sub(KEPT);
-            kept.drain(..n_old);
-        }
+        self.n_passed = self.places.note(ids, self.n_passed);
+        self.order.extend(ids.iter().cloned());
+        let n_old = self.order.len().saturating_sub(KEPT);
+        self.order.drain(..n_old);
     }
 
-    /// Goes back to an object further up, if there is one: what is read again from there leaves nothing out.
+    /// Goes back from a cursor that has vanished to an object further up, if there is one: what is read again from there leaves
+    /// nothing out.
     pub fn step_back(&mut self) -> bool {
-        self.n_known = 0;
+        if let Some(cursor) = &self.cursor {
+            self.doubted.retain(|doubted| doubted != cursor);
+        }
         while let Some(n_back) = STEPS_BACK.get(self.steps_back) {
             self.steps_back += 1;
-            if let Some(at) = self.order.len().checked_sub(n_back + 1) {
-                self.cursor = Some(self.order[at].clone());
-                self.beyond.extend(self.order.drain(at + 1..));
+            if self.go_back(*n_back) {
                 return true;
             }
         }
         false
+    }
+
+    fn go_back(&mut self, n_back: usize) -> bool {
+        self.n_known = 0;
+        let Some(at) = self.order.len().checked_sub(n_back + 1) else { return false };
+        let id = self.order[at].clone();
+        self.n_passed = self.places.of(&id).map_or(0, |place| place + 1);
+        self.cursor = Some(id);
+        self.order.truncate(at + 1);
+        true
     }
 
     /// Goes back to the start of the list at `path` for a cursor that has vanished, as often as that may help.
@@ -189,19 +210,27 @@ impl Trail {
         }
     }
 
-    /// Goes back for an end that is odd, to the list's start at last: what stands before it has to be shown again. False
-    /// where it was not, from anywhere.
+    /// Goes back for an end that is odd, to the list's start at last. What stood before that end has to be shown again, or to have
+    /// vanished. False where it was neither, from anywhere.
     pub fn look_back(&mut self) -> bool {
-        if self.has_begun_again {
-            return false;
+        self.is_looking_back = true;
+        self.doubted.extend(self.cursor.clone());
+        while let Some(n_back) = STEPS_BACK.get(self.looks_back) {
+            self.looks_back += 1;
+            if self.go_back(*n_back) {
+                return true;
+            }
         }
-        if !std::mem::replace(&mut self.is_looking_back, true) {
-            self.doubted = self.cursor.clone();
-        }
-        if !self.step_back() {
-            self.has_begun_again = true;
+        if !std::mem::replace(&mut self.has_begun_again, true) {
+            self.looks_back = 0;
+            self.unasked = self.doubted.clone();
             self.go_to_start();
+            return true;
         }
+        let Some(doubted) = self.unasked.pop() else { return false };
+        self.n_passed = self.places.of(&doubted).map_or(0, |place| place + 1);
+        self.order.clear();
+        self.cursor = Some(doubted);
         true
     }
 
@@ -213,7 +242,8 @@ impl Trail {
     fn go_to_start(&mut self) {
         self.n_known = 0;
         self.cursor = None;
-        self.beyond.extend(self.order.drain(..));
+        self.n_passed = 0;
+        self.order.clear();
     }
 }
 
@@ -233,14 +263,14 @@ mod tests {
 
     #[test]
     fn a_list_ends_with_what_is_new_and_not_with_what_came_before() {
-        let trail = Trail::behind(ids("abc"));
+        let trail = Trail::behind(&ids("abc"));
         for (last_page, end) in [
             ("d", End::Plausible),
             ("", End::Odd),
             ("cd", End::Odd),
             ("bcd", End::Odd),
-            ("c", End::Impossible),
-            ("ab", End::Impossible),
+            ("c", End::Before),
+            ("ab", End::Before),
         ] {
             check(&trail, last_page, end);
         }
@@ -248,7 +278,7 @@ mod tests {
 
     #[test]
     fn an_end_that_is_odd_is_settled_by_the_object_before_it_or_by_new_ones() {
-        let mut trail = Trail::behind(ids("abcde"));
+        let mut trail = Trail::behind(&ids("abcde"));
         assert!(trail.look_back());
         assert_eq!(trail.cursor(), Some("d"));
         for (last_page, end) in [
@@ -256,25 +286,42 @@ mod tests {
             ("ef", End::Plausible),
             ("cdef", End::Plausible),
             ("", End::Odd),
-            ("d", End::Impossible),
+            ("d", End::Before),
         ] {
             check(&trail, last_page, end);
         }
         assert!(trail.look_back());
         assert_eq!(trail.cursor(), Some("a"));
-        check(&trail, "bcd", End::Odd);
-        check(&trail, "be", End::Plausible);
+        // "e" may have vanished meanwhile.
+        check(&trail, "bcd", End::Plausible);
+        check(&trail, "ab", End::Plausible);
+        check(&trail, "a", End::Before);
         assert!(trail.look_back(), "the list's start");
         assert_eq!(trail.cursor(), None);
-        check(&trail, "abc", End::Odd);
-        check(&trail, "ae", End::Plausible);
+        for (last_page, end) in [
+            ("ab", End::Plausible),
+            ("bd", End::Plausible),
+            ("bc", End::Odd),
+            ("", End::Odd),
+            ("x", End::Odd),
+        ] {
+            check(&trail, last_page, end);
+        }
+        // It is nothing odd if those have vanished before which it seemed to end.
+        for doubted in ["a", "d", "e"] {
+            assert!(trail.look_back());
+            assert_eq!(trail.cursor(), Some(doubted));
+            assert!(!trail.step_back());
+            trail.restart("/v1/charges").unwrap();
+            check(&trail, "bc", if doubted == "e" { End::Plausible } else { End::Odd });
+        }
         assert!(!trail.look_back());
     }
 
     #[test]
     fn an_end_is_settled_by_a_page_that_has_room_for_more() {
         for (is_short, end) in [(true, End::Plausible), (false, End::Odd)] {
-            let mut trail = Trail::behind(ids("abc"));
+            let mut trail = Trail::behind(&ids("abc"));
             assert!(trail.look_back());
             trail.advance(&ids("c"), true, is_short);
             check(&trail, "", end);
@@ -283,16 +330,40 @@ mod tests {
 
     #[test]
     fn what_has_vanished_ends_nothing_where_the_list_is_begun_again() {
-        let mut trail = Trail::behind(ids("abcde"));
+        let mut trail = Trail::behind(&ids("abcde"));
         while trail.step_back() {}
         trail.restart("/v1/charges").unwrap();
         assert!(trail.has_lost_all());
+        check(&trail, "c", End::Plausible);
+        check(&trail, "x", End::Odd);
         trail.advance(&ids("bc"), true, false);
-        check(&trail, "a", End::Odd);
+        check(&trail, "a", End::Before);
         check(&trail, "d", End::Odd);
         check(&trail, "f", End::Plausible);
         trail.advance(&ids("fg"), true, false);
         // Nor where it has gone on since.
-        check(&trail, "a", End::Impossible);
+        for before in ["a", "d", "f"] {
+            check(&trail, before, End::Before);
+        }
+    }
+
+    #[test]
+    fn what_came_long_before_ends_no_list() {
+        let page = |n: usize| -> Vec<String> { (n * 100..n * 100 + 100).map(|id| id.to_string()).collect() };
+        let mut trail = Trail::default();
+        (0..20).for_each(|n| trail.advance(&page(n), true, false));
+        assert_eq!(trail.may_end(&page(0), 100), End::Before);
+        assert!(trail.look_back());
+        assert_eq!(trail.may_end(&page(0), 100), End::Before);
+    }
+
+    #[test]
+    fn what_appears_where_a_list_is_read_again_is_no_progress() {
+        let mut trail = Trail::behind(&ids("abcdef"));
+        assert!(trail.look_back() && trail.look_back() && trail.look_back() && trail.has_begun_again());
+        trail.advance(&ids("aXb"), true, false);
+        assert!(trail.has_begun_again() && !trail.is_on_its_way());
+        trail.advance(&ids("defg"), true, false);
+        assert!(!trail.has_begun_again() && trail.is_on_its_way());
     }
 }

@@ -16,22 +16,15 @@ pub enum Verdict {
     Unlikely,
 }
 
-/// What was odd about the answers to one request so far. Each is asked about once: two of a kind are no accident.
+/// What was odd about the answers at the present place of the list. Each is asked about once: two of a kind are no accident.
 #[derive(Default)]
 pub struct Doubts {
     was_of_other_pass: bool,
     was_odd_end: bool,
-    was_impossible_end: bool,
+    was_before: bool,
     was_stuck: bool,
     /// The ids of a page that would mean another order of the list.
     newer: Option<Vec<String>>,
-}
-
-impl Doubts {
-    /// The next request is for another place in the list.
-    pub fn forget_order(&mut self) {
-        self.newer = None;
-    }
 }
 
 impl SliceReader {
@@ -48,7 +41,7 @@ impl SliceReader {
             return Ok(Verdict::Doubtful);
         }
         self.check_place(envelope, is_of_pass).map_err(foreign)?;
-        if let Verdict::Doubtful = self.order_of(envelope, &mut doubts.newer)? {
+        if let Verdict::Doubtful = self.order_of(envelope, doubts)? {
             return Ok(Verdict::Doubtful);
         }
         match self.judge_end(envelope, doubts)? {
@@ -106,17 +99,16 @@ impl SliceReader {
                 Ok(if is_known { Verdict::Doubtful } else { Verdict::Unlikely })
             }
             End::Odd if !self.expects_more() || self.trail.has_lost_all() => Ok(Verdict::Fits),
-            End::Odd => self.look_back(),
-            End::Impossible if !std::mem::replace(&mut doubts.was_impossible_end, true) => {
-                Ok(Verdict::Doubtful)
-            }
-            End::Impossible => {
+            End::Odd => self.look_back(doubts),
+            End::Before if !std::mem::replace(&mut doubts.was_before, true) => Ok(Verdict::Doubtful),
+            End::Before => {
                 let what = "expected objects behind the last one, got those before it";
                 Err(Error::new(Kind::Partial, what).foreign())
             }
         }
     }
 
+    /// What the page is worth as the last one, by what the lake knows and by the trail; the first that applies counts.
     fn end_of(&self, envelope: &Envelope) -> End {
         let Envelope { ids, n_objects, .. } = envelope;
         let has_some = if *n_objects > 0 { End::Plausible } else { End::Odd };
@@ -129,7 +121,7 @@ impl SliceReader {
             Some(_) if is_on_its_way && !self.is_promised && *n_objects == 0 => End::Plausible,
             // From so far up that nobody remembers.
             Some(_) if !is_on_its_way && self.is_newer(envelope) && !self.trail.shows_beyond(ids) => {
-                End::Impossible
+                End::Before
             }
             _ => self.trail.may_end(ids, *n_objects),
         }
@@ -142,7 +134,8 @@ impl SliceReader {
 
     /// Steps back from an end. Objects vanish, so the list may have come to it; then what stands before it is shown. An answer
     /// that is another's, or of a server that ends each list there, does not show it.
-    fn look_back(&mut self) -> Result<Verdict, Error> {
+    fn look_back(&mut self, doubts: &mut Doubts) -> Result<Verdict, Error> {
+        *doubts = Doubts::default();
         let has_gone_back = self.trail.look_back();
         if self.trail.has_begun_again() {
             self.restart_below = None;
@@ -163,10 +156,10 @@ impl SliceReader {
     }
 
     /// All objects newer than some before, in a list that came newest first so far, may be the answer to another request.
-    /// If they come twice, the list has another order, or has come to another end. `newer` is what came the first time.
-    fn order_of(&mut self, envelope: &Envelope, newer: &mut Option<Vec<String>>) -> Result<Verdict, Error> {
+    /// If they come twice, the list has another order, or has come to another end.
+    fn order_of(&mut self, envelope: &Envelope, doubts: &mut Doubts) -> Result<Verdict, Error> {
         let is_newer = self.is_newer(envelope);
-        if let Some(first) = newer.take() {
+        if let Some(first) = doubts.newer.take() {
             // The second page may be a smaller one.
             let is_same = is_newer && first.iter().zip(&envelope.ids).all(|(a, b)| a == b);
             return match (is_same, envelope.has_more) {
@@ -174,7 +167,7 @@ impl SliceReader {
                     self.is_other_order = true;
                     Ok(Verdict::Fits)
                 }
-                (true, false) => self.look_back(),
+                (true, false) => self.look_back(doubts),
                 (false, _) => {
                     let what = "expected objects older than those before, got newer ones, and others when asked again";
                     Err(Error::new(Kind::Partial, what).foreign())
@@ -184,7 +177,7 @@ impl SliceReader {
         if !is_newer || !self.trail.is_on_its_way() {
             return Ok(Verdict::Fits);
         }
-        *newer = Some(envelope.ids.clone());
+        doubts.newer = Some(envelope.ids.clone());
         Ok(Verdict::Doubtful)
     }
 
