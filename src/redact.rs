@@ -1,8 +1,11 @@
 //! Turns text from elsewhere into text that may be shown: no credentials, no control characters.
 
 mod own_key;
+mod terminal;
 
 pub use own_key::{ending, hide, without_own_key};
+
+use crate::redact::terminal::without_codes;
 
 /// What API keys and their kin start with.
 const KEY_KINDS: [&str; 6] = ["sk_", "rk_", "pk_", "rkcs_", "whsec_", "ek_"];
@@ -13,10 +16,7 @@ const LEAST_IN_A_ROW: usize = 16;
 ///
 /// Remote text may hold terminal escapes, line breaks that forge log lines, or the key itself.
 pub fn shown(text: &str, max_chars: usize) -> String {
-    let text = without_terminal_codes(text);
-    let visible = text.chars().filter(|c| !is_invisible(*c));
-    let spaced: String = visible.map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = without_codes(text).split_whitespace().collect::<Vec<_>>().join(" ");
     let line = without_keys(&line);
     match line.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}...", &line[..end]),
@@ -24,42 +24,9 @@ pub fn shown(text: &str, max_chars: usize) -> String {
     }
 }
 
-/// Whole sequences such as `ESC [ 1 m` (ECMA-48, control functions): a key may be cut by one.
-fn without_terminal_codes(text: &str) -> String {
-    let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find(['\u{1b}', '\u{9b}']) {
-        plain.push_str(&rest[..at]);
-        rest = behind_terminal_code(&rest[at..]);
-    }
-    plain + rest
-}
-
-/// What follows the sequence that `text` begins with; where that is not whole, all but what introduces it.
-fn behind_terminal_code(text: &str) -> &str {
-    let begun = text.strip_prefix('\u{9b}').or_else(|| text.strip_prefix("\u{1b}["));
-    let alone = text.strip_prefix(['\u{1b}', '\u{9b}']).unwrap_or(text);
-    let whole = match begun {
-        Some(begun) => begun
-            .trim_start_matches(|c| matches!(c, '\u{20}'..='\u{3f}'))
-            .strip_prefix(|c| matches!(c, '\u{40}'..='\u{7e}')),
-        None => match alone.strip_prefix([']', 'P', 'X', '^', '_']) {
-            // Text for the terminal itself, such as its title.
-            Some(string) => {
-                let ends = ["\u{7}", "\u{1b}\\", "\u{9c}"];
-                let ends = ends.iter().filter_map(|end| Some(string.find(end)? + end.len()));
-                ends.min().map(|end| &string[end..])
-            }
-            None => alone
-                .trim_start_matches(|c| matches!(c, '\u{20}'..='\u{2f}'))
-                .strip_prefix(|c| matches!(c, '\u{30}'..='\u{7e}')),
-        },
-    };
-    whole.or(begun).unwrap_or(alone)
-}
-
-/// Whether it has no width, or turns the direction of what follows.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+/// Whether a text begins as keys do.
+fn begins_as_key(text: &str) -> bool {
+    KEY_KINDS.iter().any(|kind| text.starts_with(kind))
 }
 
 /// Replaces the key of this process, and everything else that looks like an API key by its kind and last four characters.
@@ -145,12 +112,31 @@ mod tests {
     fn p11_escapes_and_line_breaks_are_not_shown() {
         assert_eq!(shown("a\u{1b}[31mb\r\nc\u{9b}md\u{1b}[1;", 80), "ab cd1;");
         assert_eq!(shown("\u{1b}]0;title\u{7}a\u{1b}]8;;x\u{1b}\\b\u{1b}(Bc\u{1b}7d\u{1b}", 80), "abcd");
-        for code in ["\u{1b}[1m", "\u{9b}0m", "\u{1b}]0;a\u{7}", "\u{1b}(B", "\u{1b}\u{1b}[1m"] {
+        for code in [
+            "\u{1b}[1m",
+            "\u{9b}0m",
+            "\u{1b}]0;a\u{7}",
+            "\u{1b}(B",
+            "\u{1b}\u{1b}[1m",
+            "\u{9d}0;a\u{9c}",
+            "\u{90}a\u{1b}\\",
+            "\u{1b}[3\u{0}1m",
+            "\u{1b}\u{200b}[31m",
+            "\u{8}",
+        ] {
             assert_eq!(
                 shown(&format!("rk_live_51Habcd{code}efgh{code}WXYZ01"), 80),
                 "rk_live_...YZ01",
                 "{code:?}"
             );
+        }
+        for before in
+            ["\u{1b}", "\u{9b}", "\u{1b}[", "\u{1b}[3", "\u{1b}(", "\u{1b} ", "\u{1b}]", "\u{1b}]0;\u{1b}"]
+        {
+            for key in ["sk_live_51HabcdefghWXYZ01", "whsec_51HabcdefghWXYZ01"] {
+                let shown = shown(&format!("{before}{key}"), 80);
+                assert!(shown.ends_with("_...YZ01") && !shown.contains("abcd"), "{before:?}: {shown}");
+            }
         }
         assert_eq!(shown("0123456789", 4), "0123...");
         assert_eq!(shown("abc \u{202e}gnp.exe \u{200b}\u{2066}x\u{2028}y\u{feff}", 80), "abc gnp.exe x y");
