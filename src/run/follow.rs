@@ -39,7 +39,9 @@ pub async fn follow(
                 walk.step_back(&child.path)?;
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                return Err(Error::from(error).context(format!("{} of {}", child.name, open.parent.id)));
+            }
         };
         let place = |error: Error| {
             let place = format!("{} of {}", child.path, open.parent.id);
