@@ -108,8 +108,14 @@ pub enum ColumnKind {
     Rest,
 }
 
+/// When this form of the object was observed.
+pub const SYNCED_AT: &str = "_synced_at";
+/// Whether Stripe no longer has the object.
+pub const DELETED: &str = "_deleted";
+/// What no column names, as JSON.
+pub const EXTRA: &str = "_extra";
 /// Columns that every table has besides those of its file.
-pub const SYSTEM_COLUMNS: [&str; 3] = ["_synced_at", "_deleted", "_extra"];
+pub const SYSTEM_COLUMNS: [&str; 3] = [SYNCED_AT, DELETED, EXTRA];
 
 impl Catalog {
     /// The catalog that is compiled in.

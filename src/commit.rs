@@ -47,8 +47,8 @@ pub enum Version {
     Absent,
     /// The object's entity tag, or what a local file has instead.
     Etag(String),
-    /// It says nothing of it; the lake's lock protects a local one.
-    Locked,
+    /// Nothing that could be compared: only the lake's lock, or lease, stands before a replacement.
+    Unfenced,
 }
 
 impl Version {
@@ -167,7 +167,7 @@ impl Lake {
     /// `None` when it does not exist.
     pub async fn read(&self, path: &str) -> Result<Option<(File, Version)>> {
         match self {
-            Lake::Local(lake) => Ok(lake.read(path)?.map(|file| (file, Version::Locked))),
+            Lake::Local(lake) => Ok(lake.read(path)?.map(|file| (file, Version::Unfenced))),
             Lake::Remote(lake) => lake.read_to_temporary(path).await,
         }
     }
@@ -175,7 +175,7 @@ impl Lake {
     /// The whole of a small file.
     pub async fn read_bytes(&self, path: &str) -> Result<Option<(Vec<u8>, Version)>> {
         match self {
-            Lake::Local(lake) => Ok(lake.read_bytes(path)?.map(|bytes| (bytes, Version::Locked))),
+            Lake::Local(lake) => Ok(lake.read_bytes(path)?.map(|bytes| (bytes, Version::Unfenced))),
             Lake::Remote(lake) => lake.read_bytes(path).await,
         }
     }

@@ -67,7 +67,7 @@ pub struct Slices {
     /// What was created from here on is new since the last run, which has begun the listing.
     news_from: i64,
     /// How often a slice has left its rest to another one.
-    n_left: u32,
+    n_handed_over: u32,
     /// Where objects probably begin; older ones are found all the same.
     first_object: i64,
     /// A slice that ends at the first asks for objects up to the second.
@@ -85,7 +85,7 @@ impl Slices {
             rest,
             can_cut,
             news_from: i64::MAX,
-            n_left: 0,
+            n_handed_over: 0,
             first_object,
             end: None,
         };
@@ -298,11 +298,11 @@ impl Slices {
             && *is_ordered
             && !part.is_distrusted
             && is_inside
-            && *n_pages >= 1 << self.n_left.min(16)
+            && *n_pages >= 1 << self.n_handed_over.min(16)
         {
             let rest = part.created.start..below;
             part.created.start = below;
-            self.n_left += 1;
+            self.n_handed_over += 1;
             self.parts.push(Part::new(rest));
         }
         let has_passed = self.has_passed_its_start(number, false);

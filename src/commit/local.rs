@@ -208,8 +208,8 @@ impl LocalLake {
                 match fs::symlink_metadata(&path) {
                     Ok(metadata) if metadata.is_dir() => folders.push((name, path)),
                     Ok(metadata) if metadata.is_file() => found.push((name, version_of(&metadata))),
-                    _ if path.is_dir() => found.push((name + "/", Version::Locked)),
-                    _ => found.push((name, Version::Locked)),
+                    _ if path.is_dir() => found.push((name + "/", Version::Unfenced)),
+                    _ => found.push((name, Version::Unfenced)),
                 }
             }
         }
@@ -257,7 +257,7 @@ fn number_of(metadata: &fs::Metadata) -> (u64, u64) {
 
 /// What tells a file from the one that took its place, without reading either.
 fn version_of(metadata: &fs::Metadata) -> Version {
-    let Ok(modified) = metadata.modified() else { return Version::Locked };
+    let Ok(modified) = metadata.modified() else { return Version::Unfenced };
     let modified = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     #[cfg(unix)]
     let number = number_of(metadata).1;

@@ -159,7 +159,7 @@ impl RemoteLake {
                 PutMode::Update(UpdateVersion { e_tag: Some(etag.clone()), version: None })
             }
             Version::Absent => PutMode::Create,
-            Version::Locked => PutMode::Overwrite,
+            Version::Unfenced => PutMode::Overwrite,
         };
         let at = self.path(path);
         let mut tries = Tries::default();
@@ -326,7 +326,7 @@ impl From<io::Error> for Broken {
 }
 
 fn version(e_tag: Option<String>) -> Version {
-    e_tag.map_or(Version::Locked, Version::Etag)
+    e_tag.map_or(Version::Unfenced, Version::Etag)
 }
 
 fn temporary_failed(error: std::io::Error) -> Error {

@@ -6,14 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
 use crate::catalog::{Column, ColumnKind, Resource};
+pub use crate::catalog::{DELETED, EXTRA, SYNCED_AT};
 use crate::decode::columns::DECIMAL;
 
-/// When this form of the object was observed.
-pub const SYNCED_AT: &str = "_synced_at";
-/// Whether Stripe no longer has the object.
-pub const DELETED: &str = "_deleted";
-/// What no column names, as JSON.
-pub const EXTRA: &str = "_extra";
 /// The field metadata key that holds the exact JSON path of a column.
 pub const PATH: &str = "stripelake.path";
 /// The field metadata key, and its value, that mark a text as JSON.

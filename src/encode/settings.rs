@@ -10,7 +10,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 use rayon::prelude::*;
 
-use crate::decode::schema::EXTRA;
+use crate::decode::schema::{EXTRA, is_json};
 use crate::encode::picked::Picked;
 use crate::encode::{Options, SCHEMA_VERSION, WORTH_SHARING, n_leaves};
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ fn column_properties(
     n_rows: u64,
 ) -> WriterPropertiesBuilder {
     let path = ColumnPath::from(field.name().as_str());
-    let is_json = field.metadata().contains_key("ARROW:extension:name");
+    let is_json = is_json(field);
     match (field.name().as_str(), field.data_type()) {
         ("id", _) => builder
             .set_column_dictionary_enabled(path.clone(), false)
