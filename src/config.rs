@@ -161,9 +161,6 @@ impl Settings {
         if let Some(version) = &self.api_version {
             check_version(version).map_err(|e| e.context("api_version"))?;
         }
-        if let Some(file) = &self.ca_file {
-            File::open(file).map_err(|e| Error::usage(format!("ca_file {}: {e}", file.display())))?;
-        }
         self.grains().map(drop)
     }
 

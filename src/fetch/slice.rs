@@ -51,8 +51,10 @@ pub struct SliceReader {
     left_out: HashSet<String>,
     /// Whether there are such objects and none has come. One may be gone by then, but not all.
     none_came: bool,
-    /// Whether an empty page would be odd: there are objects by what the lake knows.
-    expects_objects: bool,
+    /// Where there are objects by what the lake knows: when the newest of them was created, if that is known.
+    expected: Option<Option<i64>>,
+    /// Whether it was asked for another size of page at the start of the pass.
+    is_elsewhere: bool,
     /// Whether objects were created outside of what was asked for, until the caller takes it.
     pub is_outside: bool,
     /// Objects that no page could hold, and why, until the caller takes them.
@@ -97,15 +99,16 @@ impl SliceReader {
             is_other_order: false,
             left_out: HashSet::new(),
             none_came: false,
-            expects_objects: false,
+            expected: None,
+            is_elsewhere: false,
             is_outside: false,
             unreadable: Vec::new(),
         }
     }
 
-    /// The same where the lake knows of objects within the window.
-    pub fn expecting(self, expects_objects: bool) -> SliceReader {
-        SliceReader { expects_objects, ..self }
+    /// The same where the lake knows of objects within the window; of the newest of them, if it is known, when it was created.
+    pub fn expecting(self, expected: Option<Option<i64>>) -> SliceReader {
+        SliceReader { expected, ..self }
     }
 
     fn is_last_pass(&self) -> bool {
@@ -205,10 +208,11 @@ impl SliceReader {
     fn request(&self, limit: usize) -> Request {
         let window = self.asked_window();
         let pass = &self.resource.passes[self.pass];
-        let request = list_request(&self.resource, pass, window.as_ref(), limit);
+        let ask = |limit| list_request(&self.resource, pass, window.as_ref(), limit);
         match self.trail.cursor() {
-            Some(cursor) => request.with("starting_after", cursor),
-            None => request,
+            Some(cursor) => ask(limit).with("starting_after", cursor),
+            None if self.is_elsewhere && limit > 1 => ask(limit - 1),
+            None => ask(limit),
         }
     }
 
@@ -260,6 +264,7 @@ impl SliceReader {
         self.is_promised = false;
         self.reached = None;
         self.restart_below = None;
+        self.is_elsewhere = false;
         self.left_out.clear();
     }
 

@@ -89,6 +89,10 @@ impl Trail {
         self.places.of(id).is_some()
     }
 
+    fn is_before(&self, id: &str) -> bool {
+        self.places.of(id).is_some_and(|place| place < self.n_passed)
+    }
+
     /// Whether some of the objects are known to stand behind the cursor.
     pub fn shows_beyond(&self, ids: &[String]) -> bool {
         ids.iter().any(|id| self.places.of(id).is_some_and(|place| place >= self.n_passed))
@@ -111,15 +115,14 @@ impl Trail {
         if n_objects == 0 {
             return plausible_if(self.settled.as_ref() == Some(cursor));
         }
-        let is_before = |id: &String| self.places.of(id).is_some_and(|place| place < self.n_passed);
         let shows_new = n_objects > ids.len() || ids.iter().any(|id| !self.has_shown(id));
         let shows_beyond = self.shows_beyond(ids);
-        match (shows_new, ids.iter().any(is_before)) {
+        match (shows_new, ids.iter().any(|id| self.is_before(id))) {
             (true, false) => End::Plausible,
             // Pages may overlap. If they do, those from further up do, too.
             (true, true) => plausible_if(shows_beyond),
-            (false, true) if !shows_beyond => End::Before,
-            (false, _) => plausible_if(self.is_looking_back),
+            _ if shows_beyond => plausible_if(self.is_looking_back),
+            _ => End::Before,
         }
     }
 
@@ -138,9 +141,9 @@ impl Trail {
     pub fn advance(&mut self, ids: &[String], has_more: bool, is_short: bool) {
         let last = ids.last();
         let is_start = self.cursor.is_none() && self.places.n == 0;
-        let is_beyond = |id: &String| self.places.of(id).is_some_and(|place| place >= self.n_passed);
+        let is_before = |id: &String| self.is_before(id);
         let ends_as_before = last.is_some_and(|last| self.doubted.contains(last));
-        if self.cursor.is_some() && ends_as_before && is_short && ids.iter().all(is_beyond) {
+        if ends_as_before && is_short && !ids.iter().any(is_before) {
             self.settled = last.cloned();
         }
         if last.is_some_and(|last| !self.has_shown(last)) {
@@ -287,6 +290,7 @@ mod tests {
             ("cdef", End::Plausible),
             ("", End::Odd),
             ("d", End::Before),
+            ("cd", End::Before),
         ] {
             check(&trail, last_page, end);
         }
@@ -345,6 +349,16 @@ mod tests {
         for before in ["a", "d", "f"] {
             check(&trail, before, End::Before);
         }
+    }
+
+    #[test]
+    fn an_end_behind_a_vanished_cursor_is_settled_from_close_by() {
+        let mut trail = Trail::behind(&ids("abcdef"));
+        assert!(trail.step_back());
+        check(&trail, "f", End::Odd);
+        assert!(trail.look_back());
+        assert_eq!(trail.cursor(), Some("d"));
+        check(&trail, "ef", End::Plausible);
     }
 
     #[test]

@@ -54,9 +54,6 @@ pub(super) async fn account(fetcher: &Fetcher, setup: &Setup, options: &Options)
     };
     let (id, created) = match answer {
         Ok((id, created)) => (Some(id), created),
-        Err(error) if error.refusal() == Some(403) && named_in(&error.to_string()).is_some() => {
-            (named_in(&error.to_string()), None)
-        }
         // Only the version of the API can be wrong in it.
         Err(error) if error.refusal() == Some(400) => {
             let asked = &options.stripe_version;
@@ -64,10 +61,13 @@ pub(super) async fn account(fetcher: &Fetcher, setup: &Setup, options: &Options)
                 .hint("correct api_version, or leave it out"));
         }
         Err(error) if error.refusal().is_some() => {
-            warn(format!(
-                "a key of another account would not be noticed, since the account is not known: {error}"
-            ));
-            (None, None)
+            let named = named_in(&error.to_string()).filter(|_| error.refusal() == Some(403));
+            if named.is_none() {
+                warn(format!(
+                    "a key of another account would not be noticed, since the account is not known: {error}"
+                ));
+            }
+            (named, None)
         }
         // Nothing was listed, so nothing is complete in part.
         Err(error) if error.kind() == Kind::Partial => {
@@ -102,7 +102,7 @@ fn whose(account: &Value) -> std::result::Result<(String, Option<i64>), String> 
 
 /// The account that Stripe's text of a 403 names, as in `... for this endpoint on account 'acct_1abc'.`
 fn named_in(said: &str) -> Option<String> {
-    let named = said.split_once("account '")?.1.split_once('\'')?.0;
+    let named = said.split_once("on account '")?.1.split_once('\'')?.0;
     is_id(named).then(|| named.to_owned())
 }
 

@@ -61,9 +61,11 @@ impl List {
         settled
     }
 
-    /// Whether the lake has objects about there.
-    fn expects_objects(&self, seconds: &Range<i64>) -> bool {
-        self.known.iter().any(|known| known.start < seconds.end && seconds.start < known.end)
+    /// Whether the lake has objects about there, and when the newest of them was created, if its file goes no further.
+    fn expected(&self, seconds: &Range<i64>) -> Option<Option<i64>> {
+        let about = self.known.iter().filter(|known| known.start < seconds.end && seconds.start < known.end);
+        let end = about.map(|known| known.end).max()?;
+        Some((end <= seconds.end && end < i64::MAX).then_some(end - 1))
     }
 
     fn is_mixed_up(&self) -> bool {
@@ -168,7 +170,7 @@ impl Shared {
     async fn read(&self, list: &Arc<List>, slice: &Slice) -> Result<()> {
         let window = list.resource.created_filter.then_some(slice.created.start..slice.asked_until);
         let mut reading = Reading {
-            reader: SliceReader::new(&list.resource, window).expecting(list.expects_objects(&slice.created)),
+            reader: SliceReader::new(&list.resource, window).expecting(list.expected(&slice.created)),
             taking: Taking::new(list.decoder(self.decode)),
             settled: slice.created.end..slice.created.end,
         };

@@ -122,7 +122,6 @@ def test_a_concurrency_that_helps_nobody_is_refused(stub, home, n):
         ('timeout = "10ms"', "timeout: expected at least 1s"),
         ('api_base = "http://10.0.0.1"', "api_base: expected https"),
         ('api_version = ""', "api_version: expected a version like"),
-        ('ca_file = "/nowhere.pem"', "ca_file /nowhere.pem"),
     ],
 )
 def test_a_setting_of_the_file_is_named_as_it_is_there(stub, tmp_path, line, said):

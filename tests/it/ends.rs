@@ -247,7 +247,9 @@ fn pages_have_more(path: &str, is_enough: fn(usize, usize) -> bool) -> Rule<Acti
 async fn a_list_whose_last_page_says_that_it_has_more_is_complete() {
     let full: fn(usize, usize) -> bool = |n, limit| n == limit;
     let not_empty: fn(usize, usize) -> bool = |n, _| n > 0;
-    for (n, is_enough) in [(100, full), (200, full), (200, not_empty), (250, not_empty)] {
+    for (n, is_enough) in
+        [(100, full), (200, full), (200, not_empty), (250, not_empty), (1, not_empty), (2, not_empty)]
+    {
         let table = Table::charges(153, 300);
         table.edit("charges", |charges| charges.truncate(n));
         let script = scripted_table(&table);

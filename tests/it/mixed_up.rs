@@ -111,6 +111,36 @@ async fn nobody_is_deleted_by_one_empty_page() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_deleted_by_one_address_or_one_answer() {
+    let table = Table::of(&account(145, 300));
+    let customers = table.list("customers");
+    assert!((20..100).contains(&customers.len()));
+    let script = scripted_table(&table);
+    let lake = TestLake::new();
+    lake.sync_completely(script.clone()).await;
+    let before = lake.rows("customers").await;
+    let sync = async |lie: Rule<Action>| {
+        script.rules.clear();
+        script.rules.add(lie);
+        let options = Options { concurrency: 1, ..lake.options_for(&["customers"]) };
+        check_kind(&lake.sync_with(options, script.clone()).await.unwrap(), None);
+    };
+    // A first page has the same address in each run.
+    sync(Rule::new("/v1/customers", page(&[], "/v1/customers", false)).with("limit", "100")).await;
+    assert_eq!(lake.rows("customers").await, before);
+    // The list's last objects come first, once.
+    let oldest = page(&customers[customers.len() - 3..], "/v1/customers", false);
+    sync(Rule::new("/v1/customers", oldest).times(1)).await;
+    assert_eq!(lake.rows("customers").await, before);
+    // An account whose newest customers have gone is listed all the same, and so is one without any.
+    for n_left in [customers.len() - 5, 0] {
+        table.edit("customers", |customers| drop(customers.drain(..customers.len() - n_left)));
+        sync(Rule::new("/v1/nothing", page(&[], "", false))).await;
+        lake.check_table_equals(&table, "customers").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn g14_a_pass_that_shows_what_another_one_asks_for_is_refused() {
     let table = Table::of(&account(144, 600));
     let prices = table.list("prices");

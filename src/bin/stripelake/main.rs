@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use stripelake::config::key::refuse_keys_in_arguments;
 use stripelake::error::{Error, Kind, Result};
+use stripelake::redact::shown;
 
 use crate::cli::{Cli, Command};
 
@@ -51,7 +52,7 @@ fn run() -> Result<Option<Kind>> {
     refuse_keys_in_arguments(arguments.iter().skip(1).map(String::as_str))?;
     let cli = Cli::of_process();
     for what in cli::mistyped_variables() {
-        output::say(&format!("warning: {what}"));
+        output::say(&format!("warning: {}", shown(&what, 200)));
     }
     let Cli { global, command } = cli;
     let closing_event = command.closing_event();

@@ -98,6 +98,7 @@ impl SliceReader {
                 let is_known = self.expects_more() || self.resource.passes.len() == 1;
                 Ok(if is_known { Verdict::Doubtful } else { Verdict::Unlikely })
             }
+            End::Odd if self.asks_elsewhere() => Ok(Verdict::Unlikely),
             End::Odd if !self.expects_more() || self.trail.has_lost_all() => Ok(Verdict::Fits),
             End::Odd => self.look_back(doubts),
             End::Before if !std::mem::replace(&mut doubts.was_before, true) => Ok(Verdict::Doubtful),
@@ -114,17 +115,29 @@ impl SliceReader {
         let has_some = if *n_objects > 0 { End::Plausible } else { End::Odd };
         let is_on_its_way = self.trail.is_on_its_way();
         match self.trail.cursor() {
-            None if is_on_its_way && !self.expects_objects => End::Plausible,
+            None if is_on_its_way && self.expected.is_none() => End::Plausible,
+            None if is_on_its_way && self.lacks_newest(envelope) => End::Odd,
             // Below the second that it is begun again at, nothing is known.
             None if is_on_its_way || self.restart_below.is_some() => has_some,
-            // Nobody has said what comes behind the object that no page could hold.
-            Some(_) if is_on_its_way && !self.is_promised && *n_objects == 0 => End::Plausible,
             // From so far up that nobody remembers.
             Some(_) if !is_on_its_way && self.is_newer(envelope) && !self.trail.shows_beyond(ids) => {
                 End::Before
             }
             _ => self.trail.may_end(ids, *n_objects),
         }
+    }
+
+    /// Asks for another size of page, once: that is another address, where a list of which the lake has objects seems to begin and
+    /// end with nothing.
+    fn asks_elsewhere(&mut self) -> bool {
+        let begins = self.trail.cursor().is_none() && self.trail.is_on_its_way();
+        begins && self.expected.is_some() && !std::mem::replace(&mut self.is_elsewhere, true)
+    }
+
+    /// Whether all of a list is older than an object that the lake has.
+    fn lacks_newest(&self, envelope: &Envelope) -> bool {
+        let newest = self.expected.flatten().filter(|_| self.resource.passes.len() == 1);
+        newest.zip(envelope.newest).is_some_and(|(expected, newest)| newest < expected)
     }
 
     /// Whether there is more by what came before.
