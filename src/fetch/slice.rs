@@ -53,7 +53,7 @@ pub struct SliceReader {
     none_came: bool,
     /// Where there are objects by what the lake knows: when the newest of them was created, if that is known.
     expected: Option<Option<i64>>,
-    /// Whether it was asked for another size of page at the start of the pass.
+    /// Whether another size of page was asked for at the start.
     is_elsewhere: bool,
     /// Whether objects were created outside of what was asked for, until the caller takes it.
     pub is_outside: bool,
@@ -264,7 +264,6 @@ impl SliceReader {
         self.is_promised = false;
         self.reached = None;
         self.restart_below = None;
-        self.is_elsewhere = false;
         self.left_out.clear();
     }
 

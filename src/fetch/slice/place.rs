@@ -128,10 +128,11 @@ impl SliceReader {
     }
 
     /// Asks for another size of page, once: that is another address, where a list of which the lake has objects seems to begin and
-    /// end with nothing.
+    /// end with nothing. Of several passes one may well be empty.
     fn asks_elsewhere(&mut self) -> bool {
         let begins = self.trail.cursor().is_none() && self.trail.is_on_its_way();
-        begins && self.expected.is_some() && !std::mem::replace(&mut self.is_elsewhere, true)
+        let is_known = self.expected.is_some() && self.resource.passes.len() == 1;
+        begins && is_known && !std::mem::replace(&mut self.is_elsewhere, true)
     }
 
     /// Whether all of a list is older than an object that the lake has.
