@@ -35,10 +35,11 @@ pub struct KeyEnvironment {
 /// `flag` is the flag's file. Fails with [`crate::error::Kind::Usage`] and never shows the key.
 pub fn find_key(flag: Option<&Path>, environment: &KeyEnvironment, settings: &Settings) -> Result<Key> {
     let credential = environment.credentials_directory.as_ref().map(|dir| dir.join("stripe_key"));
+    let in_environment = environment.stripe_api_key.as_deref().map(alone).filter(|key| !key.is_empty());
     let (text, source) = if let Some(path) = flag {
         (read_key_file(path)?, path.display().to_string())
-    } else if let Some(key) = environment.stripe_api_key.as_ref().filter(|key| !alone(key).is_empty()) {
-        (alone(key), "STRIPE_API_KEY".to_owned())
+    } else if let Some(key) = in_environment {
+        (key, "STRIPE_API_KEY".to_owned())
     } else if let Some(path) = &settings.api_key_file {
         (read_key_file(path)?, path.display().to_string())
     } else if let Some(command) = &settings.key_command {

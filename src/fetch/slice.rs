@@ -51,8 +51,8 @@ pub struct SliceReader {
     left_out: HashSet<String>,
     /// Whether there are such objects and none has come. One may be gone by then, but not all.
     none_came: bool,
-    /// Where there are objects by what the lake knows: when the newest of them was created, if that is known.
-    expected: Option<Option<i64>>,
+    /// Where there are objects by what the lake knows: a second that the newest of them is not older than.
+    expected: Option<i64>,
     /// Whether another size of page was asked for at the start.
     is_elsewhere: bool,
     /// Whether objects were created outside of what was asked for, until the caller takes it.
@@ -106,9 +106,13 @@ impl SliceReader {
         }
     }
 
-    /// The same where the lake knows of objects within the window; of the newest of them, if it is known, when it was created.
-    pub fn expecting(self, expected: Option<Option<i64>>) -> SliceReader {
+    /// The same where the lake knows of objects within the window, of which the newest is not older than a second.
+    pub fn expecting(self, expected: Option<i64>) -> SliceReader {
         SliceReader { expected, ..self }
+    }
+
+    fn has_one_pass(&self) -> bool {
+        self.resource.passes.len() == 1
     }
 
     fn is_last_pass(&self) -> bool {
@@ -190,7 +194,7 @@ impl SliceReader {
                     oldest.zip(fetcher.server_date()).is_some_and(|(oldest, now)| oldest > now - LATE_SECS);
                 self.left_out = ids.into_iter().filter(|id| !self.trail.has_shown(id)).collect();
                 // Between two requests an object may come into one pass from another, which has listed it or will.
-                let may_move = self.resource.passes.len() > 1;
+                let may_move = !self.has_one_pass();
                 self.none_came = !self.left_out.is_empty() && !is_late && !may_move;
                 Ok(has_more || !self.left_out.is_empty())
             }

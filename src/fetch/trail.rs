@@ -46,8 +46,7 @@ pub struct Trail {
     /// Steps back from cursors that had vanished.
     steps_back: usize,
     restarts: u32,
-    /// Whether it has gone back for an end that was odd, and by how many steps.
-    is_looking_back: bool,
+    /// Steps back for ends that were odd.
     looks_back: usize,
     /// The cursors where the list seemed to end, but for those that have vanished since.
     doubted: Vec<String>,
@@ -75,13 +74,18 @@ impl Trail {
 
     /// Whether the walk has not gone back since it has last shown something new.
     pub fn is_on_its_way(&self) -> bool {
-        self.steps_back == 0 && self.restarts == 0 && !self.is_looking_back
+        self.steps_back == 0 && self.restarts == 0 && !self.is_looking_back()
+    }
+
+    /// Whether it has gone back for an end that was odd.
+    fn is_looking_back(&self) -> bool {
+        self.looks_back > 0 || self.has_begun_again
     }
 
     /// Whether the list was begun again since the server knows none of the last objects any more: it may well be
     /// that nothing is left.
     pub fn has_lost_all(&self) -> bool {
-        self.cursor.is_none() && self.restarts > 0 && !self.is_looking_back
+        self.cursor.is_none() && self.restarts > 0 && !self.is_looking_back()
     }
 
     /// Whether an object was shown.
@@ -89,8 +93,9 @@ impl Trail {
         self.places.of(id).is_some()
     }
 
-    fn is_before(&self, id: &str) -> bool {
-        self.places.of(id).is_some_and(|place| place < self.n_passed)
+    /// Whether some of the objects stand up to the cursor.
+    fn shows_before(&self, ids: &[String]) -> bool {
+        ids.iter().any(|id| self.places.of(id).is_some_and(|place| place < self.n_passed))
     }
 
     /// Whether some of the objects are known to stand behind the cursor.
@@ -107,21 +112,21 @@ impl Trail {
         let plausible_if = |is_plausible| if is_plausible { End::Plausible } else { End::Odd };
         let Some(cursor) = &self.cursor else {
             // What stands at the start of a list is there until it vanishes, which not all of it does.
-            let n_known = if self.is_looking_back { self.places.n } else { self.n_first };
-            let shows_known = ids.iter().any(|id| self.places.of(id).is_some_and(|place| place < n_known));
+            let n_start = if self.is_looking_back() { self.places.n } else { self.n_first };
+            let shows_start = ids.iter().any(|id| self.places.of(id).is_some_and(|place| place < n_start));
             let shows_doubted = self.doubted.is_empty() || ids.iter().any(|id| self.doubted.contains(id));
-            return plausible_if(n_objects > 0 && (n_known == 0 || shows_known) && shows_doubted);
+            return plausible_if(n_objects > 0 && (n_start == 0 || shows_start) && shows_doubted);
         };
         if n_objects == 0 {
             return plausible_if(self.settled.as_ref() == Some(cursor));
         }
         let shows_new = n_objects > ids.len() || ids.iter().any(|id| !self.has_shown(id));
         let shows_beyond = self.shows_beyond(ids);
-        match (shows_new, ids.iter().any(|id| self.is_before(id))) {
+        match (shows_new, self.shows_before(ids)) {
             (true, false) => End::Plausible,
             // Pages may overlap. If they do, those from further up do, too.
             (true, true) => plausible_if(shows_beyond),
-            _ if shows_beyond => plausible_if(self.is_looking_back),
+            _ if shows_beyond => plausible_if(self.is_looking_back()),
             _ => End::Before,
         }
     }
@@ -141,14 +146,13 @@ impl Trail {
     pub fn advance(&mut self, ids: &[String], has_more: bool, is_short: bool) {
         let last = ids.last();
         let is_start = self.cursor.is_none() && self.places.n == 0;
-        let is_before = |id: &String| self.is_before(id);
         let ends_as_before = last.is_some_and(|last| self.doubted.contains(last));
-        if ends_as_before && is_short && !ids.iter().any(is_before) {
+        if ends_as_before && is_short && !self.shows_before(ids) {
             self.settled = last.cloned();
         }
         if last.is_some_and(|last| !self.has_shown(last)) {
             (self.steps_back, self.restarts) = (0, 0);
-            (self.is_looking_back, self.looks_back, self.has_begun_again) = (false, 0, false);
+            (self.looks_back, self.has_begun_again) = (0, false);
             self.doubted.clear();
             self.unasked.clear();
         }
@@ -194,11 +198,14 @@ impl Trail {
     fn go_back(&mut self, n_back: usize) -> bool {
         self.n_known = 0;
         let Some(at) = self.order.len().checked_sub(n_back + 1) else { return false };
-        let id = self.order[at].clone();
-        self.n_passed = self.places.of(&id).map_or(0, |place| place + 1);
-        self.cursor = Some(id);
+        self.go_behind(self.order[at].clone());
         self.order.truncate(at + 1);
         true
+    }
+
+    fn go_behind(&mut self, id: String) {
+        self.n_passed = self.places.of(&id).map_or(0, |place| place + 1);
+        self.cursor = Some(id);
     }
 
     /// Goes back to the start of the list at `path` for a cursor that has vanished, as often as that may help.
@@ -216,7 +223,6 @@ impl Trail {
     /// Goes back for an end that is odd, to the list's start at last. What stood before that end has to be shown again, or to have
     /// vanished. False where it was neither, from anywhere.
     pub fn look_back(&mut self) -> bool {
-        self.is_looking_back = true;
         self.doubted.extend(self.cursor.clone());
         while let Some(n_back) = STEPS_BACK.get(self.looks_back) {
             self.looks_back += 1;
@@ -231,9 +237,8 @@ impl Trail {
             return true;
         }
         let Some(doubted) = self.unasked.pop() else { return false };
-        self.n_passed = self.places.of(&doubted).map_or(0, |place| place + 1);
+        self.go_behind(doubted);
         self.order.clear();
-        self.cursor = Some(doubted);
         true
     }
 

@@ -61,11 +61,12 @@ impl List {
         settled
     }
 
-    /// Whether the lake has objects about there, and when the newest of them was created, if its file goes no further.
-    fn expected(&self, seconds: &Range<i64>) -> Option<Option<i64>> {
+    /// Where the lake has objects about there, a second that the newest of them is not older than: that of its own, if its file goes no further.
+    fn expected(&self, seconds: &Range<i64>) -> Option<i64> {
         let about = self.known.iter().filter(|known| known.start < seconds.end && seconds.start < known.end);
         let end = about.map(|known| known.end).max()?;
-        Some((end <= seconds.end && end < i64::MAX).then_some(end - 1))
+        let is_within = end <= seconds.end && end < i64::MAX;
+        Some(if is_within { end - 1 } else { i64::MIN })
     }
 
     fn is_mixed_up(&self) -> bool {

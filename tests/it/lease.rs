@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use stripelake::commit::Version;
+use stripelake::commit::{Lake, Version};
 use stripelake::error::Kind;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -14,6 +14,13 @@ use tokio::time::sleep;
 use crate::store::{Manner, Odd, Request, acquire, lake, lease};
 
 const LEASE: &str = "_stripelake/lease.json";
+
+/// Whether a file is written that is too large for one PUT.
+async fn upload(lake: &Lake, path: &str) -> bool {
+    let mut staged = lake.stage(path).unwrap();
+    staged.writer().set_len(65 << 20).unwrap();
+    lake.replace(path, staged, &Version::Absent).await.is_ok()
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_was_removed_is_still_held() {
@@ -74,11 +81,7 @@ async fn an_upload_that_a_signal_ends_leaves_no_parts() {
         let guard = acquire(&ours, "ours").await.unwrap();
         store.set(request, "large", Manner::Silent, 1);
         let uploading = ours.clone();
-        let upload = tokio::spawn(async move {
-            let mut staged = uploading.stage("large").unwrap();
-            staged.writer().set_len(65 << 20).unwrap();
-            uploading.replace("large", staged, &Version::Absent).await.is_ok()
-        });
+        let upload = tokio::spawn(async move { upload(&uploading, "large").await });
         while store.is_left("large") {
             sleep(Duration::from_millis(20)).await;
         }
@@ -99,11 +102,7 @@ async fn is_free_after(has_quick: bool, has_slow: bool) -> bool {
     let ours = Arc::new(lake(&store));
     let upload = |path: &'static str| -> JoinHandle<bool> {
         let ours = ours.clone();
-        tokio::spawn(async move {
-            let mut staged = ours.stage(path).unwrap();
-            staged.writer().set_len(65 << 20).unwrap();
-            ours.replace(path, staged, &Version::Absent).await.is_ok()
-        })
+        tokio::spawn(async move { upload(&ours, path).await })
     };
     let guard = acquire(&ours, "ours").await.unwrap();
     store.set(Request::Complete, "slow", Manner::Silent, u32::from(has_slow));
@@ -135,9 +134,7 @@ async fn a_completion_that_failed_and_was_taken_back_holds_nothing() {
     let ours = lake(&store);
     let guard = acquire(&ours, "ours").await.unwrap();
     store.set(Request::Complete, "large", Manner::Broken, 1);
-    let mut staged = ours.stage("large").unwrap();
-    staged.writer().set_len(65 << 20).unwrap();
-    assert!(ours.replace("large", staged, &Version::Absent).await.is_err());
+    assert!(!upload(&ours, "large").await);
     guard.release().await;
     acquire(&lake(&store), "next").await.unwrap();
 }

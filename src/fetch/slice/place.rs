@@ -95,7 +95,7 @@ impl SliceReader {
             End::Plausible => Ok(Verdict::Fits),
             End::Odd if !std::mem::replace(&mut doubts.was_odd_end, true) => {
                 // What the lake knows may be of another pass.
-                let is_known = self.expects_more() || self.resource.passes.len() == 1;
+                let is_known = self.expects_more() || self.has_one_pass();
                 Ok(if is_known { Verdict::Doubtful } else { Verdict::Unlikely })
             }
             End::Odd if self.asks_elsewhere() => Ok(Verdict::Unlikely),
@@ -131,14 +131,14 @@ impl SliceReader {
     /// end with nothing. Of several passes one may well be empty.
     fn asks_elsewhere(&mut self) -> bool {
         let begins = self.trail.cursor().is_none() && self.trail.is_on_its_way();
-        let is_known = self.expected.is_some() && self.resource.passes.len() == 1;
+        let is_known = self.expected.is_some() && self.has_one_pass();
         begins && is_known && !std::mem::replace(&mut self.is_elsewhere, true)
     }
 
     /// Whether all of a list is older than an object that the lake has.
     fn lacks_newest(&self, envelope: &Envelope) -> bool {
-        let newest = self.expected.flatten().filter(|_| self.resource.passes.len() == 1);
-        newest.zip(envelope.newest).is_some_and(|(expected, newest)| newest < expected)
+        let expected = self.expected.filter(|_| self.has_one_pass());
+        expected.zip(envelope.newest).is_some_and(|(expected, newest)| newest < expected)
     }
 
     /// Whether there is more by what came before.
