@@ -24,7 +24,7 @@ use crate::fetch::{FetchError, Fetcher, Page, Request};
 pub(crate) use place::is_url_of;
 
 /// Objects of one slice that are left out; more is not an odd object but a wrong server.
-const UNREADABLE: usize = 20;
+const MOST_LEFT_OUT: usize = 20;
 /// Objects become visible up to this many seconds after their `created`.
 pub const LATE_SECS: i64 = 600;
 
@@ -44,11 +44,11 @@ pub struct SliceReader {
     is_done: bool,
     /// What its objects leave room for.
     size: PageSize,
-    n_unreadable: usize,
+    n_left_out: usize,
     /// Whether newer objects are known to come behind older ones.
     is_other_order: bool,
     /// Objects that were not where the order would have them, so that they must come behind.
-    left_out: HashSet<String>,
+    passed_over: HashSet<String>,
     /// Whether there are such objects and none has come. One may be gone by then, but not all.
     none_came: bool,
     /// Where there are objects by what the lake knows: a second that the newest of them is not older than.
@@ -57,8 +57,17 @@ pub struct SliceReader {
     is_elsewhere: bool,
     /// Whether objects were created outside of what was asked for, until the caller takes it.
     pub is_outside: bool,
-    /// Objects that no page could hold, and why, until the caller takes them.
-    pub unreadable: Vec<(String, String)>,
+    /// Objects that could not be read, until the caller takes them.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// An object that could not be read as a whole.
+#[derive(Debug)]
+pub struct LeftOut {
+    pub id: String,
+    /// What came of it, as JSON.
+    pub raw: Vec<u8>,
+    pub why: Error,
 }
 
 /// One pass over a list, or over a window of it as in [`SliceReader::new`], from its newest object on.
@@ -95,14 +104,14 @@ impl SliceReader {
             reached: None,
             is_done: false,
             size: PageSize::FULL,
-            n_unreadable: 0,
+            n_left_out: 0,
             is_other_order: false,
-            left_out: HashSet::new(),
+            passed_over: HashSet::new(),
             none_came: false,
             expected: None,
             is_elsewhere: false,
             is_outside: false,
-            unreadable: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -183,7 +192,7 @@ impl SliceReader {
     }
 
     /// Whether there are objects that were created in these seconds and have not been listed, though pages have gone beyond them.
-    pub async fn has_left_out(&mut self, fetcher: &Fetcher, seconds: &Range<i64>) -> Result<bool, Error> {
+    pub async fn has_passed_over(&mut self, fetcher: &Fetcher, seconds: &Range<i64>) -> Result<bool, Error> {
         let pass = &self.resource.passes[self.pass];
         let ask = |limit| list_request(&self.resource, pass, Some(seconds), limit);
         match fetcher.smaller_page(self.size.limit(), ask).await {
@@ -192,11 +201,11 @@ impl SliceReader {
                 // What has just become visible does not come behind the cursor.
                 let is_late =
                     oldest.zip(fetcher.server_date()).is_some_and(|(oldest, now)| oldest > now - LATE_SECS);
-                self.left_out = ids.into_iter().filter(|id| !self.trail.has_shown(id)).collect();
+                self.passed_over = ids.into_iter().filter(|id| !self.trail.has_shown(id)).collect();
                 // Between two requests an object may come into one pass from another, which has listed it or will.
                 let may_move = !self.has_one_pass();
-                self.none_came = !self.left_out.is_empty() && !is_late && !may_move;
-                Ok(has_more || !self.left_out.is_empty())
+                self.none_came = !self.passed_over.is_empty() && !is_late && !may_move;
+                Ok(has_more || !self.passed_over.is_empty())
             }
             Err(FetchError::Failed(error)) => Err(error),
             // Then nobody knows.
@@ -242,15 +251,21 @@ impl SliceReader {
             return Err(self.after(error));
         };
         self.size.shrink();
-        self.unreadable.push((id.clone(), error.to_string()));
-        self.n_unreadable += 1;
-        if self.n_unreadable > UNREADABLE {
-            return Err(
-                error.hint("more than a few objects are like that; a proxy may change what Stripe sends")
-            );
-        }
+        let raw = serde_json::json!({ "id": id }).to_string().into_bytes();
+        self.leave_out(LeftOut { id: id.clone(), raw, why: error })?;
         self.trail.step_over(id);
         self.is_promised = false;
+        Ok(())
+    }
+
+    /// Goes on without an object, by name, as long as there are few of them.
+    pub fn leave_out(&mut self, object: LeftOut) -> Result<(), Error> {
+        if self.n_left_out == MOST_LEFT_OUT {
+            let hint = "more than a few objects are like that; a proxy may change what Stripe sends";
+            return Err(object.why.hint(hint));
+        }
+        self.n_left_out += 1;
+        self.left_out.push(object);
         Ok(())
     }
 
@@ -268,7 +283,7 @@ impl SliceReader {
         self.is_promised = false;
         self.reached = None;
         self.restart_below = None;
-        self.left_out.clear();
+        self.passed_over.clear();
     }
 
     /// Any earlier id that is still visible is at or before the lost position: going on from it reads

@@ -1,5 +1,6 @@
 //! Turns the lists of all resources into decoded rows: workers that take slices until none is left.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use crate::catalog::Resource;
 use crate::decode::{Decoder, Options, Pushed, Rejected};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::envelope::Envelope;
-use crate::fetch::slice::SliceReader;
+use crate::fetch::slice::{LeftOut, SliceReader, list_request};
 use crate::fetch::{Fetcher, Page};
 use crate::plan::{PageRead, Slice, Slices};
 use crate::redact::shown;
@@ -214,12 +215,10 @@ impl Shared {
             if is_passed && envelope.has_more && !is_in_doubt {
                 reading.reader.stop();
             }
-            if let Some(decoder) = reading.taking.decoder() {
-                let rest = self.rest(list, decoder, pushed, observed_at).await;
-                // A part of an embedded list is no state that the account was in.
-                rest.inspect_err(|_| reading.taking.take_back())?;
-            }
-            self.leave_out(list, &mut reading.reader).await?;
+            let rest = self.rest(list, reading, pushed, observed_at).await;
+            // A part of an embedded list is no state that the account was in.
+            rest.inspect_err(|_| reading.taking.take_back())?;
+            self.name_left_out(list, &mut reading.reader).await?;
             self.warn_of_outsiders(list, &mut reading.reader);
             if !is_in_doubt {
                 reading.settled = settled;
@@ -230,7 +229,7 @@ impl Shared {
                 handed_on = Instant::now();
             }
         }
-        self.leave_out(list, &mut reading.reader).await
+        self.name_left_out(list, &mut reading.reader).await
     }
 
     /// The next page of the slice, with its rows in the decoder.
@@ -281,35 +280,76 @@ impl Shared {
     ) -> Result<bool> {
         let start = list.slices.lock().expect("no panic while planning").start_of(slice.number);
         let Some(jump) = page.jump_over(start) else { return Ok(false) };
-        let is_in_doubt = reader.has_left_out(&self.fetcher, &(start..jump.end)).await?;
+        let is_in_doubt = reader.has_passed_over(&self.fetcher, &(start..jump.end)).await?;
         if is_in_doubt {
             list.slices.lock().expect("no panic while planning").distrust_order(slice.number);
         }
         Ok(is_in_doubt)
     }
 
-    /// Follows the embedded lists that go on, and hands on what could not be a row.
-    async fn rest(&self, list: &List, decoder: &mut Decoder, pushed: Pushed, observed_at: i64) -> Result<()> {
-        let mut rejected = pushed.rejected;
-        for open in &pushed.open_lists {
-            rejected.extend(follow(&self.fetcher, &list.children[open.child], open, decoder).await?);
-            decoder.close_list(open.child, open.parent.clone(), observed_at);
-        }
+    /// Follows the embedded lists that go on, and hands on what could not be a row. An object whose list cannot be read is left
+    /// out, or else it would hold up its neighbours in every run.
+    async fn rest(
+        &self,
+        list: &List,
+        reading: &mut Reading,
+        mut pushed: Pushed,
+        observed_at: i64,
+    ) -> Result<()> {
+        let Reading { reader, taking, .. } = reading;
+        let rejected = loop {
+            let mut left_out = HashSet::new();
+            let mut rejected = std::mem::take(&mut pushed.rejected);
+            for open in &pushed.open_lists {
+                // It has failed, and tells so where the slice ends.
+                let Some(decoder) = taking.decoder() else { return Ok(()) };
+                if left_out.contains(open.parent.id.as_str()) {
+                    continue;
+                }
+                match follow(&self.fetcher, &list.children[open.child], open, decoder).await {
+                    Ok(more) => {
+                        rejected.extend(more);
+                        decoder.close_list(open.child, open.parent.clone(), observed_at);
+                    }
+                    Err(why) if self.is_of_one(list, &why).await => {
+                        let id = open.parent.id.clone();
+                        reader.leave_out(LeftOut { raw: taking.raw(&id)?, id, why })?;
+                        left_out.insert(open.parent.id.as_str());
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if left_out.is_empty() {
+                break rejected;
+            }
+            pushed = taking.take_without(&left_out, observed_at)?;
+        };
         if rejected.is_empty() {
             return Ok(());
         }
         self.send(list, Message::Rejected(rejected)).await
     }
 
-    /// Names what no page could hold; the resource is not complete without it.
-    async fn leave_out(&self, list: &List, reader: &mut SliceReader) -> Result<()> {
+    /// Whether an embedded list alone cannot be read. Where there was no answer, another request tells.
+    async fn is_of_one(&self, list: &List, error: &Error) -> bool {
+        let resource = &list.resource;
+        let ask = |limit| list_request(resource, &resource.passes[0], None, limit);
+        match error.kind() {
+            _ if error.is_foreign() => false,
+            Kind::Partial => true,
+            Kind::Stripe => self.fetcher.smaller_page(1, ask).await.is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Names what could not be read; the resource is not complete without it.
+    async fn name_left_out(&self, list: &List, reader: &mut SliceReader) -> Result<()> {
         let resource = &list.resource.name;
         let mut rejected = Vec::new();
-        for (id, reason) in reader.unreadable.drain(..) {
-            let message = shown(&format!("{resource}: {id} is left out: {reason}"), 500);
+        for LeftOut { id, raw, why } in reader.left_out.drain(..) {
+            let message = shown(&format!("{resource}: {id} is left out: {why}"), 500);
             (self.on_event)(Event::Warning { message });
-            let raw = serde_json::json!({ "id": id }).to_string().into_bytes();
-            rejected.push(Rejected::new(resource, reason, &raw));
+            rejected.push(Rejected::new(resource, why.to_string(), &raw));
         }
         match rejected.is_empty() {
             true => Ok(()),

@@ -3,11 +3,17 @@
 //! A page is decoded where it came, before the next one is asked for: it takes a third of a millisecond, and an
 //! answer hundreds. So what the decoder finds broken is asked for again like any other broken answer.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::decode::frame::Frame;
 use crate::decode::{Decoded, Decoder, Mark, PageError, Pushed};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::fetch::answer::Unfit;
 use crate::fetch::envelope::Envelope;
 
@@ -15,12 +21,27 @@ use crate::fetch::envelope::Envelope;
 pub struct Taking {
     decoder: Option<Decoder>,
     kept: Mark,
+    /// The page that was taken last, if lists in it go on.
+    page: Bytes,
+}
+
+/// As much of a page as leaving out objects takes.
+#[derive(Deserialize)]
+struct Objects<'a> {
+    #[serde(borrow)]
+    data: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Id<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
 }
 
 impl Taking {
     pub fn new(mut decoder: Decoder) -> Taking {
         let kept = decoder.mark();
-        Taking { decoder: Some(decoder), kept }
+        Taking { decoder: Some(decoder), kept, page: Bytes::new() }
     }
 
     /// `None` if it has failed: its rows have gone with it.
@@ -34,7 +55,7 @@ impl Taking {
     }
 
     /// Takes a page in the place of the one before it. On an error nothing of it is there.
-    pub fn take(&mut self, body: &[u8], observed_at: i64) -> Result<(Envelope, Pushed), Unfit> {
+    pub fn take(&mut self, body: &Bytes, observed_at: i64) -> std::result::Result<(Envelope, Pushed), Unfit> {
         self.take_back();
         let Some(decoder) = &mut self.decoder else {
             return Err(Unfit::Refused(Error::bug("decode: the decoder has failed before")));
@@ -44,7 +65,33 @@ impl Taking {
             self.decoder = None;
             return Err(Unfit::Refused(Error::bug("decode: the decoder has panicked")));
         };
-        taken.inspect_err(|_| self.take_back())
+        let (envelope, pushed) = taken.inspect_err(|_| self.take_back())?;
+        self.page = if pushed.open_lists.is_empty() { Bytes::new() } else { body.clone() };
+        Ok((envelope, pushed))
+    }
+
+    /// An object of the page that was taken last, some of whose lists go on, as it came.
+    pub fn raw(&self, id: &str) -> Result<Vec<u8>> {
+        let objects = self.objects()?;
+        let found = objects.iter().find(|object| id_of(object).as_deref() == Some(id));
+        Ok(found.map_or_else(Vec::new, |object| object.get().as_bytes().to_vec()))
+    }
+
+    /// Takes that page once more, without some of its objects.
+    pub fn take_without(&mut self, left_out: &HashSet<&str>, observed_at: i64) -> Result<Pushed> {
+        self.take_back();
+        let is_left_out = |object: &&RawValue| id_of(object).is_some_and(|id| left_out.contains(&*id));
+        let others: Vec<&str> =
+            self.objects()?.into_iter().filter(|object| !is_left_out(object)).map(RawValue::get).collect();
+        let others = others.join("\n").into_bytes();
+        let Some(decoder) = &mut self.decoder else { return Ok(Pushed::default()) };
+        decoder.push_objects(&others, observed_at).map_err(|error| refusal(&error))
+    }
+
+    fn objects(&self) -> Result<Vec<&RawValue>> {
+        let page: Objects = serde_json::from_slice(&self.page)
+            .map_err(|error| Error::new(Kind::Partial, format!("a page with lists that go on: {error}")))?;
+        Ok(page.data)
     }
 
     /// The page that was taken last stays.
@@ -69,7 +116,15 @@ impl Taking {
     }
 }
 
-fn take(decoder: &mut Decoder, body: &[u8], observed_at: i64) -> Result<(Envelope, Pushed), Unfit> {
+fn id_of(object: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Id>(object.get()).ok()?.id
+}
+
+fn take(
+    decoder: &mut Decoder,
+    body: &[u8],
+    observed_at: i64,
+) -> std::result::Result<(Envelope, Pushed), Unfit> {
     let careful = || Envelope::parse(body).map_err(Unfit::Broken);
     match decoder.push_page(body, observed_at) {
         Ok(pushed) => match decoder.take_frame() {

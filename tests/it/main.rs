@@ -15,6 +15,7 @@ mod damage;
 mod ends;
 mod estimate;
 mod lease;
+mod left_out;
 mod misplaced;
 mod mixed_up;
 mod moved;

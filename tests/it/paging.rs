@@ -306,22 +306,6 @@ async fn g13_items_that_go_on_behind_a_subscription_are_followed_to_their_end() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn items_that_cannot_be_read_are_named_with_their_subscription() {
-    let table = Table::of(&with_long_subscriptions());
-    let script = scripted_table(&table);
-    let refused = refusal(400, "", None, "Not here.");
-    script.rules.add(Rule::new("/v1/subscription_items", Action::Answer(refused)));
-    let lake = TestLake::new();
-    let report = lake.sync_with(lake.options_for(&["subscriptions"]), script.clone()).await.unwrap();
-    let said = report.failures[0].1.to_string();
-    let asked = script.asked("/v1/subscription_items");
-    let parents =
-        asked.iter().flat_map(|asked| &asked.request.query).filter(|(name, _)| name == "subscription");
-    let mut named = parents.map(|(_, parent)| format!("subscription_items of {parent}"));
-    assert!(named.any(|named| said.contains(&named)), "{said}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn g13_items_that_go_round_in_circles_are_an_error() {
     let table = Table::of(&with_long_subscriptions());
     let script = scripted_table(&table);

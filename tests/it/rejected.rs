@@ -28,7 +28,7 @@ fn run_in_parts(lake: &TestLake, table: &Arc<Table>, names: &[&str], requests: u
 }
 
 /// The reasons and objects that a lake keeps aside, by file.
-fn kept(lake: &TestLake) -> Vec<(String, serde_json::Value)> {
+pub fn kept(lake: &TestLake) -> Vec<(String, serde_json::Value)> {
     let files = alone(lake.files());
     let rejected = files.into_iter().filter(|(path, _)| path.starts_with("_stripelake/rejected/"));
     let lines = rejected.flat_map(|(path, (bytes, _))| {

@@ -55,7 +55,7 @@ impl SliceReader {
                     .hint("nothing of the page was taken; run the same command again")),
             };
         }
-        self.check_left_out(envelope).map_err(foreign)?;
+        self.check_passed_over(envelope).map_err(foreign)?;
         Ok(Verdict::Fits)
     }
 
@@ -206,8 +206,8 @@ impl SliceReader {
     }
 
     /// Objects that pages have gone beyond, and that came when asked for by their seconds, come behind.
-    fn check_left_out(&mut self, envelope: &Envelope) -> Result<(), String> {
-        self.none_came &= !envelope.ids.iter().any(|id| self.left_out.contains(id));
+    fn check_passed_over(&mut self, envelope: &Envelope) -> Result<(), String> {
+        self.none_came &= !envelope.ids.iter().any(|id| self.passed_over.contains(id));
         match self.none_came && !envelope.has_more {
             true => {
                 Err("expected objects behind those before that came when asked for, got the end of the list"
