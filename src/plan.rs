@@ -295,6 +295,7 @@ impl Slices {
         let below = reached.saturating_add(1);
         let is_inside = part.created.start < below && below < part.created.end;
         if self.can_cut
+            && page.has_more
             && *is_ordered
             && !part.is_distrusted
             && is_inside

@@ -164,8 +164,13 @@ impl Envelope {
         let widest = gaps().map(|gap| secs_of(&gap)).max().unwrap_or_default();
         let all = gaps().fold(0, |sum: i64, gap| sum.saturating_add(secs_of(&gap)));
         let usual = (all - widest) / (self.created.len() as i64 - 2).max(1);
-        Some(jump).filter(|jump| secs_of(jump) > JUMP * usual.max(1))
+        Some(jump).filter(|jump| is_jump(jump, usual))
     }
+}
+
+/// Whether so many seconds between two objects are many times as many as there usually are.
+pub fn is_jump(gap: &Range<i64>, usual: i64) -> bool {
+    secs_of(gap) > JUMP * usual.max(1)
 }
 
 fn secs_of(gap: &Range<i64>) -> i64 {

@@ -39,7 +39,8 @@ pub struct SliceReader {
     trail: Trail,
     /// Whether a page has said that there is more behind the cursor.
     is_promised: bool,
-    /// How far the pass has come, odd objects aside.
+    /// Where the pass has begun, and how far it has come, odd objects aside.
+    newest: Option<i64>,
     reached: Option<i64>,
     is_done: bool,
     /// What its objects leave room for.
@@ -101,6 +102,7 @@ impl SliceReader {
             pass: 0,
             trail: Trail::default(),
             is_promised: false,
+            newest: None,
             reached: None,
             is_done: false,
             size: PageSize::FULL,
@@ -162,7 +164,11 @@ impl SliceReader {
                     }
                     Err(FetchError::Failed(error)) => return Err(self.after(error)),
                 };
-            match self.judge(&page.envelope, is_of_pass, &mut doubts) {
+            let verdict = match self.judge(&page.envelope, is_of_pass, &mut doubts) {
+                Ok(Verdict::Fits) => self.judge_jump(fetcher, &page.envelope, &mut doubts).await,
+                other => other,
+            };
+            match verdict {
                 Ok(Verdict::Fits) => {}
                 Ok(Verdict::Unlikely) => continue,
                 Ok(Verdict::Doubtful) => {
@@ -224,18 +230,23 @@ impl SliceReader {
         let ask = |limit| list_request(&self.resource, pass, window.as_ref(), limit);
         match self.trail.cursor() {
             Some(cursor) => ask(limit).with("starting_after", cursor),
-            None if self.is_elsewhere && limit > 1 => ask(limit - 1),
-            None => ask(limit),
+            None => ask(self.limit_of_start(limit)),
         }
     }
 
+    fn limit_of_start(&self, limit: usize) -> usize {
+        if self.is_elsewhere && limit > 1 { limit - 1 } else { limit }
+    }
+
     fn advance(&mut self, envelope: &mut Envelope, limit: usize) {
+        let limit = if self.trail.cursor().is_none() { self.limit_of_start(limit) } else { limit };
         envelope.before = self.reached.or_else(|| self.asked_window().map(|window| window.end));
         if !self.trail.is_on_its_way() {
             // What is read again is no sign of another order.
             envelope.newest = envelope.newest.min(self.reached.or(envelope.newest));
         }
         self.is_other_order |= !envelope.is_newest_first;
+        self.newest = self.newest.or(envelope.newest);
         self.reached = self.reached.into_iter().chain(envelope.reached).min();
         self.is_promised = envelope.has_more;
         self.trail.advance(&envelope.ids, envelope.has_more, envelope.n_objects < limit);
@@ -281,7 +292,7 @@ impl SliceReader {
         self.pass += 1;
         self.trail = Trail::default();
         self.is_promised = false;
-        self.reached = None;
+        (self.newest, self.reached) = (None, None);
         self.restart_below = None;
         self.passed_over.clear();
     }

@@ -82,10 +82,15 @@ impl Trail {
         self.looks_back > 0 || self.has_begun_again
     }
 
-    /// Whether the list was begun again since the server knows none of the last objects any more: it may well be
-    /// that nothing is left.
+    /// Whether the list was begun again since the server knows none of the last objects any more, or none before which the list
+    /// seemed to end: it may well be that nothing is left.
     pub fn has_lost_all(&self) -> bool {
-        self.cursor.is_none() && self.restarts > 0 && !self.is_looking_back()
+        self.cursor.is_none() && self.restarts > 0 && self.doubted.is_empty()
+    }
+
+    /// The objects that were shown.
+    pub fn n_shown(&self) -> u32 {
+        self.places.n
     }
 
     /// Whether an object was shown.

@@ -212,6 +212,8 @@ mod tests {
         Vanish(Vec<prop::sample::Index>),
         /// So many of the last ones vanish.
         Last(usize),
+        /// All vanish, and so many others are there.
+        Exchange(usize),
         /// The answer is the last page of a list that is empty, or an old one of this list: so many of the objects that have come,
         /// up to the cursor or to one so far before it.
         Empty,
@@ -264,7 +266,7 @@ mod tests {
     }
 
     fn walk(n: usize, limit: usize, events: Vec<Event>) -> Walked {
-        let mut left: Vec<usize> = (0..n).collect();
+        let (mut left, mut n_ever): (Vec<usize>, usize) = ((0..n).collect(), n);
         let embedded: Vec<String> = (0..10).map(|id: usize| id.to_string()).collect();
         let mut shown: BTreeSet<usize> = (0..10).collect();
         let mut walk = Walk::behind(&embedded);
@@ -273,6 +275,10 @@ mod tests {
             let event = events.next().unwrap_or(Event::Nothing);
             if let Event::Last(n) = event {
                 left.truncate(left.len().saturating_sub(n).max(1));
+            }
+            if let Event::Exchange(n) = event {
+                left = (n_ever..n_ever + n).collect();
+                n_ever += n;
             }
             if let Event::Vanish(which) = &event {
                 which.iter().for_each(|index| {
@@ -327,6 +333,21 @@ mod tests {
                 false => Event::Vanish(which),
             };
             let Walked { failed, shown, left } = walk(n, limit, vanishing.into_iter().map(vanish).collect());
+            prop_assert!(failed.is_none(), "{failed:?}");
+            prop_assert!(left.iter().all(|id| shown.contains(id)));
+        }
+
+        #[test]
+        fn a_list_that_loses_its_end_and_then_all_is_read_to_its_new_end(
+            n in 12usize..90,
+            limit in 3usize..12,
+            (cut_at, n_cut) in (0usize..12, 0usize..90),
+            (exchange_at, n_new) in (0usize..12, 1usize..30),
+        ) {
+            let mut events: Vec<Event> = std::iter::repeat_n(Event::Nothing, 12).collect();
+            events.insert(exchange_at, Event::Exchange(n_new));
+            events.insert(cut_at, Event::Last(n_cut));
+            let Walked { failed, shown, left } = walk(n, limit, events);
             prop_assert!(failed.is_none(), "{failed:?}");
             prop_assert!(left.iter().all(|id| shown.contains(id)));
         }

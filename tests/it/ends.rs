@@ -6,13 +6,14 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use stripelake::error::Kind;
 use stripelake::fake::script::{Action, Rewrite, Rule, Scripted, refusal};
+use stripelake::fake::{Account, Spec};
 use stripelake::fetch::{Request, Response, Transport, TransportError};
 use stripelake::run::sync::Options;
 
 use crate::harness::{TestLake, account, check_kind, scripted_table, with_long_subscriptions};
 use crate::misplaced::list;
 use crate::mixed_up::parameter;
-use crate::table::{Table, text};
+use crate::table::{Table, created, text};
 
 const LISTS: [&str; 2] = ["charges", "customers"];
 const ITEMS: &str = "/v1/subscription_items";
@@ -229,6 +230,61 @@ async fn g3_all_objects_behind_a_page_that_has_more_may_vanish() {
         check_kind(&lake.sync_with(options(), table.clone()).await.unwrap(), None);
         lake.check_table_equals(&table, "customers").await;
         assert_eq!(n_deleted().await, customers.len() - n_left);
+    }
+}
+
+fn customers(seed: u64) -> Arc<Table> {
+    let spec = Spec { seed, charges: 20, customers: Some(500), span_days: 400, ..Spec::default() };
+    Table::some_of(&Account::new(spec), |name| name == "customers")
+}
+
+/// A run on a lake that has everything, in which one answer is another.
+async fn check_one_answer(since: Option<i64>, table: &Arc<Table>, lake: &TestLake, lie: Rule<Action>) {
+    let script = scripted_table(table);
+    script.rules.add(lie.times(1));
+    let options = Options { concurrency: 1, since, ..lake.options_for(&["customers"]) };
+    check_kind(&lake.sync_with(options, script.clone()).await.unwrap(), None);
+    lake.check_table_equals(table, "customers").await;
+    assert_eq!(lake.ids("customers").await.len(), table.list("customers").len(), "nobody has gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_first_page_that_has_more_is_asked_for_elsewhere() {
+    let table = customers(155);
+    let all = table.list("customers");
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    let old = list(&all[5..105], "/v1/customers", true);
+    let rewrite: Rewrite = Arc::new(move |_, response| Response { body: old.clone(), ..response });
+    check_one_answer(None, &table, &lake, Rule::new("/v1/customers", Action::Rewrite(rewrite))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_outside_of_the_window_is_another_lists() {
+    let table = customers(156);
+    let all = table.list("customers");
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    // Two of these are within the window.
+    let since = created(&all[200]);
+    let (end, at) = (list(&all[199..299], "/v1/customers", false), text(&all[99]["id"]).to_owned());
+    let rewrite: Rewrite = Arc::new(move |_, response| Response { body: end.clone(), ..response });
+    let lie = Rule::new("/v1/customers", Action::Rewrite(rewrite)).with("starting_after", &at);
+    check_one_answer(Some(since), &table, &lake, lie).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_page_from_far_below_is_not_the_end_of_what_is_above_it() {
+    let table = Table::some_of(&account(157, 1_500), |name| name == "customers");
+    let all = table.list("customers");
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    for n_last in [1, 5, 60] {
+        let last = list(&all[all.len() - n_last..], "/v1/customers", false);
+        let at = text(&all[199]["id"]).to_owned();
+        let rewrite: Rewrite = Arc::new(move |_, response| Response { body: last.clone(), ..response });
+        let lie = Rule::new("/v1/customers", Action::Rewrite(rewrite)).with("starting_after", &at);
+        check_one_answer(None, &table, &lake, lie).await;
     }
 }
 

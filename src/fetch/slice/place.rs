@@ -2,9 +2,12 @@
 //!
 //! A broken proxy may mix answers up, and a cache may keep old ones: a page that is taken for another one loses rows.
 
+use std::ops::Range;
+
 use super::SliceReader;
 use crate::error::{Error, Kind};
-use crate::fetch::envelope::Envelope;
+use crate::fetch::Fetcher;
+use crate::fetch::envelope::{Envelope, is_jump};
 use crate::fetch::trail::End;
 
 /// What a page is worth as the answer to the present request.
@@ -21,6 +24,8 @@ pub enum Verdict {
 pub struct Doubts {
     was_of_other_pass: bool,
     was_odd_end: bool,
+    was_outside: bool,
+    was_jump: bool,
     was_before: bool,
     was_stuck: bool,
     /// The ids of a page that would mean another order of the list.
@@ -40,7 +45,12 @@ impl SliceReader {
         if !is_of_pass && !std::mem::replace(&mut doubts.was_of_other_pass, true) {
             return Ok(Verdict::Doubtful);
         }
-        self.check_place(envelope, is_of_pass).map_err(foreign)?;
+        let is_outside = self.check_place(envelope, is_of_pass).map_err(foreign)?;
+        // Filters are exact, so it is rather another's end.
+        if is_outside && !envelope.has_more && !std::mem::replace(&mut doubts.was_outside, true) {
+            return Ok(Verdict::Doubtful);
+        }
+        self.is_outside |= is_outside;
         if let Verdict::Doubtful = self.order_of(envelope, doubts)? {
             return Ok(Verdict::Doubtful);
         }
@@ -55,13 +65,12 @@ impl SliceReader {
                     .hint("nothing of the page was taken; run the same command again")),
             };
         }
-        self.check_passed_over(envelope).map_err(foreign)?;
         Ok(Verdict::Fits)
     }
 
-    /// Whether a page is that of another request: a broken proxy may mix answers up, and the filters of a list are exact. Some
-    /// objects outside of the window are taken all the same.
-    fn check_place(&mut self, envelope: &Envelope, is_of_pass: bool) -> Result<(), String> {
+    /// Whether some objects are outside of the window, which are taken all the same. Where all are, the page is that of another
+    /// request: a broken proxy may mix answers up.
+    fn check_place(&self, envelope: &Envelope, is_of_pass: bool) -> Result<bool, String> {
         if !is_of_pass {
             let pass: Vec<String> = self.resource.passes[self.pass]
                 .iter()
@@ -76,23 +85,27 @@ impl SliceReader {
             return Err(format!("expected a page of this list, got an empty one of {url}"));
         }
         let (Some(window), Some(newest), Some(oldest)) = (self.asked_window(), *newest, *oldest) else {
-            return Ok(());
+            return Ok(false);
         };
         if oldest >= window.end || newest < window.start {
             let what = format!("expected objects created in {}..{}", window.start, window.end);
             return Err(format!("{what}, got none of them but others"));
         }
-        self.is_outside |= newest >= window.end || oldest < window.start;
-        Ok(())
+        Ok(newest >= window.end || oldest < window.start)
     }
 
-    /// What the end of a pass is worth.
+    /// What the end of a pass is worth, or its beginning without what the lake has.
     fn judge_end(&mut self, envelope: &Envelope, doubts: &mut Doubts) -> Result<Verdict, Error> {
-        if envelope.has_more {
+        if envelope.has_more && !(self.begins() && self.lacks_newest(envelope)) {
             return Ok(Verdict::Fits);
         }
         match self.end_of(envelope) {
             End::Plausible => Ok(Verdict::Fits),
+            // Some of many slices that the lake has objects about may well be empty.
+            End::Odd if self.expected == Some(i64::MIN) && self.asks_elsewhere() => {
+                doubts.was_odd_end = true;
+                Ok(Verdict::Unlikely)
+            }
             End::Odd if !std::mem::replace(&mut doubts.was_odd_end, true) => {
                 // What the lake knows may be of another pass.
                 let is_known = self.expects_more() || self.has_one_pass();
@@ -130,9 +143,12 @@ impl SliceReader {
     /// Asks for another size of page, once: that is another address, where a list of which the lake has objects seems to begin and
     /// end with nothing. Of several passes one may well be empty.
     fn asks_elsewhere(&mut self) -> bool {
-        let begins = self.trail.cursor().is_none() && self.trail.is_on_its_way();
         let is_known = self.expected.is_some() && self.has_one_pass();
-        begins && is_known && !std::mem::replace(&mut self.is_elsewhere, true)
+        self.begins() && is_known && !std::mem::replace(&mut self.is_elsewhere, true)
+    }
+
+    fn begins(&self) -> bool {
+        self.trail.cursor().is_none() && self.trail.is_on_its_way()
     }
 
     /// Whether all of a list is older than an object that the lake has.
@@ -205,16 +221,38 @@ impl SliceReader {
         }
     }
 
-    /// Objects that pages have gone beyond, and that came when asked for by their seconds, come behind.
-    fn check_passed_over(&mut self, envelope: &Envelope) -> Result<(), String> {
-        self.none_came &= !envelope.ids.iter().any(|id| self.passed_over.contains(id));
-        match self.none_came && !envelope.has_more {
-            true => {
-                Err("expected objects behind those before that came when asked for, got the end of the list"
-                    .to_owned())
-            }
-            false => Ok(()),
+    /// Objects that pages have gone beyond, and that came when asked for by their seconds, come behind. A last page far from those
+    /// before it may be that of a part further down: its jump is asked for.
+    pub(super) async fn judge_jump(
+        &mut self,
+        fetcher: &Fetcher,
+        envelope: &Envelope,
+        doubts: &mut Doubts,
+    ) -> Result<Verdict, Error> {
+        if let Some(jump) = self.jump_to_end(envelope).filter(|_| !doubts.was_jump) {
+            self.has_passed_over(fetcher, &jump).await?;
         }
+        self.none_came &= !envelope.ids.iter().any(|id| self.passed_over.contains(id));
+        if !self.none_came || envelope.has_more {
+            return Ok(Verdict::Fits);
+        }
+        match std::mem::replace(&mut doubts.was_jump, true) {
+            false => Ok(Verdict::Doubtful),
+            true => {
+                let what =
+                    "expected objects behind those before that came when asked for, got the end of the list";
+                Err(Error::new(Kind::Partial, what).foreign())
+            }
+        }
+    }
+
+    /// The seconds between the objects before and those of a last page, where they are many times as many as there usually are.
+    fn jump_to_end(&self, envelope: &Envelope) -> Option<Range<i64>> {
+        let is_plain = self.has_one_pass() && self.window.is_some() && !self.is_other_order;
+        let jump = envelope.newest?.saturating_add(1)..self.reached?;
+        let usual = self.newest?.saturating_sub(jump.end) / i64::from(self.trail.n_shown().max(1));
+        (is_plain && !envelope.has_more && self.trail.is_on_its_way() && is_jump(&jump, usual))
+            .then_some(jump)
     }
 }
 

@@ -71,9 +71,16 @@ impl Gatherer {
         };
         let rejected = RejectedObjects::read(&self.setup.lake, &old.rejected).await?;
         let Some(rejected) = rejected else { return Ok(None) };
-        let mut read = Coverage::from_pairs(&old.read);
-        self.changed_partitions(&read).await?.iter().for_each(|partition| read.remove(&partition.span()));
-        Ok(Some((Progress { read: read.pairs(), ..old }, rejected)))
+        let (mut read, mut kept) = (Coverage::from_pairs(&old.read), Coverage::from_pairs(&old.kept));
+        let both: Coverage = read.ranges().into_iter().chain(kept.ranges()).collect();
+        for (partition, is_gone) in self.changed_partitions(&both).await? {
+            read.remove(&partition.span());
+            // A lost file is whole again where one run has listed all of it.
+            if is_gone {
+                kept.remove(&partition.span());
+            }
+        }
+        Ok(Some((Progress { read: read.pairs(), kept: kept.pairs(), ..old }, rejected)))
     }
 
     fn take_over(&mut self, old: Progress, rejected: RejectedObjects, new: Progress) {
@@ -201,9 +208,9 @@ impl Gatherer {
         versions.collect::<Vec<_>>().join(" ")
     }
 
-    /// The partitions of which something was read, and whose files have gone, or are not what the states say: what was read
-    /// of them is not all there.
-    async fn changed_partitions(&self, read: &Coverage) -> Result<Vec<Partition>> {
+    /// The partitions of which something was read, and whose files are not what the states say, or have gone, which is told:
+    /// what was read of them is not all there.
+    async fn changed_partitions(&self, read: &Coverage) -> Result<Vec<(Partition, bool)>> {
         let mut changed = Vec::new();
         for table in &self.tables {
             let found = self.setup.lake.data_versions(&table.resource.name).await?;
@@ -214,7 +221,8 @@ impl Gatherer {
                 let is_same = found.get(&path).and_then(Version::etag).is_some_and(|etag| known.is_of(etag));
                 let is_read = !read.within(&partition.span()).is_empty();
                 if is_read && !is_same && !self.is_unchanged(&path, known).await? {
-                    changed.push(partition);
+                    let is_gone = !self.setup.lake.exists(&path).await?;
+                    changed.push((partition, is_gone));
                 }
             }
         }
