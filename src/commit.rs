@@ -146,6 +146,14 @@ impl Lake {
         }
     }
 
+    /// The lake that this one would lie in, if there is one: its tables would show the files of this one, too.
+    pub async fn outer(&self) -> Option<String> {
+        match self {
+            Lake::Local(lake) => lake.outer(),
+            Lake::Remote(lake) => lake.outer().await,
+        }
+    }
+
     /// Where a file is in the local file system, if the lake is there.
     pub fn local_path(&self, path: &str) -> Option<PathBuf> {
         match self {

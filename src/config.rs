@@ -208,15 +208,12 @@ impl Settings {
     }
 
     pub fn rate(&self) -> Result<Rate> {
-        self.rate
-            .as_deref()
-            .map_or(Ok(Rate::Share(DEFAULT_SHARE)), |rate| parse_rate(rate).map_err(|e| e.context("--rate")))
+        self.rate.as_deref().map_or(Ok(Rate::Share(DEFAULT_SHARE)), parse_rate)
     }
 
     /// How long a request may take, where the user says so.
     pub fn timeout(&self) -> Result<Option<Duration>> {
-        let timeout = self.timeout.as_deref().map(parse_timeout).transpose();
-        timeout.map_err(|e| e.context("--timeout"))
+        self.timeout.as_deref().map(parse_timeout).transpose()
     }
 
     pub fn concurrency(&self) -> Result<usize> {

@@ -87,8 +87,9 @@ fn json(lease: &Lease) -> Vec<u8> {
     serde_json::to_vec(lease).expect("our own types are JSON")
 }
 
-fn refused_in_vain() -> Error {
-    Error::destination(format!("{}: a write on the entity tag that the store has given is refused", path()))
+/// The error of a store that refuses a write whose condition is met.
+pub(super) fn refused_in_vain(path: &str) -> Error {
+    Error::destination(format!("{path}: a write on the entity tag that the store has given is refused"))
         .hint(NO_CONDITIONS)
 }
 
@@ -112,7 +113,7 @@ impl Holding {
         let Some(version) = lake.put_if(&path(), json(&lease), &seen).await? else {
             // Nobody else has taken it.
             if lake.read_bytes(&path()).await?.is_some_and(|(_, version)| version == seen) {
-                return Err(refused_in_vain());
+                return Err(refused_in_vain(&path()));
             }
             return Ok(Attempt::HELD_BY_ANOTHER);
         };
@@ -212,7 +213,7 @@ impl Held {
                 Some((bytes, _)) if !self.is_own(&bytes) => self.is_lost = true,
                 // The answer to an earlier renewal may have been lost.
                 Some((_, version)) if version != self.version => self.version = version,
-                Some(_) => return Err(refused_in_vain()),
+                Some(_) => return Err(refused_in_vain(&path())),
             }
         }
         Err(Error::new(

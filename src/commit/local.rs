@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
+use crate::commit::state::LAKE;
 use crate::commit::state::WAITING;
 use crate::commit::{LOCK, META, Staged, StagedFile, Version};
 use crate::error::{Error, Result, disk_hint, read_hint};
@@ -36,6 +37,13 @@ impl LocalLake {
     }
 
     /// Makes a nameless file in the lake's folder, or in the nearest folder above that exists.
+    /// The lake above this one.
+    pub fn outer(&self) -> Option<String> {
+        let root = fs::canonicalize(&self.root).or_else(|_| std::path::absolute(&self.root)).ok()?;
+        let outer = root.ancestors().skip(1).find(|folder| folder.join(LAKE).is_file())?;
+        Some(outer.display().to_string())
+    }
+
     pub fn check_writable(&self) -> Result<()> {
         let mut folder: &Path = &self.root;
         loop {

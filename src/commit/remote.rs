@@ -7,6 +7,7 @@ mod patience;
 mod settings;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
@@ -14,13 +15,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
-use crate::commit::lease::{Holding, NO_CONDITIONS};
+use crate::commit::lease::{Holding, NO_CONDITIONS, refused_in_vain};
+use crate::commit::remote::client::Repeats;
 use crate::commit::remote::failed::is_missing_object;
 use crate::commit::remote::parts::Abandoned;
 use crate::commit::remote::patience::{ANSWER, Tries, may_pass, repeated, sending, within};
+use crate::commit::state::LAKE;
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
 use crate::error::{Error, Result};
 use crate::redact::{Secrets, shown};
@@ -33,10 +37,17 @@ const PROOF: Duration = Duration::from_secs(5);
 /// The entity tag of nothing.
 const NO_ETAG: &str = "\"00000000000000000000000000000000\"";
 
+/// What a lake needs of an object store.
+pub trait Store: ObjectStore + MultipartStore {}
+
+impl<S: ObjectStore + MultipartStore> Store for S {}
+
 /// A lake under a prefix of an object store.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RemoteLake {
-    pub store: Arc<dyn ObjectStore>,
+    pub store: Arc<dyn Store>,
+    /// The same without repetitions of its own.
+    once: Arc<dyn MultipartStore>,
     prefix: Path,
     pub location: String,
     /// Asked before each write.
@@ -45,11 +56,18 @@ pub struct RemoteLake {
     secrets: Secrets,
 }
 
+impl fmt::Debug for RemoteLake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteLake").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
 impl RemoteLake {
     /// A lake in any store; tests give one in memory.
-    pub fn new(store: Arc<dyn ObjectStore>, prefix: Path, location: &str) -> RemoteLake {
+    pub fn new(store: Arc<dyn Store>, prefix: Path, location: &str) -> RemoteLake {
         let location = location.to_owned();
         RemoteLake {
+            once: store.clone(),
             store,
             prefix,
             location,
@@ -69,20 +87,36 @@ impl RemoteLake {
         // As the user names it, so that readers find it by the same name.
         let prefix = Path::parse(prefix)
             .map_err(|e| Error::usage(format!("expected s3://bucket/prefix, got \"{location}\": {e}")))?;
-        let store = client::client(&location, bucket, environment)?;
+        let store = client::client(&location, bucket, environment, Repeats::Itself)?;
+        let once = client::client(&location, bucket, environment, Repeats::Never)?;
         let is_secret = |name: &str| ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"].contains(&name);
         let secret = environment.iter().filter(|(name, _)| is_secret(name));
         let secrets = Secrets::new(secret.map(|(_, value)| value.trim().to_owned()));
-        Ok(RemoteLake { secrets, ..RemoteLake::new(Arc::new(store), prefix, &location) })
+        let lake = RemoteLake::new(Arc::new(store), prefix, &location);
+        Ok(RemoteLake { secrets, once: Arc::new(once), ..lake })
     }
 
     fn path(&self, path: &str) -> Path {
         path.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), |at, part| at.join(part))
     }
 
+    /// The lake above this one, as far as the credentials let it be seen.
+    pub async fn outer(&self) -> Option<String> {
+        let parts: Vec<_> = self.prefix.parts().collect();
+        for n in 0..parts.len() {
+            let above = Path::from_iter(parts[..n].iter().cloned());
+            let at = LAKE.split('/').fold(above.clone(), |at, part| at.join(part));
+            if within(ANSWER, self.store.head(&at)).await.is_ok() {
+                let bucket = self.location.strip_prefix("s3://").and_then(|rest| rest.split('/').next());
+                return Some(format!("s3://{}/{above}", bucket.unwrap_or_default()));
+            }
+        }
+        None
+    }
+
     /// Asks for one object that need not exist; the answer shows whether bucket and key are right.
     pub async fn check_reachable(&self) -> Result<()> {
-        self.read_bytes(&format!("{}/lake.json", crate::commit::META)).await.map(drop)
+        self.read_bytes(LAKE).await.map(drop)
     }
 
     pub async fn read_bytes(&self, path: &str) -> Result<Option<(Vec<u8>, Version)>> {
@@ -183,11 +217,8 @@ impl RemoteLake {
                 return Err(ReplaceError::Conflict);
             }
             if !tries.wait().await {
-                return Err(if is_refused {
-                    ReplaceError::Conflict
-                } else {
-                    self.failed(path, &error).into()
-                });
+                // Nobody else has written it.
+                return Err(if is_refused { refused_in_vain(path) } else { self.failed(path, &error) }.into());
             }
         }
     }

@@ -38,9 +38,16 @@ pub async fn read_lake(lake: &Lake) -> Result<Option<(LakeInfo, Version)>> {
                 .lake("unchanged")
                 .hint("restore it from a copy; or move _stripelake away, if the files are for certain of this account and mode"));
         }
-        None => {}
+        None => check_outer(lake).await?,
     }
     Ok(known)
+}
+
+async fn check_outer(lake: &Lake) -> Result<()> {
+    let Some(outer) = lake.outer().await else { return Ok(()) };
+    let what = format!("expected a lake that is in no other, got {} in {outer}", lake.absolute_location());
+    Err(Error::usage(what)
+        .hint("choose another --lake: a query over a table of the outer one might show the rows of both"))
 }
 
 /// Asks for the account. Stripe refuses that to most restricted keys, and names the account in the refusal; where it does not,

@@ -147,7 +147,25 @@ def test_a_profile_without_a_settings_file_says_that_there_is_none(stub, tmp_pat
 @pytest.mark.parametrize("word, code", [("no", 0), ("off", 0), ("true", 0), ("maybe", 2), ("2", 2)])
 def test_a_variable_of_a_switch_says_yes_or_no(stub, tmp_path, word, code):
     outcome = harness.sync(stub, tmp_path / "lake", "prices", env={"STRIPELAKE_FULL": word}).expect(code)
-    assert code == 0 or "--full" in outcome.err, outcome
+    assert code == 0 or "STRIPELAKE_FULL" in outcome.err, outcome
+
+
+@pytest.mark.parametrize("name", ["WAIT_LOCK", "SINCE", "TIMEOUT", "CONCURRENCY", "MEMORY", "MAX_DURATION", "EXCLUDE"])
+def test_a_wrong_variable_is_named_and_a_wrong_flag_too(stub, tmp_path, name):
+    flag = "--" + name.lower().replace("_", "-")
+    env = {f"STRIPELAKE_{name}": "-x"}
+    outcome = harness.sync(stub, tmp_path / "lake", "prices", env=env).expect(2).expect_said(f"STRIPELAKE_{name}")
+    assert flag not in outcome.err, outcome
+    outcome = harness.sync(stub, tmp_path / "lake", "prices", f"{flag}=-x", env=env).expect(2).expect_said(flag)
+    assert f"STRIPELAKE_{name}" not in outcome.err, outcome
+
+
+def test_a_lake_within_a_lake_is_refused(stub, tmp_path):
+    harness.sync(stub, tmp_path / "lake", "prices").expect(0)
+    for inner in ("lake/prices", "lake/_stripelake", "lake/deeper/down"):
+        harness.sync(stub, tmp_path / inner, "prices").expect(2).expect_said(str(tmp_path / "lake"), "choose another --lake")
+    harness.sync(stub, tmp_path / "beside", "prices").expect(0)
+    harness.sync(stub, tmp_path / "lake", "prices").expect(0)
 
 
 def test_a_variable_that_is_nearly_a_setting_is_warned_of(stub, tmp_path):
@@ -200,7 +218,7 @@ def test_an_empty_variable_counts_as_none(stub, tmp_path):
     flags = ("RATE", "CONCURRENCY", "MEMORY", "PROGRESS", "SINCE", "EXCLUDE", "MAX_DURATION", "CONFIG", "PROFILE", "QUIET", "VERBOSE")
     empty = {f"STRIPELAKE_{flag}": "" for flag in flags}
     harness.sync(stub, tmp_path / "lake", "charges", env=empty).expect(0)
-    harness.sync(stub, tmp_path / "lake", "charges", env=empty | {"STRIPELAKE_MEMORY": " "}).expect(2).expect_said("--memory")
+    harness.sync(stub, tmp_path / "lake", "charges", env=empty | {"STRIPELAKE_MEMORY": " "}).expect(2).expect_said("STRIPELAKE_MEMORY", "like 64")
 
 
 @pytest.mark.parametrize("url", ["file://here/lake", "file:lake", "file:///a?b", "file:///a#b"])

@@ -364,3 +364,20 @@ def test_a_lake_that_another_process_writes_exits_11_and_says_which(home):
         fcntl.flock(held, fcntl.LOCK_EX)
         imported("customers", lake, file).expect(11).expect_said(holder, "--wait-lock")
     imported("customers", lake, file).expect(0)
+
+
+def test_a_file_on_stdin_is_as_old_as_it_is(tmp_path):
+    lake, old, new = tmp_path / "lake", tmp_path / "old.ndjson", tmp_path / "new.ndjson"
+    for path, status, day in ((old, "pending", 1), (new, "succeeded", 2)):
+        path.write_text(json.dumps({"id": "re_1", "object": "refund", "created": 1790000000, "status": status}) + "\n")
+        os.utime(path, (1790000000 + day * 86400,) * 2)
+    query = f"select status from '{duck.glob(lake, 'refunds')}'"
+    status = lambda: duck.connect().execute(query).fetchall()
+    for path in (new, old):
+        with path.open() as stdin:
+            command = [harness.binary(), "import", "refunds", "-", "--lake", str(lake)]
+            subprocess.run(command, stdin=stdin, env=harness.environment(None), check=True, timeout=60)
+    assert status() == [("succeeded",)]
+    # What comes through a pipe counts as read now.
+    harness.run("import", "refunds", "-", "--lake", lake, stdin=old.read_text()).expect(0)
+    assert status() == [("pending",)]

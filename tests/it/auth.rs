@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use stripelake::commit::lock;
+use stripelake::commit::remote::RemoteLake;
 use stripelake::commit::state::ResourceState;
+use stripelake::commit::{Lake, lock};
 use stripelake::error::Kind;
 use stripelake::fake::script::{Action, Asked, Rewrite, Rule, Scripted, refusal};
 use stripelake::fake::{Account, InProcess, Resource, Spec};
@@ -32,6 +33,23 @@ async fn a1_a_key_that_is_not_accepted_ends_the_run_before_anything_is_written()
     assert_eq!(error.kind(), Kind::Auth);
     assert_eq!(error.lake_text(), Some("unchanged"));
     assert!(lake.files().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lake_within_a_lake_is_refused() {
+    let table = Table::of(&account(61, 60));
+    let outer = TestLake::new();
+    outer.sync_completely(table.clone()).await;
+    for (prefix, is_inner) in [("charges", true), ("a/b", true), ("", false)] {
+        let inner = RemoteLake::new(outer.store.clone(), prefix.into(), &format!("s3://bucket/{prefix}"));
+        assert_eq!(inner.outer().await.is_some(), is_inner, "{prefix}");
+        let setup = Setup { lake: Arc::new(Lake::Remote(inner)), ..outer.setup() };
+        let done = sync(&setup, outer.options_for(&["prices"]), table.clone()).await;
+        match done {
+            Err(error) if is_inner => assert_eq!(error.kind(), Kind::Usage, "{error}"),
+            done => assert!(!is_inner && done.unwrap().kind().is_none()),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

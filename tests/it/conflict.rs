@@ -9,10 +9,11 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use stripelake::commit::remote::RemoteLake;
 use stripelake::commit::{Lake, Version, lock};
@@ -36,7 +37,7 @@ enum Fault {
     LostAnswer(AtomicU32),
     /// The connection breaks at a PUT to such a path, once; before or behind its landing.
     Broken { path: &'static str, lands: bool, left: AtomicU32 },
-    /// A PUT to such a path is refused once, though nobody else has written there.
+    /// A PUT to such a path is refused so often, though nobody else has written there.
     Refused { path: &'static str, left: AtomicU32 },
     /// None: PUTs to such a path are counted.
     Counted { path: &'static str, n: AtomicU32 },
@@ -76,6 +77,25 @@ impl fmt::Debug for FaultyStore {
 impl fmt::Display for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FaultyStore")
+    }
+}
+
+#[async_trait::async_trait]
+impl MultipartStore for FaultyStore {
+    async fn create_multipart(&self, at: &Path) -> Result<MultipartId> {
+        self.inner.create_multipart(at).await
+    }
+
+    async fn put_part(&self, at: &Path, id: &MultipartId, part: usize, data: PutPayload) -> Result<PartId> {
+        self.inner.put_part(at, id, part, data).await
+    }
+
+    async fn complete_multipart(&self, at: &Path, id: &MultipartId, parts: Vec<PartId>) -> Result<PutResult> {
+        self.inner.complete_multipart(at, id, parts).await
+    }
+
+    async fn abort_multipart(&self, at: &Path, id: &MultipartId) -> Result<()> {
+        self.inner.abort_multipart(at, id).await
     }
 }
 
@@ -211,6 +231,22 @@ async fn o4_o5_a_broken_connection_or_an_odd_refusal_at_a_put_is_no_end() {
             };
             assert_eq!(left.load(Ordering::SeqCst), 0, "{path}: nothing was hit");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn o5_a_store_that_refuses_what_fits_is_no_other_writer() {
+    let table = Table::of(&account(125, 60));
+    for path in [".parquet", "/state/"] {
+        let store = FaultyStore::new();
+        let lake = TestLake::on(store.clone());
+        store.set(Some(Fault::Refused { path, left: AtomicU32::new(u32::MAX) }));
+        let kind = match lake.sync(table.clone()).await {
+            Ok(report) => report.kind(),
+            Err(error) => Some(error.kind()),
+        };
+        // A schedule takes 11 for good.
+        assert_eq!(kind, Some(Kind::Destination), "{path}");
     }
 }
 

@@ -19,6 +19,7 @@ use stripelake::run::sql::VIEWS;
 use stripelake::run::sync::{Options, sync};
 
 use crate::harness::{TestLake, account, check_kind, scripted, scripted_table};
+use crate::resume::{Slow, alone};
 use crate::table::{Table, created};
 
 #[tokio::test(start_paused = true)]
@@ -292,6 +293,27 @@ async fn s7_a_loss_is_said_until_it_is_mended_even_by_a_run_that_ends_early() {
     check_kind(&run(options()).await, None);
     lake.check_table_equals(&table, "charges").await;
     check_kind(&run(within()).await, None);
+}
+
+#[test]
+fn s7_a_damaged_file_that_is_moved_away_is_made_anew_by_one_run() {
+    let table = Table::charges(58, 3_000);
+    let lake = TestLake::new();
+    // Slow enough for progress to be written on the way.
+    let run = || {
+        let options = Options { concurrency: 1, ..lake.options_for(&["charges"]) };
+        alone(async { lake.sync_with(options, Slow::new(&table, 300)).await.unwrap() })
+    };
+    check_kind(&run(), None);
+    for path in alone(lake.parquet("charges")).into_keys() {
+        let mut bytes = alone(lake.parquet("charges"))[&path].0.to_vec();
+        bytes[2_000] ^= 0x10;
+        alone(put(&lake, &path, bytes.into()));
+        check_kind(&run(), Some(Kind::Integrity));
+        alone(forget(&lake, &[&path]));
+        check_kind(&run(), None);
+        alone(lake.check_table_equals(&table, "charges"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore as _, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use stripelake::catalog::Catalog;
 use stripelake::commit::Lake;
-use stripelake::commit::remote::RemoteLake;
+use stripelake::commit::remote::{RemoteLake, Store};
 use stripelake::commit::state::{ResourceState, state_path};
 use stripelake::decode::rows::ParentRow;
 use stripelake::decode::{self, Decoder};
@@ -42,7 +42,7 @@ const OBSERVED: [&str; 2] = ["_synced_at", "_deleted"];
 /// A lake in memory, and the runs that fill it.
 pub struct TestLake {
     pub catalog: Arc<Catalog>,
-    pub store: Arc<dyn ObjectStore>,
+    pub store: Arc<dyn Store>,
     pub lake: Arc<Lake>,
     pub events: Arc<Mutex<Vec<Event>>>,
     /// Then the files have other etags than those that the states speak of.
@@ -56,7 +56,7 @@ impl TestLake {
     }
 
     /// A lake in a store that a test has prepared.
-    pub fn on(store: Arc<dyn ObjectStore>) -> TestLake {
+    pub fn on(store: Arc<dyn Store>) -> TestLake {
         let lake = Lake::Remote(RemoteLake::new(store.clone(), Default::default(), "memory://lake"));
         TestLake {
             catalog: Arc::new(Catalog::embedded().unwrap()),

@@ -133,8 +133,20 @@ async fn a_completion_that_failed_and_was_taken_back_holds_nothing() {
     let store = Odd::default();
     let ours = lake(&store);
     let guard = acquire(&ours, "ours").await.unwrap();
-    store.set(Request::Complete, "large", Manner::Broken, 1);
+    store.set(Request::Complete, "large", Manner::Broken, u32::MAX);
     assert!(!upload(&ours, "large").await);
     guard.release().await;
     acquire(&lake(&store), "next").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn c3_a_completion_is_not_sent_again_by_a_run_that_has_lost_its_lease() {
+    let store = Odd::default();
+    let ours = lake(&store);
+    let _guard = acquire(&ours, "ours").await.unwrap();
+    store.set(Request::Complete, "large", Manner::Taken, 1);
+    assert!(!upload(&ours, "large").await);
+    store.check_all_met();
+    assert!(!ours.exists("large").await.unwrap());
+    assert_eq!(store.n_unfinished.load(Ordering::Relaxed), 0);
 }

@@ -31,7 +31,7 @@ use crate::table::{Table, created, text};
 
 /// An account whose answers take time, and that tells when a given number of requests has come.
 #[derive(Debug)]
-struct Slow {
+pub struct Slow {
     table: Arc<Table>,
     delay: Duration,
     n_requests: AtomicU64,
@@ -41,7 +41,7 @@ struct Slow {
 }
 
 impl Slow {
-    fn new(table: &Arc<Table>, delay: u64) -> Arc<Slow> {
+    pub fn new(table: &Arc<Table>, delay: u64) -> Arc<Slow> {
         let delay = Duration::from_millis(delay);
         let (n_requests, at) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
         Arc::new(Slow { table: table.clone(), delay, n_requests, at, reached: Notify::new() })

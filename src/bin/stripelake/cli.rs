@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::{OsStr, Resettable};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use stripelake::config::Settings;
 #[cfg(feature = "fake")]
@@ -22,9 +23,36 @@ impl Cli {
     /// Those of this process. What is wrong about them is shown, and ends it; so do `--help` and `--version`.
     pub fn of_process() -> Cli {
         let mut command = with_negative_numbers(without_empty_variables(Cli::command()));
-        let matches = command.get_matches_mut();
-        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+        let matches = command.try_get_matches_from_mut(std::env::args_os());
+        let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+        cli.unwrap_or_else(|error| named_as_given(error).format(&mut command).exit())
     }
+}
+
+/// What a value is called where it was set: by its flag, or by the variable in its place.
+pub fn given(flag: &str) -> String {
+    let is_it = |arg: std::ffi::OsString| {
+        let arg = arg.to_string_lossy();
+        arg == flag || arg.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))
+    };
+    let name = format!("STRIPELAKE_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
+    match std::env::args_os().any(is_it) || std::env::var_os(&name).is_none() {
+        true => flag.to_owned(),
+        false => name,
+    }
+}
+
+fn named_as_given(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) else { return error };
+    let Some((flag, _)) = arg.split_once(' ').or(Some((arg, ""))).filter(|(flag, _)| flag.starts_with("--"))
+    else {
+        return error;
+    };
+    let name = given(flag);
+    if name != flag {
+        error.insert(ContextKind::InvalidArg, ContextValue::String(name));
+    }
+    error
 }
 
 /// An empty variable counts as none: where variables are made from a template, that is how one is left out.
@@ -128,7 +156,7 @@ pub struct Writing {
     #[arg(long, value_name = "LEVEL", default_value_t = 1, env = "STRIPELAKE_ZSTD_LEVEL", value_parser = clap::value_parser!(i32).range(1..=22))]
     pub zstd_level: i32,
     /// Megabytes of rows to gather in memory, 8 at least; the rest waits in TMPDIR
-    #[arg(long, value_name = "MB", default_value_t = 64, env = "STRIPELAKE_MEMORY", value_parser = clap::value_parser!(u32).range(8..))]
+    #[arg(long, value_name = "MB", default_value_t = 64, env = "STRIPELAKE_MEMORY", value_parser = megabytes)]
     pub memory: u32,
     /// Print events as NDJSON on stdout instead of a table
     #[arg(long, env = "STRIPELAKE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
@@ -137,6 +165,13 @@ pub struct Writing {
     #[arg(long, value_name = "HOW", default_value = "auto", env = "STRIPELAKE_PROGRESS")]
     pub progress: Progress,
 }
+
+fn megabytes(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number >= LEAST_MEMORY);
+    number.ok_or_else(|| format!("expected a whole number of megabytes, {LEAST_MEMORY} at least, like 64"))
+}
+
+const LEAST_MEMORY: u32 = 8;
 
 #[derive(Debug, Args)]
 pub struct LakeFlag {
@@ -203,7 +238,7 @@ pub struct Import {
     /// Files of list pages or objects: NDJSON or a JSON array, plain or gzip; - is stdin
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// When the objects were read from Stripe [default: when each file was last changed]
+    /// When the objects were read from Stripe [default: when each file was last changed; now for a pipe]
     #[arg(long, value_name = "TIME", env = "STRIPELAKE_OBSERVED_AT")]
     pub observed_at: Option<String>,
     #[command(flatten)]

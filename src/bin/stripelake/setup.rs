@@ -13,7 +13,7 @@ use stripelake::encode;
 use stripelake::error::{Error, Result};
 use stripelake::run::{Setup, location};
 
-use crate::cli::{Global, Writing};
+use crate::cli::{Global, Writing, given};
 use crate::limits;
 use crate::progress::{self, receiver};
 
@@ -53,7 +53,7 @@ pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<
         grains: settings.grains()?,
         wait_lock: wait_lock
             .as_deref()
-            .map(|text| parse_duration(text).map_err(|e| e.context("--wait-lock")))
+            .map(|text| parse_duration(text).map_err(|e| e.context(given("--wait-lock"))))
             .transpose()?
             .unwrap_or(Duration::ZERO),
         on_event: receiver(*progress, *json, global),

@@ -15,7 +15,7 @@ use stripelake::run::event::Event;
 use stripelake::run::report::Report;
 use stripelake::run::sync::{Options, sync};
 
-use crate::cli::{Global, Sync};
+use crate::cli::{Global, Sync, given};
 use crate::{output, setup, signals};
 
 /// What a sync, or a dry run, has come to.
@@ -59,8 +59,8 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
     }
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
     let http = Http::with(settings.api_base(), &key.secret, version, &connection(&settings)?)?;
-    let rate = settings.rate()?;
-    let concurrency = settings.concurrency().map_err(|e| e.context("--concurrency"))?;
+    let rate = settings.rate().map_err(|e| e.context(given("--rate")))?;
+    let concurrency = settings.concurrency().map_err(|e| e.context(given("--concurrency")))?;
     let outcome = setup::block_on(async {
         let options = Options {
             resources: selected,
@@ -88,7 +88,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
 
 /// The first second of the listing, and the first one behind it.
 fn window(since: Option<&str>, until: Option<&str>) -> Result<(Option<i64>, Option<i64>)> {
-    let second_of = |flag: &'static str, text| parse_second(text).map_err(|e| e.context(flag));
+    let second_of = |flag: &'static str, text| parse_second(text).map_err(|e| e.context(given(flag)));
     let since = since.map(|text| second_of("--since", text)).transpose()?;
     let until = until.map(|text| second_of("--until", text)).transpose()?;
     if let (Some(since), Some(until)) = (since, until)
@@ -102,7 +102,7 @@ fn window(since: Option<&str>, until: Option<&str>) -> Result<(Option<i64>, Opti
 }
 
 fn longest(text: &str) -> Result<Duration> {
-    let duration = parse_duration(text).map_err(|e| e.context("--max-duration"))?;
+    let duration = parse_duration(text).map_err(|e| e.context(given("--max-duration")))?;
     match duration.is_zero() {
         true => Err(Error::usage("expected --max-duration of more than nothing, got 0")
             .hint("leave it out for a run that takes as long as it takes")),
@@ -112,11 +112,13 @@ fn longest(text: &str) -> Result<Duration> {
 
 fn connection(settings: &Settings) -> Result<Connection> {
     let mut connection = Connection::default();
-    if let Some(timeout) = settings.timeout()? {
+    let timeout = settings.timeout().map_err(|e| e.context(given("--timeout")))?;
+    if let Some(timeout) = timeout {
         connection.timeout = timeout;
     }
     if let Some(path) = &settings.ca_file {
-        let wrong = |e: std::io::Error| Error::usage(format!("--ca-file {}: {e}", path.display()));
+        let wrong =
+            |e: std::io::Error| Error::usage(format!("{} {}: {e}", given("--ca-file"), path.display()));
         connection.ca = Some(Authorities { file: path.clone(), pem: std::fs::read(path).map_err(wrong)? });
     }
     Ok(connection)
@@ -126,9 +128,10 @@ fn connection(settings: &Settings) -> Result<Connection> {
 pub fn select(catalog: &Catalog, named: &[String], excluded: &[String]) -> Result<Vec<Arc<Resource>>> {
     let mut excluded_names = Vec::new();
     for name in excluded {
-        let resource = catalog.resolve(name).map_err(|e| e.context("--exclude"))?;
+        let resource = catalog.resolve(name).map_err(|e| e.context(given("--exclude")))?;
         if let Some(parent) = &resource.parent {
-            let what = format!("--exclude: {} come with their {}", resource.name, parent.resource);
+            let what =
+                format!("{}: {} come with their {}", given("--exclude"), resource.name, parent.resource);
             return Err(Error::usage(what).hint(format!("exclude {}", parent.resource)));
         }
         excluded_names.push(resource.name.clone());

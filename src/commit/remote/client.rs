@@ -13,11 +13,24 @@ use crate::error::{Error, Result};
 const RETRIES: Duration = Duration::from_secs(15);
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
+/// Whether a client repeats requests by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    Itself,
+    Never,
+}
+
 /// A client for the bucket of `location`. It has no time limit of its own: how long an answer may take depends on what
 /// was asked for.
-pub fn client(location: &str, bucket: &str, environment: &[(String, String)]) -> Result<AmazonS3> {
+pub fn client(
+    location: &str,
+    bucket: &str,
+    environment: &[(String, String)],
+    repeats: Repeats,
+) -> Result<AmazonS3> {
     let backoff = BackoffConfig { max_backoff: LONGEST_WAIT, ..BackoffConfig::default() };
-    let retry = RetryConfig { max_retries: 8, retry_timeout: RETRIES, backoff };
+    let max_retries = if repeats == Repeats::Itself { 8 } else { 0 };
+    let retry = RetryConfig { max_retries, retry_timeout: RETRIES, backoff };
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_retry(retry)
@@ -65,7 +78,7 @@ mod tests {
     fn made(variables: &[(&str, &str)]) -> Result<AmazonS3> {
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        client("s3://lake/x", "lake", &variables)
+        client("s3://lake/x", "lake", &variables, Repeats::Itself)
     }
 
     #[test]

@@ -28,6 +28,8 @@ fn hint(text: &str) -> &'static str {
         "renew the credentials, AWS_SESSION_TOKEN with the keys that belong to it"
     } else if says(&["SignatureDoesNotMatch", "InvalidAccessKeyId"]) {
         "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    } else if says(&["SlowDown", "ServiceUnavailable", "InternalError"]) {
+        "the store is busy or in trouble: run the same command again later"
     } else if says(&["/latest/api/token", "/latest/meta-data"]) {
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine or pod a role: it has none that it may use"
     } else if says(&["AccessDenied"]) || status(text) == Some(403) {
@@ -85,7 +87,9 @@ mod tests {
             ("403 Forbidden", "PUT http://169.254.169.254/latest/api/token", "AWS_ACCESS_KEY_ID"),
             ("404 Not Found", "NoSuchBucket", "create the bucket"),
             // The port has the digits.
-            ("500 Internal Server Error", "InternalError", "AWS_ENDPOINT_URL"),
+            ("501 Not Implemented", "NotImplemented", "AWS_ENDPOINT_URL"),
+            ("503 Service Unavailable", "SlowDown", "busy"),
+            ("500 Internal Server Error", "InternalError", "later"),
         ];
         for (status, code, expected) in cases {
             let hint = hint(&said(status, code));

@@ -6,10 +6,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::future::join_all;
-use object_store::{MultipartUpload, ObjectStoreExt};
+use object_store::multipart::PartId;
+use object_store::path::Path;
+use object_store::{MultipartId, PutPayload};
 use tokio::time::timeout;
 
-use crate::commit::remote::patience::{ANSWER, COMPLETION, Tries, may_pass, sending, within};
+use crate::commit::remote::patience::{
+    ANSWER, COMPLETION, Tries, could_not_connect, may_pass, repeated, sending, within,
+};
 use crate::commit::remote::{Broken, RemoteLake, temporary_failed, version};
 use crate::commit::{ReplaceError, Version};
 
@@ -22,35 +26,35 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Uploads that nobody goes on with, as after a signal. A store keeps their parts, and charges for them, until they are
 /// aborted; <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>.
 #[derive(Debug, Default)]
-pub struct Abandoned(Mutex<Vec<Box<dyn MultipartUpload>>>);
+pub struct Abandoned(Mutex<Vec<(Path, MultipartId)>>);
 
 /// An upload that has not been completed; one that is dropped is abandoned.
 struct Unfinished<'a> {
-    upload: Option<Box<dyn MultipartUpload>>,
-    abandoned: &'a Abandoned,
+    at: Path,
+    id: MultipartId,
+    parts: Vec<PartId>,
+    lake: &'a RemoteLake,
+    /// By whoever cleans up.
+    may_be_aborted: bool,
 }
 
 impl Unfinished<'_> {
-    fn upload(&mut self) -> &mut dyn MultipartUpload {
-        self.upload.as_deref_mut().expect("it is taken out once, at the end")
+    /// From now on nobody else may abort it: a store might take parts away that it is putting together.
+    fn will_be_completed(&mut self) {
+        self.may_be_aborted = false;
     }
 
-    /// Nobody may abort it any longer: a store might take parts away that it is putting together.
-    fn into_completion(mut self) -> Box<dyn MultipartUpload> {
-        self.upload.take().expect("it is taken out once, at the end")
-    }
-
-    async fn abort(mut self) {
-        if within(ANSWER, self.upload().abort()).await.is_ok() {
-            self.upload = None;
-        }
+    async fn abort(&mut self) -> object_store::Result<()> {
+        within(ANSWER, self.lake.store.abort_multipart(&self.at, &self.id)).await?;
+        self.may_be_aborted = false;
+        Ok(())
     }
 }
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        if let (Some(upload), Ok(mut abandoned)) = (self.upload.take(), self.abandoned.0.lock()) {
-            abandoned.push(upload);
+        if let (true, Ok(mut abandoned)) = (self.may_be_aborted, self.lake.abandoned.0.lock()) {
+            abandoned.push((self.at.clone(), self.id.clone()));
         }
     }
 }
@@ -64,38 +68,42 @@ impl RemoteLake {
         file: &mut File,
         seen: &Version,
     ) -> std::result::Result<Version, ReplaceError> {
-        let mut tries = Tries::default();
-        let upload = loop {
-            match self.put_parts(path, file).await {
-                Ok(upload) => break upload,
-                Err(Broken::Store(error)) if may_pass(&error) && tries.wait().await => {}
-                Err(broken) => return Err(self.broken(path, broken).into()),
-            }
-        };
-        match self.check_unchanged(path, seen).await {
-            Ok(()) => self.complete(path, file, upload).await,
-            Err(error) => {
-                upload.abort().await;
-                Err(error)
-            }
+        let mut upload = self.put_parts(path, file).await.map_err(|broken| self.broken(path, broken))?;
+        if let Err(error) = self.check_unchanged(path, seen).await {
+            let _ = upload.abort().await;
+            return Err(error);
         }
+        let landing = self.lease.landing();
+        upload.will_be_completed();
+        let completed = self.complete(path, file, seen, &mut upload).await;
+        // What was aborted never lands.
+        if completed.is_ok() || upload.abort().await.is_ok() {
+            landing.is_over();
+        }
+        completed
     }
 
-    /// Uploads the whole file, invisibly. A part cannot be repeated alone: object_store gives it another number.
+    /// Uploads the whole file, invisibly.
     async fn put_parts(&self, path: &str, file: &mut File) -> std::result::Result<Unfinished<'_>, Broken> {
         file.rewind()?;
-        let upload = within(ANSWER, self.store.put_multipart(&self.path(path))).await?;
-        let mut unfinished = Unfinished { upload: Some(upload), abandoned: &self.abandoned };
+        let at = self.path(path);
+        let id = repeated(|| within(ANSWER, self.store.create_multipart(&at))).await?;
+        let mut upload = Unfinished { at, id, parts: Vec::new(), lake: self, may_be_aborted: true };
         loop {
             let mut part = Vec::with_capacity(PART);
             (&mut *file).take(PART as u64).read_to_end(&mut part)?;
             if part.is_empty() {
-                return Ok(unfinished);
+                return Ok(upload);
             }
-            let sent = within(sending(PART as u64), unfinished.upload().put_part(part.into())).await;
-            if let Err(error) = sent {
-                unfinished.abort().await;
-                return Err(error.into());
+            let (number, part) = (upload.parts.len(), PutPayload::from(part));
+            let send = || self.store.put_part(&upload.at, &upload.id, number, part.clone());
+            let sent = repeated(|| within(sending(PART as u64), send())).await;
+            match sent {
+                Ok(sent) => upload.parts.push(sent),
+                Err(error) => {
+                    let _ = upload.abort().await;
+                    return Err(error.into());
+                }
             }
         }
     }
@@ -109,41 +117,45 @@ impl RemoteLake {
         Ok(self.lease.check(self).await?)
     }
 
+    /// Each try is made with the lease in hand and the file as it was: between two of them this process may have been stopped, and
+    /// another run have written.
     async fn complete(
         &self,
         path: &str,
         file: &File,
-        upload: Unfinished<'_>,
+        seen: &Version,
+        upload: &mut Unfinished<'_>,
     ) -> std::result::Result<Version, ReplaceError> {
-        let landing = self.lease.landing();
-        let mut upload = upload.into_completion();
-        let error = match within(COMPLETION, upload.complete()).await {
-            Ok(result) => {
-                landing.is_over();
-                return Ok(version(result.e_tag));
+        let mut tries = Tries::default();
+        loop {
+            let parts = upload.parts.clone();
+            let completed =
+                within(COMPLETION, self.once.complete_multipart(&upload.at, &upload.id, parts)).await;
+            let error = match completed {
+                Ok(result) => return Ok(version(result.e_tag)),
+                Err(error) => error,
+            };
+            // It may be complete although the answer was lost.
+            if let Ok(Some((present, version))) = self.read_to_temporary(path).await
+                && is_same(&present, file).map_err(temporary_failed)?
+            {
+                return Ok(version);
             }
-            Err(error) => error,
-        };
-        // It may be complete although the answer was lost.
-        if let Ok(Some((present, version))) = self.read_to_temporary(path).await
-            && is_same(&present, file).map_err(temporary_failed)?
-        {
-            landing.is_over();
-            return Ok(version);
+            if !(may_pass(&error) || could_not_connect(&error)) || !tries.wait().await {
+                return Err(self.failed(path, &error).into());
+            }
+            self.check_unchanged(path, seen).await?;
         }
-        if within(ANSWER, upload.abort()).await.is_ok() {
-            landing.is_over();
-        }
-        Err(self.failed(path, &error).into())
     }
 
     /// Has the store let go of the parts of uploads that nobody goes on with. What it does not do in time it keeps.
     pub async fn abort_abandoned(&self) {
-        let mut abandoned = match self.abandoned.0.lock() {
+        let abandoned = match self.abandoned.0.lock() {
             Ok(mut abandoned) => std::mem::take(&mut *abandoned),
             Err(_) => return,
         };
-        let _ = timeout(FAREWELL, join_all(abandoned.iter_mut().map(|upload| upload.abort()))).await;
+        let aborts = abandoned.iter().map(|(at, id)| self.store.abort_multipart(at, id));
+        let _ = timeout(FAREWELL, join_all(aborts)).await;
     }
 }
 

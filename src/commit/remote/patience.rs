@@ -56,7 +56,8 @@ pub fn may_pass(error: &Error) -> bool {
         && !could_not_connect(error)
 }
 
-fn could_not_connect(error: &Error) -> bool {
+/// Whether nothing has listened.
+pub fn could_not_connect(error: &Error) -> bool {
     let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<HttpError>());
     causes.any(|cause| cause.kind() == HttpErrorKind::Connect)
 }
