@@ -15,7 +15,7 @@ use crate::commit::{LOCK, Lake, META};
 use crate::error::{Error, Kind, Result, disk_hint};
 use crate::redact::shown;
 
-const WAIT: &str = "wait for it to end, or pass --wait-lock 10m";
+const WAIT: &str = "wait for it to end, or have this one wait with --wait-lock, like 10m";
 const ODD_END: &str =
     "a clock was wrong, there or here: if no run is at work, remove _stripelake/lease.json from the lake";
 
@@ -58,7 +58,10 @@ pub async fn acquire(
             Attempt::HeldBy(holder, hint) => (holder, hint),
         };
         if tokio::time::Instant::now() >= deadline {
-            let what = format!("another run holds the lake {}{}", lake.location(), in_brackets(&holder));
+            let still =
+                if wait.is_zero() { String::new() } else { format!(", still after {} s", wait.as_secs()) };
+            let what =
+                format!("another run holds the lake {}{}{still}", lake.location(), in_brackets(&holder));
             return Err(Error::new(Kind::Locked, what).lake("unchanged by this run").hint(hint));
         }
         if let Some(on_wait) = on_wait.take() {

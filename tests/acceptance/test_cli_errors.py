@@ -173,6 +173,8 @@ def test_a_variable_that_is_nearly_a_setting_is_warned_of(stub, tmp_path):
     outcome = harness.sync(stub, tmp_path / "lake", "prices", "--quiet", env=env).expect(0)
     outcome.expect_said("STRIPELAKE_LAEK", "did you mean STRIPELAKE_LAKE?")
     assert len(outcome.err.splitlines()) == 1, outcome
+    outcome = harness.sync(stub, tmp_path / "lake", key=None, env={"STRIPE_APIKEY": harness.KEY}).expect(2)
+    outcome.expect_said("STRIPE_APIKEY", "did you mean STRIPE_API_KEY?")
 
 
 def test_an_empty_key_variable_counts_as_none(stub, tmp_path):

@@ -68,10 +68,11 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 
 /// Variables that are no setting, but nearly: what whoever has set them wanted would not happen.
 pub fn mistyped_variables() -> Vec<String> {
-    let known = variables_of(&Cli::command());
+    let mut known = variables_of(&Cli::command());
+    known.push("STRIPE_API_KEY".to_owned());
     let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mistyped =
-        set.filter(|name| name.starts_with("STRIPELAKE_") && !known.contains(name)).filter_map(|name| {
+        set.filter(|name| name.starts_with("STRIPE") && !known.contains(name)).filter_map(|name| {
             let nearest = known.iter().min_by_key(|known| strsim::osa_distance(&name, known))?;
             let is_near = strsim::osa_distance(&name, nearest) <= MOST_TYPOS;
             is_near.then(|| format!("{name} is no setting; did you mean {nearest}?"))

@@ -44,6 +44,8 @@ pub fn client(
     builder.build().map_err(|error| {
         let error = error.to_string();
         let hint = match culprit(&settings, bucket, &error) {
+            _ if error.contains("Missing SecretAccessKey") => "set AWS_SECRET_ACCESS_KEY, too".to_owned(),
+            _ if error.contains("Missing AccessKeyId") => "set AWS_ACCESS_KEY_ID, too".to_owned(),
             Some(name) => format!("correct {name}, or unset it"),
             None => "check the AWS_* variables".to_owned(),
         };
@@ -85,6 +87,16 @@ mod tests {
     fn the_lake_names_the_bucket() {
         for name in ["AWS_BUCKET", "AWS_BUCKET_NAME"] {
             assert_eq!(made(&[(name, "other")]).unwrap().to_string(), "AmazonS3(lake)", "{name}");
+        }
+    }
+
+    #[test]
+    fn half_of_a_pair_of_keys_asks_for_the_other() {
+        for (given, missing) in
+            [("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")]
+        {
+            let error = made(&[(given, "x")]).unwrap_err();
+            assert!(error.hint_text().unwrap().contains(missing), "{error} {:?}", error.hint_text());
         }
     }
 
