@@ -71,7 +71,11 @@ impl Budget {
     }
 
     fn is_exceeded(&self) -> bool {
-        self.used.load(Ordering::Relaxed) > self.limit
+        self.excess() > 0
+    }
+
+    fn excess(&self) -> usize {
+        self.used.load(Ordering::Relaxed).saturating_sub(self.limit)
     }
 
     fn is_half_used(&self) -> bool {
@@ -226,8 +230,8 @@ impl Spool {
 
     fn take_part(&mut self, partition: Partition, times: usize) -> Result<Gathered> {
         let mut part = self.parts.remove(&(partition, times)).unwrap_or_default();
-        if !part.away.is_empty() || !part.spilled.is_empty() {
-            part.let_go(partition, &self.budget);
+        if !part.spilled.is_empty() {
+            part.let_go(partition, usize::MAX, &self.budget);
         }
         let clusters = away::clusters(std::mem::take(&mut part.away));
         let n_bytes = |cluster: &[Away]| cluster.iter().map(|away| away.n_bytes).sum::<usize>();
@@ -284,11 +288,14 @@ impl Spool {
             if n_freed >= worthwhile && !self.budget.is_exceeded() {
                 break;
             }
-            n_freed += part.n_bytes;
+            let wanted = worthwhile.saturating_sub(n_freed).max(self.budget.excess());
+            let n_let_go = part.let_go(*partition, wanted, &self.budget);
+            n_freed += n_let_go;
             // The rest is about to stand in a file as well, or is little.
-            if part.let_go(*partition, &self.budget) && part.n_bytes < worthwhile {
+            if n_let_go >= wanted || (n_let_go > 0 && part.n_bytes < worthwhile) {
                 continue;
             }
+            n_freed += part.n_bytes;
             let is_busy = part.is_busy(self.n_pushes.saturating_sub(QUIET_ENOUGH));
             let place = partition.path(&self.table);
             match is_busy || self.with_files.contains(partition) {
@@ -328,20 +335,22 @@ impl Part {
         Ok(())
     }
 
-    /// Lets go of the rows that stand in a file. Whether there were any.
-    fn let_go(&mut self, partition: Partition, budget: &Budget) -> bool {
-        let n_before = self.away.len();
+    /// Lets go of rows that stand in a file, the first ones first: each has to be read again, so of no more than are
+    /// wanted, in bytes. Returns how many these were.
+    fn let_go(&mut self, partition: Partition, wanted: usize, budget: &Budget) -> usize {
+        let mut n_let_go = 0;
         for Held { rows, n_bytes, copy } in std::mem::take(&mut self.held) {
             match copy {
-                Some(copy) if copy.is_there() => {
+                Some(copy) if n_let_go < wanted && copy.is_there() => {
                     self.away.push(Away::new(copy, partition, &rows, n_bytes));
-                    self.n_bytes -= n_bytes;
-                    budget.give_back(n_bytes);
+                    n_let_go += n_bytes;
                 }
                 copy => self.held.push(Held { rows, n_bytes, copy }),
             }
         }
-        self.away.len() > n_before
+        self.n_bytes -= n_let_go;
+        budget.give_back(n_let_go);
+        n_let_go
     }
 
     fn take_held(&mut self) -> Vec<RecordBatch> {
