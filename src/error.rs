@@ -236,6 +236,11 @@ impl Error {
     pub fn request_id_text(&self) -> Option<&str> {
         self.0.request_id.as_deref()
     }
+    /// The same for each request that fails like this.
+    pub fn without_request_id(&self) -> String {
+        let layers = self.0.context.iter().rev().chain([&self.0.message]);
+        layers.map(String::as_str).collect::<Vec<_>>().join(": ")
+    }
     pub fn lake_text(&self) -> Option<&str> {
         self.0.lake.as_deref()
     }
@@ -243,10 +248,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for layer in self.0.context.iter().rev() {
-            write!(f, "{layer}: ")?;
-        }
-        f.write_str(&self.0.message)?;
+        f.write_str(&self.without_request_id())?;
         if let Some(id) = &self.0.request_id {
             write!(f, " ({id})")?;
         }

@@ -2,7 +2,7 @@
 //!
 //! A partition is gathered here until its span is complete. When all partitions together take half of their budget,
 //! those that have had no rows for a while are sealed: written to a temporary file as the Parquet file that they
-//! will probably be. When they outgrow it, the rows of the largest that stand in a file anyway are let go, and others
+//! will probably be. When they outgrow it, rows of the largest that stand in a file anyway are let go, as many as it takes, and others
 //! are sorted and moved to a temporary file. So memory is bounded by the budget and not by the account.
 
 pub mod away;

@@ -89,7 +89,7 @@ fn json(lease: &Lease) -> Vec<u8> {
 
 /// The error of a store that refuses a write whose condition is met.
 pub(super) fn refused_in_vain(path: &str) -> Error {
-    Error::destination(format!("{path}: a write on the entity tag that the store has given is refused"))
+    Error::destination(format!("{path}: a write is refused although its condition is met"))
         .hint(NO_CONDITIONS)
 }
 

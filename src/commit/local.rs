@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-use crate::commit::state::LAKE;
-use crate::commit::state::WAITING;
+use crate::commit::state::{LAKE, WAITING};
 use crate::commit::{LOCK, META, Staged, StagedFile, Version};
 use crate::error::{Error, Result, disk_hint, read_hint};
 
@@ -36,14 +35,17 @@ impl LocalLake {
         self.root.join(path)
     }
 
-    /// Makes a nameless file in the lake's folder, or in the nearest folder above that exists.
     /// The lake above this one.
     pub fn outer(&self) -> Option<String> {
-        let root = fs::canonicalize(&self.root).or_else(|_| std::path::absolute(&self.root)).ok()?;
-        let outer = root.ancestors().skip(1).find(|folder| folder.join(LAKE).is_file())?;
-        Some(outer.display().to_string())
+        let root = std::path::absolute(&self.root).ok()?;
+        // Of what exists; links lead elsewhere, and `..` leads above that.
+        let found = root.ancestors().find_map(|folder| Some((folder, fs::canonicalize(folder).ok()?)));
+        let (folder, found) = found?;
+        let mut above = found.ancestors().skip(usize::from(folder == root));
+        above.find(|folder| folder.join(LAKE).is_file()).map(|outer| outer.display().to_string())
     }
 
+    /// Makes a nameless file in the lake's folder, or in the nearest folder above that exists.
     pub fn check_writable(&self) -> Result<()> {
         let mut folder: &Path = &self.root;
         loop {

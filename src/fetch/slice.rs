@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::catalog::Resource;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::fetch::answer::{Unfit, first_id};
 use crate::fetch::envelope::Envelope;
 use crate::fetch::retry::Reason;
@@ -273,7 +273,7 @@ impl SliceReader {
     pub fn leave_out(&mut self, object: LeftOut) -> Result<(), Error> {
         if self.n_left_out == MOST_LEFT_OUT {
             let hint = "more than a few objects are like that; a proxy may change what Stripe sends";
-            return Err(object.why.hint(hint));
+            return Err(if object.why.kind() == Kind::Partial { object.why.hint(hint) } else { object.why });
         }
         self.n_left_out += 1;
         self.left_out.push(object);

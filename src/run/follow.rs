@@ -61,7 +61,10 @@ pub async fn follow(
             .push_child_page(open.child, &open.parent, &page.content, page.observed_at)
             .map_err(|e| {
                 let error = Error::new(Kind::Partial, format!("{}: {e}", child.path));
-                if matches!(e, PageError::WrongObject { .. }) { error.foreign() } else { error }
+                match e {
+                    PageError::WrongObject { .. } | PageError::WrongMode { .. } => error.foreign(),
+                    PageError::Malformed { .. } => error,
+                }
             })?;
         rejected.extend(pushed.rejected);
         if !walk.advance(&page.envelope, page.limit) {

@@ -1,6 +1,6 @@
 //! Turns the lists of an account into committed tables: workers that read, gatherers that commit, and their end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -107,6 +107,7 @@ pub async fn read_all(
             decoders: Mutex::default(),
             has_failed: AtomicBool::new(false),
             has_outsiders: AtomicBool::new(false),
+            n_unanswered: AtomicU32::new(0),
             known,
         }));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ use crate::run::taking::Taking;
 const FLUSH_BYTES: usize = 2 << 20;
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
+/// Embedded lists of one resource without an answer that are taken for odd ones; with more, it is their endpoint that fails.
+const MOST_UNANSWERED: u32 = 3;
+
 /// One resource being listed.
 pub struct List {
     pub resource: Arc<Resource>,
@@ -40,6 +43,8 @@ pub struct List {
     pub has_failed: AtomicBool,
     /// Whether objects came that had not been asked for.
     pub has_outsiders: AtomicBool,
+    /// Embedded lists that nobody has answered for.
+    pub n_unanswered: AtomicU32,
     /// The seconds from the first to the last object of each file.
     pub known: Vec<Range<i64>>,
 }
@@ -316,7 +321,8 @@ impl Shared {
                         reader.leave_out(LeftOut { raw: taking.raw(&id)?, id, why })?;
                         left_out.insert(open.parent.id.as_str());
                     }
-                    Err(error) => return Err(error),
+                    Err(error) if error.is_foreign() => return Err(error),
+                    Err(error) => return Err(self.fetcher.allowance.ended().unwrap_or(error)),
                 }
             }
             if left_out.is_empty() {
@@ -337,7 +343,10 @@ impl Shared {
         match error.kind() {
             _ if error.is_foreign() => false,
             Kind::Partial => true,
-            Kind::Stripe => self.fetcher.smaller_page(1, ask).await.is_ok(),
+            Kind::Stripe => {
+                list.n_unanswered.fetch_add(1, Ordering::Relaxed) < MOST_UNANSWERED
+                    && self.fetcher.smaller_page(1, ask).await.is_ok()
+            }
             _ => false,
         }
     }
@@ -349,7 +358,8 @@ impl Shared {
         for LeftOut { id, raw, why } in reader.left_out.drain(..) {
             let message = shown(&format!("{resource}: {id} is left out: {why}"), 500);
             (self.on_event)(Event::Warning { message });
-            rejected.push(Rejected::new(resource, why.to_string(), &raw));
+            // One object may be met twice, by other requests.
+            rejected.push(Rejected::new(resource, why.without_request_id(), &raw));
         }
         match rejected.is_empty() {
             true => Ok(()),

@@ -4,7 +4,7 @@
 //! answer hundreds. So what the decoder finds broken is asked for again like any other broken answer.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -30,12 +30,6 @@ pub struct Taking {
 struct Objects<'a> {
     #[serde(borrow)]
     data: Vec<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Id<'a> {
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
 }
 
 impl Taking {
@@ -85,7 +79,10 @@ impl Taking {
             self.objects()?.into_iter().filter(|object| !is_left_out(object)).map(RawValue::get).collect();
         let others = others.join("\n").into_bytes();
         let Some(decoder) = &mut self.decoder else { return Ok(Pushed::default()) };
-        decoder.push_objects(&others, observed_at).map_err(|error| refusal(&error))
+        let pushed = decoder.push_objects(&others, observed_at);
+        pushed.map_err(|error| {
+            Error::bug(format!("decode: a page that was taken, without some objects: {error}"))
+        })
     }
 
     fn objects(&self) -> Result<Vec<&RawValue>> {
@@ -117,7 +114,8 @@ impl Taking {
 }
 
 fn id_of(object: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Id>(object.get()).ok()?.id
+    let members: HashMap<String, &RawValue> = serde_json::from_str(object.get()).ok()?;
+    serde_json::from_str(members.get("id")?.get()).ok()
 }
 
 fn take(

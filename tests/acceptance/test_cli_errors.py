@@ -164,7 +164,9 @@ def test_a_lake_within_a_lake_is_refused(stub, tmp_path):
     harness.sync(stub, tmp_path / "lake", "prices").expect(0)
     for inner in ("lake/prices", "lake/_stripelake", "lake/deeper/down"):
         harness.sync(stub, tmp_path / inner, "prices").expect(2).expect_said(str(tmp_path / "lake"), "choose another --lake")
-    harness.sync(stub, tmp_path / "beside", "prices").expect(0)
+    (tmp_path / "link").symlink_to(tmp_path / "lake/prices")
+    harness.sync(stub, tmp_path / "link/new", "prices").expect(2)
+    harness.sync(stub, "../beside", "prices", cwd=tmp_path / "lake").expect(0)
     harness.sync(stub, tmp_path / "lake", "prices").expect(0)
 
 

@@ -38,17 +38,20 @@ async fn a1_a_key_that_is_not_accepted_ends_the_run_before_anything_is_written()
 #[tokio::test(start_paused = true)]
 async fn a_lake_within_a_lake_is_refused() {
     let table = Table::of(&account(61, 60));
-    let outer = TestLake::new();
-    outer.sync_completely(table.clone()).await;
-    for (prefix, is_inner) in [("charges", true), ("a/b", true), ("", false)] {
-        let inner = RemoteLake::new(outer.store.clone(), prefix.into(), &format!("s3://bucket/{prefix}"));
-        assert_eq!(inner.outer().await.is_some(), is_inner, "{prefix}");
-        let setup = Setup { lake: Arc::new(Lake::Remote(inner)), ..outer.setup() };
-        let done = sync(&setup, outer.options_for(&["prices"]), table.clone()).await;
-        match done {
-            Err(error) if is_inner => assert_eq!(error.kind(), Kind::Usage, "{error}"),
-            done => assert!(!is_inner && done.unwrap().kind().is_none()),
-        }
+    let store = TestLake::new();
+    let at =
+        |prefix: &str| RemoteLake::new(store.store.clone(), prefix.into(), &format!("s3://bucket/{prefix}"));
+    let sync_at = async |prefix: &str| {
+        let setup = Setup { lake: Arc::new(Lake::Remote(at(prefix))), ..store.setup() };
+        sync(&setup, store.options_for(&["prices"]), table.clone()).await
+    };
+    check_kind(&sync_at("a/lake").await.unwrap(), None);
+    for inner in ["a/lake/charges", "a/lake/deeper/down"] {
+        assert_eq!(at(inner).outer().await.as_deref(), Some("s3://bucket/a/lake"));
+        assert_eq!(sync_at(inner).await.unwrap_err().kind(), Kind::Usage, "{inner}");
+    }
+    for beside in ["a/lake", "a/lakes", "b"] {
+        check_kind(&sync_at(beside).await.unwrap(), None);
     }
 }
 

@@ -265,9 +265,9 @@ async fn an_end_outside_of_the_window_is_another_lists() {
     let all = table.list("customers");
     let lake = TestLake::new();
     lake.sync_completely(table.clone()).await;
-    // Two of these are within the window.
+    // Some of these are outside of the window.
     let since = created(&all[200]);
-    let (end, at) = (list(&all[199..299], "/v1/customers", false), text(&all[99]["id"]).to_owned());
+    let (end, at) = (list(&all[105..205], "/v1/customers", false), text(&all[99]["id"]).to_owned());
     let rewrite: Rewrite = Arc::new(move |_, response| Response { body: end.clone(), ..response });
     let lie = Rule::new("/v1/customers", Action::Rewrite(rewrite)).with("starting_after", &at);
     check_one_answer(Some(since), &table, &lake, lie).await;

@@ -36,7 +36,8 @@ pub fn given(flag: &str) -> String {
         arg == flag || arg.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))
     };
     let name = format!("STRIPELAKE_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
-    match std::env::args_os().any(is_it) || std::env::var_os(&name).is_none() {
+    let is_set = std::env::var_os(&name).is_some_and(|value| !value.is_empty());
+    match !is_set || std::env::args_os().any(is_it) {
         true => flag.to_owned(),
         false => name,
     }

@@ -35,7 +35,9 @@ pub fn run(global: &Global, flags: Import) -> Result<Option<Kind>> {
 fn observed(text: &str) -> Result<i64> {
     let time = Some(parse_time(text).map_err(|e| e.context(given("--observed-at")))?)
         .filter(|time| *time <= Timestamp::now());
-    let time = time.ok_or_else(|| Error::usage("expected --observed-at in the past, got a time to come"));
+    let time = time.ok_or_else(|| {
+        Error::usage(format!("expected {} in the past, got a time to come", given("--observed-at")))
+    });
     Ok(time?.as_microsecond())
 }
 

@@ -95,8 +95,9 @@ fn window(since: Option<&str>, until: Option<&str>) -> Result<(Option<i64>, Opti
         && since >= until
     {
         let what = if since == until { "one time for both" } else { "them the other way round" };
-        return Err(Error::usage(format!("expected --since before --until, got {what}"))
-            .hint("what was created at --until is not listed"));
+        let (since, until) = (given("--since"), given("--until"));
+        return Err(Error::usage(format!("expected {since} before {until}, got {what}"))
+            .hint(format!("what was created at {until} is not listed")));
     }
     Ok((since, until))
 }
@@ -104,8 +105,10 @@ fn window(since: Option<&str>, until: Option<&str>) -> Result<(Option<i64>, Opti
 fn longest(text: &str) -> Result<Duration> {
     let duration = parse_duration(text).map_err(|e| e.context(given("--max-duration")))?;
     match duration.is_zero() {
-        true => Err(Error::usage("expected --max-duration of more than nothing, got 0")
-            .hint("leave it out for a run that takes as long as it takes")),
+        true => {
+            Err(Error::usage(format!("expected {} of more than nothing, got 0", given("--max-duration")))
+                .hint("leave it out for a run that takes as long as it takes"))
+        }
         false => Ok(duration),
     }
 }

@@ -34,7 +34,7 @@ struct Unfinished<'a> {
     id: MultipartId,
     parts: Vec<PartId>,
     lake: &'a RemoteLake,
-    /// By whoever cleans up.
+    /// Until its completion begins.
     may_be_aborted: bool,
 }
 
@@ -136,7 +136,8 @@ impl RemoteLake {
                 Err(error) => error,
             };
             // It may be complete although the answer was lost.
-            if let Ok(Some((present, version))) = self.read_to_temporary(path).await
+            if self.present_version(path).await.is_ok_and(|present| &present != seen)
+                && let Ok(Some((present, version))) = self.read_to_temporary(path).await
                 && is_same(&present, file).map_err(temporary_failed)?
             {
                 return Ok(version);

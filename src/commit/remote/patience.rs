@@ -52,7 +52,8 @@ pub async fn repeated<T, F: Future<Output = Result<T>>>(ask: impl Fn() -> F) -> 
 pub fn may_pass(error: &Error) -> bool {
     let text = chain(error);
     matches!(error, Error::Generic { .. })
-        && (status(&text).is_none_or(|status| status >= 500) || text.contains("<Code>RequestTimeout</Code>"))
+        && (status(&text).is_none_or(|status| matches!(status, 408 | 429 | 500..))
+            || text.contains("<Code>RequestTimeout</Code>"))
         && !could_not_connect(error)
 }
 

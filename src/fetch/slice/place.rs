@@ -229,7 +229,7 @@ impl SliceReader {
         envelope: &Envelope,
         doubts: &mut Doubts,
     ) -> Result<Verdict, Error> {
-        if let Some(jump) = self.jump_to_end(envelope).filter(|_| !doubts.was_jump) {
+        if let Some(jump) = self.jump_to_end(envelope).filter(|_| !self.none_came) {
             self.has_passed_over(fetcher, &jump).await?;
         }
         self.none_came &= !envelope.ids.iter().any(|id| self.passed_over.contains(id));
