@@ -393,3 +393,19 @@ async fn g13_items_that_end_before_what_has_more_are_not_complete() {
     check_items(&script, &table, lies, None).await;
     check_items(&script, &table, [pages_have_more(ITEMS, |n, _| n > 0)], None).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_few_prices_is_read_with_a_request_a_pass() {
+    let table = Table::of(&account(158, 60));
+    table.edit("prices", |prices| prices.truncate(5));
+    for n in [5, 1, 0] {
+        table.edit("prices", |prices| prices.truncate(n));
+        let lake = TestLake::new();
+        for _ in 0..2 {
+            let report = lake.sync_with(lake.options_for(&["prices"]), table.clone()).await.unwrap();
+            check_kind(&report, None);
+            // One is for the account, and one may doubt a pass that is empty.
+            assert!(report.requests <= 5, "{n}: {}", report.requests);
+        }
+    }
+}
