@@ -97,18 +97,18 @@ impl RemoteLake {
     }
 
     fn path(&self, path: &str) -> Path {
-        path.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), |at, part| at.join(part))
+        below(&self.prefix, path)
     }
 
     /// The lake above this one, as far as the credentials let it be seen.
     pub async fn outer(&self) -> Option<String> {
         let parts: Vec<_> = self.prefix.parts().collect();
-        for n in 0..parts.len() {
+        let mut location = self.location.trim_end_matches('/');
+        for n in (0..parts.len()).rev() {
+            location = location.rsplit_once('/')?.0;
             let above = Path::from_iter(parts[..n].iter().cloned());
-            let at = LAKE.split('/').fold(above.clone(), |at, part| at.join(part));
-            if within(ANSWER, self.store.head(&at)).await.is_ok() {
-                let bucket = self.location.strip_prefix("s3://").and_then(|rest| rest.split('/').next());
-                return Some(format!("s3://{}/{above}", bucket.unwrap_or_default()));
+            if within(ANSWER, self.store.head(&below(&above, LAKE))).await.is_ok() {
+                return Some(location.to_owned());
             }
         }
         None
@@ -336,6 +336,10 @@ impl RemoteLake {
     fn failed(&self, path: &str, error: &object_store::Error) -> Error {
         failed::failed(&self.location, path, error, &self.secrets)
     }
+}
+
+fn below(prefix: &Path, path: &str) -> Path {
+    path.split('/').filter(|part| !part.is_empty()).fold(prefix.clone(), |at, part| at.join(part))
 }
 
 /// What can break between a store and a temporary file.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde_json::Value;
 use stripelake::error::Kind;
@@ -233,15 +234,29 @@ async fn g3_all_objects_behind_a_page_that_has_more_may_vanish() {
     }
 }
 
-fn customers(seed: u64) -> Arc<Table> {
+/// An account of customers, newest first, and a lake that has all of them.
+async fn with_customers(seed: u64) -> (Arc<Table>, Vec<Value>, TestLake) {
     let spec = Spec { seed, charges: 20, customers: Some(500), span_days: 400, ..Spec::default() };
-    Table::some_of(&Account::new(spec), |name| name == "customers")
+    let table = Table::some_of(&Account::new(spec), |name| name == "customers");
+    let lake = TestLake::new();
+    lake.sync_completely(table.clone()).await;
+    (table.clone(), table.list("customers"), lake)
 }
 
-/// A run on a lake that has everything, in which one answer is another.
-async fn check_one_answer(since: Option<i64>, table: &Arc<Table>, lake: &TestLake, lie: Rule<Action>) {
+/// A run in which one answer is another: that to a request, of those behind a cursor if one is given.
+async fn check_one_answer(
+    (table, lake): (&Arc<Table>, &TestLake),
+    since: Option<i64>,
+    after: Option<&Value>,
+    page: Bytes,
+) {
     let script = scripted_table(table);
-    script.rules.add(lie.times(1));
+    let rewrite: Rewrite = Arc::new(move |_, response| Response { body: page.clone(), ..response });
+    let lie = Rule::new("/v1/customers", Action::Rewrite(rewrite)).times(1);
+    script.rules.add(match after {
+        Some(object) => lie.with("starting_after", text(&object["id"])),
+        None => lie,
+    });
     let options = Options { concurrency: 1, since, ..lake.options_for(&["customers"]) };
     check_kind(&lake.sync_with(options, script.clone()).await.unwrap(), None);
     lake.check_table_equals(table, "customers").await;
@@ -250,41 +265,25 @@ async fn check_one_answer(since: Option<i64>, table: &Arc<Table>, lake: &TestLak
 
 #[tokio::test(start_paused = true)]
 async fn an_old_first_page_that_has_more_is_asked_for_elsewhere() {
-    let table = customers(155);
-    let all = table.list("customers");
-    let lake = TestLake::new();
-    lake.sync_completely(table.clone()).await;
+    let (table, all, lake) = with_customers(155).await;
     let old = list(&all[5..105], "/v1/customers", true);
-    let rewrite: Rewrite = Arc::new(move |_, response| Response { body: old.clone(), ..response });
-    check_one_answer(None, &table, &lake, Rule::new("/v1/customers", Action::Rewrite(rewrite))).await;
+    check_one_answer((&table, &lake), None, None, old).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_end_outside_of_the_window_is_another_lists() {
-    let table = customers(156);
-    let all = table.list("customers");
-    let lake = TestLake::new();
-    lake.sync_completely(table.clone()).await;
+    let (table, all, lake) = with_customers(156).await;
     // Some of these are outside of the window.
-    let since = created(&all[200]);
-    let (end, at) = (list(&all[105..205], "/v1/customers", false), text(&all[99]["id"]).to_owned());
-    let rewrite: Rewrite = Arc::new(move |_, response| Response { body: end.clone(), ..response });
-    let lie = Rule::new("/v1/customers", Action::Rewrite(rewrite)).with("starting_after", &at);
-    check_one_answer(Some(since), &table, &lake, lie).await;
+    let end = list(&all[105..205], "/v1/customers", false);
+    check_one_answer((&table, &lake), Some(created(&all[200])), Some(&all[99]), end).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_last_page_from_far_below_is_not_the_end_of_what_is_above_it() {
-    let table = Table::some_of(&account(157, 1_500), |name| name == "customers");
-    let all = table.list("customers");
-    let lake = TestLake::new();
-    lake.sync_completely(table.clone()).await;
+    let (table, all, lake) = with_customers(157).await;
     for n_last in [1, 5, 60] {
         let last = list(&all[all.len() - n_last..], "/v1/customers", false);
-        let at = text(&all[199]["id"]).to_owned();
-        let rewrite: Rewrite = Arc::new(move |_, response| Response { body: last.clone(), ..response });
-        let lie = Rule::new("/v1/customers", Action::Rewrite(rewrite)).with("starting_after", &at);
-        check_one_answer(None, &table, &lake, lie).await;
+        check_one_answer((&table, &lake), None, Some(&all[199]), last).await;
     }
 }
 
