@@ -88,9 +88,15 @@ fn json(lease: &Lease) -> Vec<u8> {
 }
 
 /// The error of a store that refuses a write whose condition is met.
-pub(super) fn refused_in_vain(path: &str) -> Error {
-    Error::destination(format!("{path}: a write is refused although its condition is met"))
-        .hint(NO_CONDITIONS)
+pub(super) fn refused_in_vain(path: &str, seen: &Version) -> Error {
+    match seen.etag() {
+        Some(_) => Error::destination(format!(
+            "{path}: a write is refused although the object has the entity tag that it asks for"
+        ))
+        .hint(NO_CONDITIONS),
+        None => Error::destination(format!("{path}: a new object is refused although there is none"))
+            .hint("the store has to take If-None-Match: *; choose another --lake where it does not"),
+    }
 }
 
 impl Holding {
@@ -113,7 +119,7 @@ impl Holding {
         let Some(version) = lake.put_if(&path(), json(&lease), &seen).await? else {
             // Nobody else has taken it.
             if lake.read_bytes(&path()).await?.is_some_and(|(_, version)| version == seen) {
-                return Err(refused_in_vain(&path()));
+                return Err(refused_in_vain(&path(), &seen));
             }
             return Ok(Attempt::HELD_BY_ANOTHER);
         };
@@ -213,7 +219,7 @@ impl Held {
                 Some((bytes, _)) if !self.is_own(&bytes) => self.is_lost = true,
                 // The answer to an earlier renewal may have been lost.
                 Some((_, version)) if version != self.version => self.version = version,
-                Some(_) => return Err(refused_in_vain(&path())),
+                Some(_) => return Err(refused_in_vain(&path(), &self.version)),
             }
         }
         Err(Error::new(

@@ -218,7 +218,9 @@ impl RemoteLake {
             }
             if !tries.wait().await {
                 // Nobody else has written it.
-                return Err(if is_refused { refused_in_vain(path) } else { self.failed(path, &error) }.into());
+                return Err(
+                    if is_refused { refused_in_vain(path, seen) } else { self.failed(path, &error) }.into()
+                );
             }
         }
     }
