@@ -162,6 +162,13 @@ impl Lake {
         }
     }
 
+    /// Whom an outage of the store is told that is waited for.
+    pub fn on_outage(&self, tell: impl Fn(String) + Send + Sync + 'static) {
+        if let Lake::Remote(lake) = self {
+            lake.on_outage(tell);
+        }
+    }
+
     /// Finds out early that a local folder cannot be written, or that a bucket cannot be reached; whether
     /// a bucket may be written shows when the lease is taken.
     pub async fn check_writable(&self) -> Result<()> {

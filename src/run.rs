@@ -60,6 +60,12 @@ impl Setup {
         move |holder| on_event(Event::Waiting { holder, at_most_secs })
     }
 
+    /// Has outages of the lake's store told as long as they are waited for.
+    fn tell_outages(&self) {
+        let on_event = self.on_event.clone();
+        self.lake.on_outage(move |message| on_event(Event::Warning { message }));
+    }
+
     fn children_of(&self, resource: &Resource) -> Vec<Arc<Resource>> {
         self.catalog.children_of(&resource.name).cloned().collect()
     }

@@ -157,6 +157,17 @@ impl Holding {
 
     /// Fails with [`Kind::Locked`] where another run has taken it over. Where none was taken, everything may be written.
     pub async fn check(&self, lake: &RemoteLake) -> Result<()> {
+        match self.check_once(lake).await {
+            Err(error) if error.kind() != Kind::Locked => {
+                // It has run out in an outage, which the read waits for as long as any other.
+                lake.read_bytes(&path()).await?;
+                self.check_once(lake).await
+            }
+            checked => checked,
+        }
+    }
+
+    async fn check_once(&self, lake: &RemoteLake) -> Result<()> {
         let mut held = self.held.lock().await;
         let Some(held) = held.as_mut() else { return Ok(()) };
         if !held.is_lost && held.lease.expires_at > Timestamp::now() + RENEWAL {

@@ -23,7 +23,7 @@ use crate::commit::lease::{Holding, NO_CONDITIONS, refused_in_vain};
 use crate::commit::remote::client::Repeats;
 use crate::commit::remote::failed::is_missing_object;
 use crate::commit::remote::parts::Abandoned;
-use crate::commit::remote::patience::{ANSWER, Tries, may_pass, repeated, sending, within};
+use crate::commit::remote::patience::{ANSWER, Patience, sending};
 use crate::commit::state::LAKE;
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
 use crate::error::{Error, Result};
@@ -53,6 +53,7 @@ pub struct RemoteLake {
     /// Asked before each write.
     pub lease: Arc<Holding>,
     abandoned: Arc<Abandoned>,
+    patience: Arc<Patience>,
     secrets: Secrets,
 }
 
@@ -73,6 +74,7 @@ impl RemoteLake {
             location,
             lease: Arc::default(),
             abandoned: Arc::default(),
+            patience: Arc::default(),
             secrets: Secrets::default(),
         }
     }
@@ -96,6 +98,11 @@ impl RemoteLake {
         Ok(RemoteLake { secrets, once: Arc::new(once), ..lake })
     }
 
+    pub fn on_outage(&self, tell: impl Fn(String) + Send + Sync + 'static) {
+        let secrets = self.secrets.clone();
+        self.patience.tell(move |message| tell(secrets.without(&message)));
+    }
+
     fn path(&self, path: &str) -> Path {
         below(&self.prefix, path)
     }
@@ -107,7 +114,7 @@ impl RemoteLake {
         for n in (0..parts.len()).rev() {
             location = location.rsplit_once('/')?.0;
             let above = Path::from_iter(parts[..n].iter().cloned());
-            if within(ANSWER, self.store.head(&below(&above, LAKE))).await.is_ok() {
+            if self.patience.within(ANSWER, self.store.head(&below(&above, LAKE))).await.is_ok() {
                 return Some(location.to_owned());
             }
         }
@@ -136,13 +143,13 @@ impl RemoteLake {
         path: &str,
         new: impl Fn() -> io::Result<W>,
     ) -> Result<Option<(W, Version)>> {
-        let mut tries = Tries::default();
+        let mut tries = self.patience.tries();
         loop {
             let mut target = new().map_err(temporary_failed)?;
             match self.read_once(path, &mut target).await {
                 Ok(version) => return Ok(Some((target, version))),
                 Err(Broken::Store(error)) if is_missing_object(&error) => return Ok(None),
-                Err(Broken::Store(error)) if may_pass(&error) && tries.wait().await => {}
+                Err(Broken::Store(error)) if self.patience.may_pass(&error) && tries.wait(&error).await => {}
                 Err(broken) => return Err(self.broken(path, broken)),
             }
         }
@@ -150,10 +157,10 @@ impl RemoteLake {
 
     /// A large object may take as long as it likes, as long as bytes come.
     async fn read_once(&self, path: &str, target: &mut impl Write) -> std::result::Result<Version, Broken> {
-        let result = within(ANSWER, self.store.get(&self.path(path))).await?;
+        let result = self.patience.within(ANSWER, self.store.get(&self.path(path))).await?;
         let version = version(result.meta.e_tag.clone());
         let mut stream = result.into_stream();
-        while let Some(bytes) = within(ANSWER, stream.try_next()).await? {
+        while let Some(bytes) = self.patience.within(ANSWER, stream.try_next()).await? {
             target.write_all(&bytes)?;
         }
         Ok(version)
@@ -196,10 +203,10 @@ impl RemoteLake {
             Version::Unfenced => PutMode::Overwrite,
         };
         let at = self.path(path);
-        let mut tries = Tries::default();
+        let mut tries = self.patience.tries();
         loop {
             let put = self.store.put_opts(&at, bytes.clone().into(), mode.clone().into());
-            let error = match within(sending(bytes.len() as u64), put).await {
+            let error = match self.patience.within(sending(bytes.len() as u64), put).await {
                 Ok(result) => return Ok(version(result.e_tag)),
                 Err(error) => error,
             };
@@ -216,7 +223,7 @@ impl RemoteLake {
             if &present != seen {
                 return Err(ReplaceError::Conflict);
             }
-            if !tries.wait().await {
+            if !tries.wait(&error).await {
                 // Nobody else has written it.
                 return Err(
                     if is_refused { refused_in_vain(path, seen) } else { self.failed(path, &error) }.into()
@@ -227,7 +234,7 @@ impl RemoteLake {
 
     pub async fn present_version(&self, path: &str) -> Result<Version> {
         let at = self.path(path);
-        match repeated(|| within(ANSWER, self.store.head(&at))).await {
+        match self.repeated(|| self.store.head(&at)).await {
             Ok(meta) => Ok(version(meta.e_tag)),
             Err(error) if is_missing_object(&error) => Ok(Version::Absent),
             Err(error) => Err(self.failed(path, &error)),
@@ -245,7 +252,8 @@ impl RemoteLake {
 
     pub async fn list(&self, folder: &str) -> Result<Vec<String>> {
         let prefix = self.path(folder);
-        let found = repeated(|| self.list_all(&prefix)).await.map_err(|e| self.failed(folder, &e))?;
+        let found =
+            self.patience.repeated(|| self.list_all(&prefix)).await.map_err(|e| self.failed(folder, &e))?;
         let depth = prefix.parts_count() + 1;
         let direct = found.iter().filter(|object| object.location.parts_count() == depth);
         let names = direct.filter_map(|object| object.location.filename());
@@ -254,7 +262,8 @@ impl RemoteLake {
 
     pub async fn files_below(&self, folder: &str) -> Result<Vec<(String, Version)>> {
         let prefix = self.path(folder);
-        let found = repeated(|| self.list_all(&prefix)).await.map_err(|e| self.failed(folder, &e))?;
+        let found =
+            self.patience.repeated(|| self.list_all(&prefix)).await.map_err(|e| self.failed(folder, &e))?;
         let below = |object: &ObjectMeta| {
             let parts: Vec<_> =
                 object.location.prefix_match(&prefix)?.map(|part| part.as_ref().to_owned()).collect();
@@ -267,7 +276,7 @@ impl RemoteLake {
         let mut stream = self.store.list(Some(prefix));
         // A store that begins anew each time would never come to an end.
         let (mut found, mut locations) = (Vec::new(), HashSet::new());
-        while let Some(object) = within(ANSWER, stream.try_next()).await? {
+        while let Some(object) = self.patience.within(ANSWER, stream.try_next()).await? {
             if !locations.insert(object.location.clone()) {
                 let what = format!("the list of {prefix} names {} twice", object.location);
                 return Err(object_store::Error::Generic { store: "list", source: what.into() });
@@ -277,13 +286,18 @@ impl RemoteLake {
         Ok(found)
     }
 
+    /// A removal has no condition, so the lease is looked at before each try.
     pub async fn remove(&self, path: &str) -> Result<()> {
-        self.lease.check(self).await?;
         let at = self.path(path);
-        match repeated(|| within(ANSWER, self.store.delete(&at))).await {
-            Ok(()) => Ok(()),
-            Err(error) if is_missing_object(&error) => Ok(()),
-            Err(error) => Err(self.failed(path, &error)),
+        let mut tries = self.patience.tries();
+        loop {
+            self.lease.check(self).await?;
+            match self.patience.within(ANSWER, self.store.delete(&at)).await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_missing_object(&error) => return Ok(()),
+                Err(error) if self.patience.may_pass(&error) && tries.wait(&error).await => {}
+                Err(error) => return Err(self.failed(path, &error)),
+            }
         }
     }
 
@@ -315,7 +329,7 @@ impl RemoteLake {
         {
             let put = self.store.put_opts(&at, bytes.to_vec().into(), mode.into());
             // Any other answer proves nothing: the store may only be busy.
-            if within(PROOF, put).await.is_ok() {
+            if self.patience.within(PROOF, put).await.is_ok() {
                 let what = format!(
                     "{}: expected the store to refuse a PUT with {condition}, got success",
                     self.location
@@ -326,6 +340,14 @@ impl RemoteLake {
             }
         }
         Ok(())
+    }
+
+    /// For what may happen twice, and has little to say.
+    async fn repeated<T, F: Future<Output = object_store::Result<T>>>(
+        &self,
+        ask: impl Fn() -> F,
+    ) -> object_store::Result<T> {
+        self.patience.repeated(|| self.patience.within(ANSWER, ask())).await
     }
 
     fn broken(&self, path: &str, broken: Broken) -> Error {

@@ -19,6 +19,7 @@ use object_store::{
 use stripelake::commit::remote::RemoteLake;
 use stripelake::commit::{Lake, Version, lock};
 use stripelake::error::{Error, Kind};
+use stripelake::run::event::Event;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{TestLake, account};
@@ -58,6 +59,8 @@ pub enum Manner {
     Tagged,
     /// Another run's lease is there first.
     Taken,
+    /// From now on, for so long, no request at all is answered as it should.
+    Outage(Duration),
 }
 
 /// What befalls requests for paths that hold a text, so many times.
@@ -74,6 +77,7 @@ struct Fault {
 pub struct Odd {
     pub inner: Arc<InMemory>,
     faults: Arc<Mutex<Vec<Fault>>>,
+    out_until: Arc<Mutex<Option<Instant>>>,
     /// Uploads that were begun, and neither completed nor aborted.
     pub n_unfinished: Arc<AtomicUsize>,
 }
@@ -121,7 +125,14 @@ impl Odd {
     }
 
     async fn meet(&self, request: Request, at: &str) -> Result<()> {
-        match self.take(request, at) {
+        let taken = self.take(request, at);
+        if let Some(Manner::Outage(time)) = taken {
+            *self.out_until.lock().unwrap() = Some(Instant::now() + time);
+        }
+        if self.out_until.lock().unwrap().is_some_and(|until| Instant::now() < until) {
+            return Err(broken());
+        }
+        match taken {
             Some(Manner::Silent) => std::future::pending().await,
             Some(Manner::Broken) => Err(broken()),
             Some(Manner::Impatient) => Err(impatient()),
@@ -129,7 +140,8 @@ impl Odd {
                 sleep(time).await;
                 Ok(())
             }
-            Some(Manner::Blind | Manner::Other | Manner::Tagged | Manner::Taken) | None => Ok(()),
+            Some(Manner::Blind | Manner::Other | Manner::Tagged | Manner::Taken | Manner::Outage(_))
+            | None => Ok(()),
         }
     }
 }
@@ -346,6 +358,45 @@ async fn a_store_that_never_answers_ends_a_run_within_minutes() {
         assert_eq!(error.kind(), Kind::Destination);
         assert!(error.to_string().contains("no answer within"), "{error}");
         assert!(began.elapsed() < Duration::from_secs(240), "{request:?}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn o1_an_outage_of_two_minutes_is_waited_for_and_told() {
+    use Request::{Get, List, Put};
+    for (request, path) in [
+        (Get, "/state/customers"),
+        (Get, "customers/"),
+        (List, "customers"),
+        (Put, "customers/"),
+        (Put, "/state/customers"),
+        (Put, "/runs/"),
+    ] {
+        for (secs, expected) in [(120, None), (400, Some(Kind::Destination))] {
+            let table = Table::of(&account(133, 60));
+            let store = Odd::default();
+            let lake = TestLake::on(Arc::new(store.clone()));
+            lake.sync_completely(table.clone()).await;
+            table.edit("customers", |customers| customers[1]["description"] = "ours".into());
+            store.set(request, path, Manner::Outage(Duration::from_secs(secs)), 1);
+            let began = Instant::now();
+            let kind = match ends(lake.sync(table.clone())).await {
+                Ok(report) => report.kind(),
+                Err(error) => Some(error.kind()),
+            };
+            assert_eq!(kind, expected, "{request:?} {path} {secs}");
+            // The others do not wait as long once more for what has not come.
+            assert!(began.elapsed() < Duration::from_secs(400), "{request:?} {path}: {:?}", began.elapsed());
+            let events = std::mem::take(&mut *lake.events.lock().unwrap());
+            let told = |event: &&Event| matches!(event, Event::Warning { message } if message.contains("does not answer"));
+            assert_eq!(events.iter().filter(told).count(), 1, "{request:?} {path} {secs}");
+            store.check_all_met();
+            tokio::time::sleep(Duration::from_secs(400)).await;
+            // It could not be given back, and ends by a clock that does not stand still here.
+            let _ = store.inner.delete(&Path::from("_stripelake/lease.json")).await;
+            lake.sync_completely(table.clone()).await;
+            lake.check_equals(&table).await;
+        }
     }
 }
 

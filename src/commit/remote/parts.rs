@@ -11,9 +11,7 @@ use object_store::path::Path;
 use object_store::{MultipartId, PutPayload};
 use tokio::time::timeout;
 
-use crate::commit::remote::patience::{
-    ANSWER, COMPLETION, Tries, could_not_connect, may_pass, repeated, sending, within,
-};
+use crate::commit::remote::patience::{ANSWER, COMPLETION, could_not_connect, sending};
 use crate::commit::remote::{Broken, RemoteLake, temporary_failed, version};
 use crate::commit::{ReplaceError, Version};
 
@@ -45,7 +43,7 @@ impl Unfinished<'_> {
     }
 
     async fn abort(&mut self) -> object_store::Result<()> {
-        within(ANSWER, self.lake.store.abort_multipart(&self.at, &self.id)).await?;
+        self.lake.patience.within(ANSWER, self.lake.store.abort_multipart(&self.at, &self.id)).await?;
         self.may_be_aborted = false;
         Ok(())
     }
@@ -87,7 +85,7 @@ impl RemoteLake {
     async fn put_parts(&self, path: &str, file: &mut File) -> std::result::Result<Unfinished<'_>, Broken> {
         file.rewind()?;
         let at = self.path(path);
-        let id = repeated(|| within(ANSWER, self.store.create_multipart(&at))).await?;
+        let id = self.repeated(|| self.store.create_multipart(&at)).await?;
         let mut upload = Unfinished { at, id, parts: Vec::new(), lake: self, may_be_aborted: true };
         loop {
             let mut part = Vec::with_capacity(PART);
@@ -97,7 +95,7 @@ impl RemoteLake {
             }
             let (number, part) = (upload.parts.len(), PutPayload::from(part));
             let send = || self.store.put_part(&upload.at, &upload.id, number, part.clone());
-            let sent = repeated(|| within(sending(PART as u64), send())).await;
+            let sent = self.patience.repeated(|| self.patience.within(sending(PART as u64), send())).await;
             match sent {
                 Ok(sent) => upload.parts.push(sent),
                 Err(error) => {
@@ -126,12 +124,11 @@ impl RemoteLake {
         seen: &Version,
         upload: &mut Unfinished<'_>,
     ) -> std::result::Result<Version, ReplaceError> {
-        let mut tries = Tries::default();
+        let mut tries = self.patience.tries();
         loop {
             let parts = upload.parts.clone();
-            let completed =
-                within(COMPLETION, self.once.complete_multipart(&upload.at, &upload.id, parts)).await;
-            let error = match completed {
+            let complete = self.once.complete_multipart(&upload.at, &upload.id, parts);
+            let error = match self.patience.within(COMPLETION, complete).await {
                 Ok(result) => return Ok(version(result.e_tag)),
                 Err(error) => error,
             };
@@ -142,7 +139,7 @@ impl RemoteLake {
             {
                 return Ok(version);
             }
-            if !(may_pass(&error) || could_not_connect(&error)) || !tries.wait().await {
+            if !(self.patience.may_pass(&error) || could_not_connect(&error)) || !tries.wait(&error).await {
                 return Err(self.failed(path, &error).into());
             }
             self.check_unchanged(path, seen).await?;

@@ -1,5 +1,8 @@
 //! Turns requests that are not answered, or break off, into repeated ones.
 
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use object_store::client::{HttpError, HttpErrorKind};
@@ -21,40 +24,95 @@ const SLOWEST: u64 = 32 << 10;
 /// So often at least, and for so long after the first failure, it is tried again.
 const FEWEST_TRIES: u32 = 3;
 const RETRIES: Duration = Duration::from_secs(20);
+/// For so long where a store that has answered does no longer: it may be started anew.
+const OUTAGE: Duration = Duration::from_secs(180);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// Of doublings of the wait.
+const MOST_DOUBLINGS: u32 = 6;
 
 /// How long a request with a body of so many bytes may take.
 pub fn sending(n_bytes: u64) -> Duration {
     ANSWER + Duration::from_secs(n_bytes / SLOWEST)
 }
 
-/// The answer, or an error where none comes in time.
-pub async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
-    match timeout(limit, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Error::Generic { store: "S3", source: format!("no answer within {limit:?}").into() }),
+type Tell = Box<dyn Fn(String) + Send + Sync>;
+
+/// For how long one store is asked again, by all who ask it.
+#[derive(Default)]
+pub struct Patience {
+    has_answered: AtomicBool,
+    /// An outage has lasted for too long: those who ask later do not wait for its end once more.
+    is_over: AtomicBool,
+    /// Whether an outage has been told that is not over.
+    is_told: AtomicBool,
+    tell: OnceLock<Tell>,
+}
+
+impl fmt::Debug for Patience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patience").field("is_over", &self.is_over).finish_non_exhaustive()
     }
 }
 
-/// Asks again while an answer is broken or does not come; for what may happen twice.
-pub async fn repeated<T, F: Future<Output = Result<T>>>(ask: impl Fn() -> F) -> Result<T> {
-    let mut tries = Tries::default();
-    loop {
-        match ask().await {
-            Err(error) if may_pass(&error) && tries.wait().await => {}
-            answer => return answer,
+impl Patience {
+    /// Whom an outage is told that is waited for.
+    pub fn tell(&self, tell: impl Fn(String) + Send + Sync + 'static) {
+        let _ = self.tell.set(Box::new(tell));
+    }
+
+    /// The answer, or an error where none comes in time.
+    pub async fn within<T>(&self, limit: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        let answer = timeout(limit, answer).await.unwrap_or_else(|_| {
+            Err(Error::Generic { store: "S3", source: format!("no answer within {limit:?}").into() })
+        });
+        if !answer.as_ref().is_err_and(is_outage) {
+            self.has_answered.store(true, Ordering::Relaxed);
+            self.is_told.store(false, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// Asks again while an answer is broken or does not come; for what may happen twice.
+    pub async fn repeated<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn() -> F) -> Result<T> {
+        let mut tries = self.tries();
+        loop {
+            match ask().await {
+                Err(error) if self.may_pass(&error) && tries.wait(&error).await => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    pub fn tries(&self) -> Tries<'_> {
+        Tries { patience: self, n_failed: 0, first_failure: None }
+    }
+
+    /// Whether another try may go better. Where nothing has ever listened, the client has tried for long enough.
+    pub fn may_pass(&self, error: &Error) -> bool {
+        is_outage(error) && (!could_not_connect(error) || self.has_answered.load(Ordering::Relaxed))
+    }
+
+    fn for_long(&self, error: &Error) -> Duration {
+        let waits = self.has_answered.load(Ordering::Relaxed) && !self.is_over.load(Ordering::Relaxed);
+        if waits && is_outage(error) { OUTAGE } else { RETRIES }
+    }
+
+    fn tell_outage(&self, error: &Error) {
+        if let Some(tell) = self.tell.get().filter(|_| !self.is_told.swap(true, Ordering::Relaxed)) {
+            tell(format!(
+                "the store does not answer, and is asked again for up to {OUTAGE:?}: {}",
+                chain(error)
+            ));
         }
     }
 }
 
-/// Whether another try may go better: the connection broke, no answer came, or the server has a fault or lost patience
-/// with the body. Where nothing listens, the client has tried for long enough.
-pub fn may_pass(error: &Error) -> bool {
+/// Whether nothing has listened, the connection broke, no answer came, or the server has a fault or lost patience with the body.
+fn is_outage(error: &Error) -> bool {
     let text = chain(error);
     matches!(error, Error::Generic { .. })
         && (status(&text).is_none_or(|status| matches!(status, 408 | 429 | 500..))
             || text.contains("<Code>RequestTimeout</Code>"))
-        && !could_not_connect(error)
 }
 
 /// Whether nothing has listened.
@@ -64,22 +122,30 @@ pub fn could_not_connect(error: &Error) -> bool {
 }
 
 /// The tries of one request.
-#[derive(Debug, Default)]
-pub struct Tries {
+#[derive(Debug)]
+pub struct Tries<'a> {
+    patience: &'a Patience,
     n_failed: u32,
     first_failure: Option<Instant>,
 }
 
-impl Tries {
+impl Tries<'_> {
     /// After a failure: waits for the next try, longer each time; `false` if there is none.
-    pub async fn wait(&mut self) -> bool {
+    pub async fn wait(&mut self, error: &Error) -> bool {
         let first = *self.first_failure.get_or_insert_with(Instant::now);
-        let wait = FIRST_WAIT * 2_u32.pow(self.n_failed.min(10));
+        let wait = FIRST_WAIT * 2_u32.pow(self.n_failed.min(MOST_DOUBLINGS));
         self.n_failed += 1;
-        let may_go_on = self.n_failed < FEWEST_TRIES || first.elapsed() + wait <= RETRIES;
-        if may_go_on {
-            sleep(wait).await;
+        let limit = self.patience.for_long(error);
+        let until_next = first.elapsed() + wait;
+        let may_go_on = self.n_failed < FEWEST_TRIES || until_next <= limit;
+        if !may_go_on {
+            self.patience.is_over.fetch_or(limit == OUTAGE, Ordering::Relaxed);
+            return false;
         }
-        may_go_on
+        if limit == OUTAGE && until_next > RETRIES {
+            self.patience.tell_outage(error);
+        }
+        sleep(wait).await;
+        true
     }
 }
