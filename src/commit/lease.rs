@@ -88,14 +88,15 @@ fn json(lease: &Lease) -> Vec<u8> {
 }
 
 /// The error of a store that refuses a write whose condition is met.
-pub(super) fn refused_in_vain(path: &str, seen: &Version) -> Error {
+pub(super) fn refused_in_vain(path: &str, seen: &Version, said: &str) -> Error {
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     match seen.etag() {
         Some(_) => Error::destination(format!(
-            "{path}: a write is refused although the object has the entity tag that it asks for"
+            "{path}: a write is refused although the object has the entity tag that it asks for{said}"
         ))
         .hint(NO_CONDITIONS),
-        None => Error::destination(format!("{path}: a new object is refused although there is none"))
-            .hint("the store has to take If-None-Match: *; choose another --lake where it does not"),
+        None => Error::destination(format!("{path}: a new object is refused although there is none{said}"))
+            .hint("run the same command again; choose another --lake where the store never takes If-None-Match: *"),
     }
 }
 
@@ -119,7 +120,7 @@ impl Holding {
         let Some(version) = lake.put_if(&path(), json(&lease), &seen).await? else {
             // Nobody else has taken it.
             if lake.read_bytes(&path()).await?.is_some_and(|(_, version)| version == seen) {
-                return Err(refused_in_vain(&path(), &seen));
+                return Err(refused_in_vain(&path(), &seen, ""));
             }
             return Ok(Attempt::HELD_BY_ANOTHER);
         };
@@ -230,7 +231,7 @@ impl Held {
                 Some((bytes, _)) if !self.is_own(&bytes) => self.is_lost = true,
                 // The answer to an earlier renewal may have been lost.
                 Some((_, version)) if version != self.version => self.version = version,
-                Some(_) => return Err(refused_in_vain(&path(), &self.version)),
+                Some(_) => return Err(refused_in_vain(&path(), &self.version, "")),
             }
         }
         Err(Error::new(

@@ -123,7 +123,16 @@ impl RemoteLake {
 
     /// Asks for one object that need not exist; the answer shows whether bucket and key are right.
     pub async fn check_reachable(&self) -> Result<()> {
-        self.read_bytes(LAKE).await.map(drop)
+        for pause in [Duration::from_secs(1), Duration::ZERO] {
+            let read = self.read_bytes(LAKE).await?;
+            if !read.is_some_and(|(bytes, _)| bytes.trim_ascii_start().starts_with(b"<")) {
+                return Ok(());
+            }
+            // It may have been one odd answer.
+            tokio::time::sleep(pause).await;
+        }
+        Err(Error::destination(format!("{}/{LAKE}: expected JSON, got a page of HTML or XML", self.location))
+            .hint("what answers there is no S3: check AWS_ENDPOINT_URL"))
     }
 
     pub async fn read_bytes(&self, path: &str) -> Result<Option<(Vec<u8>, Version)>> {
@@ -225,9 +234,12 @@ impl RemoteLake {
             }
             if !tries.wait(&error).await {
                 // Nobody else has written it.
-                return Err(
-                    if is_refused { refused_in_vain(path, seen) } else { self.failed(path, &error) }.into()
-                );
+                return Err(if is_refused {
+                    refused_in_vain(path, seen, &failed::said(&error, &self.secrets))
+                } else {
+                    self.failed(path, &error)
+                }
+                .into());
             }
         }
     }
@@ -307,18 +319,19 @@ impl RemoteLake {
         let at = self.path(path);
         // An answer may be an old one.
         for pause in [Duration::from_secs(1), Duration::ZERO] {
-            let read = self.read_bytes(path).await?.map(|(_, version)| version);
-            if read.as_ref().is_some_and(|read| read == written && read.etag().is_some()) {
+            let read = self.read_bytes(path).await?.map_or(Version::Absent, |(_, version)| version);
+            let seen = self.present_version(path).await?;
+            if written.etag().is_some() && [&read, &seen] == [written; 2] {
                 break;
             }
             if pause.is_zero() {
-                let (written, read) = (written.etag(), read.as_ref().and_then(Version::etag));
-                let shown = |etag: Option<&str>| shown(etag.unwrap_or("none"), 60);
+                let shown = |version: &Version| shown(version.etag().unwrap_or("none"), 60);
                 let what = format!(
-                    "{}: expected a GET to give the entity tag of the PUT, {}, got {}",
+                    "{}: expected a GET and a HEAD to give the entity tag of the PUT, {}, got {} and {}",
                     self.location,
                     shown(written),
-                    shown(read)
+                    shown(&read),
+                    shown(&seen)
                 );
                 return Err(Error::destination(what).hint(NO_CONDITIONS));
             }

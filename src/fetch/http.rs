@@ -31,6 +31,8 @@ pub use authorities::Authorities;
 
 /// An inflated body larger than this is refused; 100 objects take about 0.4 MB.
 pub const MAX_BODY: usize = 64 << 20;
+/// For names, all addresses and TLS: at least so long, or a quarter of a request's time. A dead name server takes five seconds,
+/// and a dead address before the good one as many.
 const CONNECT: Duration = Duration::from_secs(10);
 /// For one request in all, as in Stripe's own libraries.
 pub const TOTAL: Duration = Duration::from_secs(80);
@@ -109,7 +111,7 @@ impl Http {
             .default_headers(headers)
             .user_agent(concat!("stripelake/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT.min(*timeout))
+            .connect_timeout(CONNECT.max(*timeout / 4).min(*timeout))
             .read_timeout(*timeout * 3 / 8)
             .timeout(*timeout)
             // A connection that has died in silence serves all requests of HTTP/2, and would fail each repeat, too.

@@ -302,13 +302,14 @@ impl Shared {
         observed_at: i64,
     ) -> Result<()> {
         let Reading { reader, taking, .. } = reading;
+        let mut left_out = HashSet::new();
         let rejected = loop {
-            let mut left_out = HashSet::new();
+            let n_before = left_out.len();
             let mut rejected = std::mem::take(&mut pushed.rejected);
             for open in &pushed.open_lists {
                 // It has failed, and tells so where the slice ends.
                 let Some(decoder) = taking.decoder() else { return Ok(()) };
-                if left_out.contains(open.parent.id.as_str()) {
+                if left_out.contains(&open.parent.id) {
                     continue;
                 }
                 match follow(&self.fetcher, &list.children[open.child], open, decoder).await {
@@ -318,14 +319,14 @@ impl Shared {
                     }
                     Err(why) if self.is_of_one(list, &why).await => {
                         let id = open.parent.id.clone();
+                        left_out.insert(id.clone());
                         reader.leave_out(LeftOut { raw: taking.raw(&id)?, id, why })?;
-                        left_out.insert(open.parent.id.as_str());
                     }
                     Err(error) if error.is_foreign() => return Err(error),
                     Err(error) => return Err(self.fetcher.allowance.ended().unwrap_or(error)),
                 }
             }
-            if left_out.is_empty() {
+            if left_out.len() == n_before {
                 break rejected;
             }
             pushed = taking.take_without(&left_out, observed_at)?;

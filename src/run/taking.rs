@@ -72,7 +72,7 @@ impl Taking {
     }
 
     /// Takes that page once more, without some of its objects.
-    pub fn take_without(&mut self, left_out: &HashSet<&str>, observed_at: i64) -> Result<Pushed> {
+    pub fn take_without(&mut self, left_out: &HashSet<String>, observed_at: i64) -> Result<Pushed> {
         self.take_back();
         let is_left_out = |object: &&RawValue| id_of(object).is_some_and(|id| left_out.contains(&*id));
         let others: Vec<&str> =

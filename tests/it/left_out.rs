@@ -159,3 +159,33 @@ fn where_no_items_can_be_read_the_list_ends_soon() {
     let said = report.failures[0].1.to_string();
     assert!(parents.iter().any(|parent| said.contains(&format!("subscription_items of {parent}"))), "{said}");
 }
+
+#[test]
+fn subscriptions_that_are_left_out_one_after_the_other_are_named_once_each() {
+    let table = Table::of(&with_long_subscriptions());
+    // Two more on one page embed all of their items but the last.
+    table.edit("subscriptions", |all| {
+        let n_items = |one: &Value| one["items"]["data"].as_array().map_or(0, Vec::len);
+        for one in all[..100].iter_mut().filter(|one| n_items(one) > 1).take(2) {
+            one["items"]["data"].as_array_mut().unwrap().pop();
+            one["items"]["has_more"] = true.into();
+        }
+    });
+    let script = scripted_table(&table);
+    let long = long(&table);
+    let stuck = [&long[0], &long[1]].map(|subscription| text(&subscription["id"]));
+    let refused =
+        Action::Answer(refusal(404, "resource_missing", Some("subscription"), "No such subscription"));
+    script.rules.add(Rule::new(ITEMS, refused.clone()).with("subscription", stuck[0]));
+    // The second one fails when the page is taken again without the first.
+    script.rules.add(Rule::new(ITEMS, refused).with("subscription", stuck[1]).from_nth(2));
+    let lake = TestLake::new();
+    let report = sync(&lake, &script);
+    check_kind(&report, Some(Kind::Partial));
+    assert_eq!(report.tables[0].rejected, 2);
+    let named = named(&lake);
+    let names = |id: &str| named.iter().filter(|message| message.contains(id)).count();
+    assert_eq!((named.len(), names(stuck[0]), names(stuck[1])), (2, 1, 1), "{named:?}");
+    let expected = but_for(&but_for(&table, stuck[0], None), stuck[1], None);
+    alone(lake.check_table_equals(&expected, "subscriptions"));
+}

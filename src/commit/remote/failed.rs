@@ -7,7 +7,7 @@ use crate::redact::Secrets;
 
 /// What a request for `path` has come to.
 pub fn failed(location: &str, path: &str, error: &StoreError, secrets: &Secrets) -> Error {
-    let text = secrets.without(&chain(error));
+    let text = said(error, secrets);
     let hint = match error {
         StoreError::InvalidPath { .. } => {
             "a key there is no path, with an empty or dotted part or a control character: move that object away"
@@ -15,6 +15,22 @@ pub fn failed(location: &str, path: &str, error: &StoreError, secrets: &Secrets)
         _ => hint(&text),
     };
     Error::destination(format!("{location}/{path}: {text}")).hint(hint)
+}
+
+/// What the store has said, or what has become of it on the way.
+pub fn said(error: &StoreError, secrets: &Secrets) -> String {
+    without_tokens(&secrets.without(&chain(error)))
+}
+
+/// S3 tells a token that it refuses, also that of a role, which no variable holds.
+fn without_tokens(text: &str) -> String {
+    let mut parts = text.split("<Token-");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        shown.push_str("<Token-...");
+        shown.push_str(part.split_once("</Token-").map_or("", |(_, rest)| rest));
+    }
+    shown
 }
 
 /// By the code in the store's answer, which says more than the status.
@@ -25,10 +41,16 @@ fn hint(text: &str) -> &'static str {
     } else if says(&["RequestTimeTooSkewed"]) {
         "set this machine's clock"
     } else if says(&["ExpiredToken", "InvalidToken", "TokenRefreshRequired"]) {
-        "renew the credentials, AWS_SESSION_TOKEN with the keys that belong to it"
+        "renew the credentials: AWS_SESSION_TOKEN with the keys that belong to it, or those of the machine's or pod's role"
     } else if says(&["SignatureDoesNotMatch", "InvalidAccessKeyId"]) {
         "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    } else if says(&["SlowDown", "ServiceUnavailable", "InternalError"]) {
+    } else if says(&["QuotaExceeded", "InsufficientStorage"]) || status(text) == Some(507) {
+        "make room in the store, or choose another --lake"
+    } else if says(&["invalid multipart response", "NoSuchUpload"]) {
+        "the store has not put the parts of a large file together, or has no longer had them: run the same command again, and see the store's own log if that is no help"
+    } else if says(&["SlowDown", "ServiceUnavailable", "InternalError"])
+        || status(text).is_some_and(|status| matches!(status, 500 | 502..=504))
+    {
         "the store is busy or in trouble: run the same command again later"
     } else if says(&["/latest/api/token", "/latest/meta-data"]) {
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine or pod a role: it has none that it may use"
@@ -89,12 +111,25 @@ mod tests {
             // The port has the digits.
             ("501 Not Implemented", "NotImplemented", "AWS_ENDPOINT_URL"),
             ("503 Service Unavailable", "SlowDown", "busy"),
+            ("503 Service Unavailable", "", "busy"),
+            ("403 Forbidden", "QuotaExceeded", "make room"),
+            ("507 Insufficient Storage", "", "make room"),
+            ("404 Not Found", "NoSuchUpload", "parts"),
             ("500 Internal Server Error", "InternalError", "later"),
         ];
         for (status, code, expected) in cases {
             let hint = hint(&said(status, code));
             assert!(hint.contains(expected), "{status} {code}: {hint}");
         }
+    }
+
+    #[test]
+    fn a_token_that_the_store_tells_is_not_shown() {
+        let text = "<Code>ExpiredToken</Code><Token-0>abc</Token-0><RequestId>7</RequestId><Token-1>d";
+        assert_eq!(
+            without_tokens(text),
+            "<Code>ExpiredToken</Code><Token-...0><RequestId>7</RequestId><Token-..."
+        );
     }
 
     #[test]

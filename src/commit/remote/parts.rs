@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{MultipartId, PutPayload};
 use tokio::time::timeout;
 
-use crate::commit::remote::patience::{ANSWER, COMPLETION, could_not_connect, sending};
+use crate::commit::remote::patience::{ANSWER, COMPLETION, could_not_connect, is_odd_completion, sending};
 use crate::commit::remote::{Broken, RemoteLake, temporary_failed, version};
 use crate::commit::{ReplaceError, Version};
 
@@ -139,7 +139,9 @@ impl RemoteLake {
             {
                 return Ok(version);
             }
-            if !(self.patience.may_pass(&error) || could_not_connect(&error)) || !tries.wait(&error).await {
+            let may_pass =
+                self.patience.may_pass(&error) || could_not_connect(&error) || is_odd_completion(&error);
+            if !may_pass || !tries.wait(&error).await {
                 return Err(self.failed(path, &error).into());
             }
             self.check_unchanged(path, seen).await?;

@@ -113,6 +113,12 @@ fn is_outage(error: &Error) -> bool {
     matches!(error, Error::Generic { .. })
         && (status(&text).is_none_or(|status| matches!(status, 408 | 429 | 500..))
             || text.contains("<Code>RequestTimeout</Code>"))
+        && !is_odd_completion(error)
+}
+
+/// Whether a completion was answered with an error that the client does not tell.
+pub fn is_odd_completion(error: &Error) -> bool {
+    chain(error).contains("invalid multipart response")
 }
 
 /// Whether nothing has listened.
