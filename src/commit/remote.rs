@@ -5,6 +5,7 @@ mod failed;
 mod parts;
 mod patience;
 mod settings;
+mod tags;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::commit::remote::client::Repeats;
 use crate::commit::remote::failed::is_missing_object;
 use crate::commit::remote::parts::Abandoned;
 use crate::commit::remote::patience::{ANSWER, Patience, sending};
+use crate::commit::remote::tags::Tags;
 use crate::commit::state::LAKE;
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
 use crate::error::{Error, Result};
@@ -52,6 +54,7 @@ pub struct RemoteLake {
     pub location: String,
     /// Asked before each write.
     pub lease: Arc<Holding>,
+    tags: Arc<Tags>,
     abandoned: Arc<Abandoned>,
     patience: Arc<Patience>,
     secrets: Secrets,
@@ -73,6 +76,7 @@ impl RemoteLake {
             prefix,
             location,
             lease: Arc::default(),
+            tags: Arc::default(),
             abandoned: Arc::default(),
             patience: Arc::default(),
             secrets: Secrets::default(),
@@ -197,26 +201,28 @@ impl RemoteLake {
 
     /// A PUT may land although its answer is lost or says something else, so after each failure the object is read: if it is
     /// byte for byte ours, it counts as written. If it is what it was, the PUT is repeated: object_store does so after an
-    /// answer of 5xx, not after a broken connection, without an answer, or after a refusal without a reason.
+    /// answer of 5xx, not after a broken connection, without an answer, or after a refusal without a reason. So it is where other
+    /// bytes have landed than were sent.
     async fn put(
         &self,
         path: &str,
         bytes: Bytes,
         seen: &Version,
     ) -> std::result::Result<Version, ReplaceError> {
-        let mode = match seen {
-            Version::Etag(etag) => {
-                PutMode::Update(UpdateVersion { e_tag: Some(etag.clone()), version: None })
-            }
-            Version::Absent => PutMode::Create,
-            Version::Unfenced => PutMode::Overwrite,
-        };
         let at = self.path(path);
+        let mut seen = seen.clone();
         let mut tries = self.patience.tries();
         loop {
-            let put = self.store.put_opts(&at, bytes.clone().into(), mode.clone().into());
+            let put = self.store.put_opts(&at, bytes.clone().into(), mode(&seen).into());
             let error = match self.patience.within(sending(bytes.len() as u64), put).await {
-                Ok(result) => return Ok(version(result.e_tag)),
+                Ok(result) => {
+                    let written = version(result.e_tag);
+                    if self.tags.fit(written.etag(), &bytes) {
+                        return Ok(written);
+                    }
+                    seen = written;
+                    tags::altered()
+                }
                 Err(error) => error,
             };
             use object_store::Error::{AlreadyExists, Generic, NotFound, Precondition};
@@ -225,17 +231,20 @@ impl RemoteLake {
                 return Err(self.failed(path, &error).into());
             }
             let present = match self.read_bytes(path).await {
-                Ok(Some((present, version))) if present == bytes => return Ok(version),
+                Ok(Some((present, version))) if present == bytes => {
+                    self.tags.are_of(version.etag(), &present);
+                    return Ok(version);
+                }
                 Ok(present) => present.map_or(Version::Absent, |(_, version)| version),
                 Err(_) => return Err(self.failed(path, &error).into()),
             };
-            if &present != seen {
+            if present != seen {
                 return Err(ReplaceError::Conflict);
             }
             if !tries.wait(&error).await {
                 // Nobody else has written it.
                 return Err(if is_refused {
-                    refused_in_vain(path, seen, &failed::said(&error, &self.secrets))
+                    refused_in_vain(path, &seen, &failed::said(&error, &self.secrets))
                 } else {
                     self.failed(path, &error)
                 }
@@ -322,6 +331,7 @@ impl RemoteLake {
             let read = self.read_bytes(path).await?.map_or(Version::Absent, |(_, version)| version);
             let seen = self.present_version(path).await?;
             if written.etag().is_some() && [&read, &seen] == [written; 2] {
+                self.tags.are_of(written.etag(), bytes);
                 break;
             }
             if pause.is_zero() {
@@ -372,6 +382,15 @@ impl RemoteLake {
 
     fn failed(&self, path: &str, error: &object_store::Error) -> Error {
         failed::failed(&self.location, path, error, &self.secrets)
+    }
+}
+
+/// On the condition that what stands there is what was seen.
+fn mode(seen: &Version) -> PutMode {
+    match seen {
+        Version::Etag(etag) => PutMode::Update(UpdateVersion { e_tag: Some(etag.clone()), version: None }),
+        Version::Absent => PutMode::Create,
+        Version::Unfenced => PutMode::Overwrite,
     }
 }
 

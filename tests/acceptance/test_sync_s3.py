@@ -1,11 +1,13 @@
 """Turns the fake account into a lake behind a real S3 server."""
 
+import hashlib
 import json
 
 import pytest
 
 import duck
 import harness
+import s3_proxy
 import seaweed as seaweeds
 
 PREFIX = "stripe/test/"
@@ -89,3 +91,47 @@ def test_a_lease_that_ends_in_years_may_be_removed(seaweed, fake):
     seaweed.put(f"/{seaweeds.BUCKET}/years/_stripelake/lease.json", json.dumps(lease).encode())
     outcome = harness.sync(fake, lake, "customers", key=fake.key, env=seaweed.env).expect(11)
     outcome.expect_said("clock", "_stripelake/lease.json")
+
+
+def test_o1_a_store_that_is_out_for_longer_than_a_lease_lasts_is_waited_for(seaweed, fake):
+    url = "s3://lake/outage"
+    with s3_proxy.S3Proxy(seaweed) as proxy:
+        proxy.out_from, proxy.out_secs = "PUT /lake/outage/customers/", 40.0
+        outcome = harness.sync(fake, url, key=fake.key, env=proxy.env).expect(0)
+        assert proxy.out_until and "does not answer as it should" in outcome.err
+    with duck.connect(seaweed) as con:
+        duck.views(con, url)
+        for table in harness.TABLES:
+            expected = sorted(row["id"] for row in fake.all(table))
+            assert [id for id, in con.execute(f"select id from {table} order by id").fetchall()] == expected
+
+
+def test_a_byte_that_changes_on_its_way_to_the_store_is_sent_again(seaweed, fake):
+    url = "s3://lake/altered"
+    with s3_proxy.S3Proxy(seaweed) as proxy:
+        proxy.alter = "PUT /lake/altered/customers/"
+        harness.sync(fake, url, key=fake.key, env=proxy.env).expect(0)
+        assert proxy.n_altered == 1
+    # It is as it was written: a second run reads what it has to, and replaces nothing.
+    harness.sync(fake, url, "--full", key=fake.key, env=seaweed.env).expect(0)
+    with duck.connect(seaweed) as con:
+        duck.views(con, url)
+        assert con.execute("select count(*) from customers").fetchone()[0] == len(fake.all("customers"))
+
+
+def test_a_part_that_changes_on_its_way_to_the_store_is_sent_again(seaweed, tmp_path):
+    file = tmp_path / "charges.ndjson"
+    with file.open("w") as lines:
+        for n in range(56_000):
+            noise = "".join(hashlib.sha256(f"{n} {k}".encode()).hexdigest() for k in range(40))
+            charge = {"id": f"ch_{n}", "object": "charge", "created": 1_700_000_000 + n // 100, "description": noise}
+            lines.write(json.dumps(charge) + "\n")
+    url = "s3://lake/parts"
+    with s3_proxy.S3Proxy(seaweed) as proxy:
+        proxy.alter = "partNumber=2"
+        harness.run("import", "charges", file, "--lake", url, env=proxy.env).expect(0)
+        assert proxy.n_altered == 1
+    with duck.connect(seaweed) as con:
+        sums = "select count(*), bit_xor(hash(id, description))"
+        counted = con.execute(f"{sums} from read_parquet('{url}/charges/**/*.parquet')").fetchone()
+        assert counted == con.execute(f"{sums} from read_json('{file}')").fetchone()

@@ -388,7 +388,7 @@ async fn o1_an_outage_of_two_minutes_is_waited_for_and_told() {
             // The others do not wait as long once more for what has not come.
             assert!(began.elapsed() < Duration::from_secs(400), "{request:?} {path}: {:?}", began.elapsed());
             let events = std::mem::take(&mut *lake.events.lock().unwrap());
-            let told = |event: &&Event| matches!(event, Event::Warning { message } if message.contains("does not answer"));
+            let told = |event: &&Event| matches!(event, Event::Warning { message } if message.contains("does not answer as it should"));
             assert_eq!(events.iter().filter(told).count(), 1, "{request:?} {path} {secs}");
             store.check_all_met();
             tokio::time::sleep(Duration::from_secs(400)).await;

@@ -12,6 +12,7 @@ use object_store::{MultipartId, PutPayload};
 use tokio::time::timeout;
 
 use crate::commit::remote::patience::{ANSWER, COMPLETION, could_not_connect, is_odd_completion, sending};
+use crate::commit::remote::tags::MOST_SENDS;
 use crate::commit::remote::{Broken, RemoteLake, temporary_failed, version};
 use crate::commit::{ReplaceError, Version};
 
@@ -93,15 +94,29 @@ impl RemoteLake {
             if part.is_empty() {
                 return Ok(upload);
             }
-            let (number, part) = (upload.parts.len(), PutPayload::from(part));
-            let send = || self.store.put_part(&upload.at, &upload.id, number, part.clone());
-            let sent = self.patience.repeated(|| self.patience.within(sending(PART as u64), send())).await;
-            match sent {
+            match self.put_part(&upload, part.into()).await {
                 Ok(sent) => upload.parts.push(sent),
                 Err(error) => {
                     let _ = upload.abort().await;
                     return Err(error.into());
                 }
+            }
+        }
+    }
+
+    /// Uploads the next part, again where other bytes have arrived.
+    async fn put_part(&self, upload: &Unfinished<'_>, part: PutPayload) -> object_store::Result<PartId> {
+        let number = upload.parts.len();
+        let send = || self.store.put_part(&upload.at, &upload.id, number, part.clone());
+        let mut n_sends = 0;
+        loop {
+            let sent = self.patience.repeated(|| self.patience.within(sending(PART as u64), send())).await?;
+            n_sends += 1;
+            if self.tags.fit_part(&sent.content_id, &part) {
+                return Ok(sent);
+            }
+            if n_sends == MOST_SENDS {
+                self.tags.are_no_sums();
             }
         }
     }

@@ -100,7 +100,7 @@ impl Patience {
     fn tell_outage(&self, error: &Error) {
         if let Some(tell) = self.tell.get().filter(|_| !self.is_told.swap(true, Ordering::Relaxed)) {
             tell(format!(
-                "the store does not answer, and is asked again for up to {OUTAGE:?}: {}",
+                "the store does not answer as it should, and is asked again for up to {OUTAGE:?}: {}",
                 chain(error)
             ));
         }
