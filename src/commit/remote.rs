@@ -4,6 +4,7 @@ mod client;
 mod failed;
 mod parts;
 mod patience;
+mod proof;
 mod settings;
 mod tags;
 
@@ -20,7 +21,7 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
-use crate::commit::lease::{Holding, NO_CONDITIONS, refused_in_vain};
+use crate::commit::lease::{Holding, refused_in_vain};
 use crate::commit::remote::client::Repeats;
 use crate::commit::remote::failed::is_missing_object;
 use crate::commit::remote::parts::Abandoned;
@@ -29,15 +30,10 @@ use crate::commit::remote::tags::Tags;
 use crate::commit::state::LAKE;
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
 use crate::error::{Error, Result};
-use crate::redact::{Secrets, shown};
+use crate::redact::Secrets;
 
 /// A file up to this size is one PUT, which the store checks against the etag itself.
 const ONE_PUT: u64 = 64 << 20;
-
-/// How long the proof of conditions may wait for a refusal. A lease goes on meanwhile.
-const PROOF: Duration = Duration::from_secs(5);
-/// The entity tag of nothing.
-const NO_ETAG: &str = "\"00000000000000000000000000000000\"";
 
 /// What a lake needs of an object store.
 pub trait Store: ObjectStore + MultipartStore {}
@@ -320,49 +316,6 @@ impl RemoteLake {
                 Err(error) => return Err(self.failed(path, &error)),
             }
         }
-    }
-
-    /// Fails where the store takes a write although its condition is not met, or does not know its own entity tags. What stands at
-    /// `path` has to be these bytes in this version, so that such a write changes nothing.
-    pub async fn prove_conditions(&self, path: &str, bytes: &[u8], written: &Version) -> Result<()> {
-        let at = self.path(path);
-        // An answer may be an old one.
-        for pause in [Duration::from_secs(1), Duration::ZERO] {
-            let read = self.read_bytes(path).await?.map_or(Version::Absent, |(_, version)| version);
-            let seen = self.present_version(path).await?;
-            if written.etag().is_some() && [&read, &seen] == [written; 2] {
-                self.tags.are_of(written.etag(), bytes);
-                break;
-            }
-            if pause.is_zero() {
-                let shown = |version: &Version| shown(version.etag().unwrap_or("none"), 60);
-                let what = format!(
-                    "{}: expected a GET and a HEAD to give the entity tag of the PUT, {}, got {} and {}",
-                    self.location,
-                    shown(written),
-                    shown(&read),
-                    shown(&seen)
-                );
-                return Err(Error::destination(what).hint(NO_CONDITIONS));
-            }
-            tokio::time::sleep(pause).await;
-        }
-        let never = UpdateVersion { e_tag: Some(NO_ETAG.to_owned()), version: None };
-        for (condition, mode) in [("If-None-Match: *", PutMode::Create), ("If-Match", PutMode::Update(never))]
-        {
-            let put = self.store.put_opts(&at, bytes.to_vec().into(), mode.into());
-            // Any other answer proves nothing: the store may only be busy.
-            if self.patience.within(PROOF, put).await.is_ok() {
-                let what = format!(
-                    "{}: expected the store to refuse a PUT with {condition}, got success",
-                    self.location
-                );
-                return Err(Error::destination(what).hint(
-                    "this store has no conditional writes, so it cannot hold a lake that several runs may write: choose another --lake",
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// For what may happen twice, and has little to say.
