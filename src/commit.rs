@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::commit::local::LocalLake;
-use crate::commit::remote::RemoteLake;
+use crate::commit::remote::{Delay, RemoteLake};
 use crate::commit::state::STATES;
 use crate::error::{Error, Kind, Result, disk_hint, temporary_failed};
 
@@ -162,10 +162,10 @@ impl Lake {
         }
     }
 
-    /// Whom an outage of the store is told that is waited for.
-    pub fn on_outage(&self, tell: impl Fn(String) + Send + Sync + 'static) {
+    /// Whom it is told where a store takes long.
+    pub fn on_delay(&self, tell: impl Fn(Delay) + Send + Sync + 'static) {
         if let Lake::Remote(lake) = self {
-            lake.on_outage(tell);
+            lake.on_delay(tell);
         }
     }
 

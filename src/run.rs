@@ -29,6 +29,7 @@ use jiff::Timestamp;
 
 use crate::catalog::{Catalog, Resource};
 use crate::commit::Lake;
+use crate::commit::remote::Delay;
 use crate::encode;
 use crate::partition::Grain;
 use crate::run::event::{Event, OnEvent};
@@ -60,10 +61,15 @@ impl Setup {
         move |holder| on_event(Event::Waiting { holder, at_most_secs })
     }
 
-    /// Has outages of the lake's store told as long as they are waited for.
-    fn tell_outages(&self) {
+    /// Has it told where the lake's store takes long.
+    fn tell_delays(&self) {
         let on_event = self.on_event.clone();
-        self.lake.on_outage(move |message| on_event(Event::Warning { message }));
+        self.lake.on_delay(move |delay| {
+            on_event(match delay {
+                Delay::Outage(message) => Event::Warning { message },
+                Delay::Silence { path, time } => Event::Silence { path, secs: time.as_secs_f64() },
+            });
+        });
     }
 
     fn children_of(&self, resource: &Resource) -> Vec<Arc<Resource>> {

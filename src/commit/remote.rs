@@ -25,6 +25,7 @@ use crate::commit::lease::{Holding, refused_in_vain};
 use crate::commit::remote::client::Repeats;
 use crate::commit::remote::failed::is_missing_object;
 use crate::commit::remote::parts::Abandoned;
+pub use crate::commit::remote::patience::Delay;
 use crate::commit::remote::patience::{ANSWER, Patience, sending};
 use crate::commit::remote::tags::Tags;
 use crate::commit::state::LAKE;
@@ -98,9 +99,14 @@ impl RemoteLake {
         Ok(RemoteLake { secrets, once: Arc::new(once), ..lake })
     }
 
-    pub fn on_outage(&self, tell: impl Fn(String) + Send + Sync + 'static) {
+    pub fn on_delay(&self, tell: impl Fn(Delay) + Send + Sync + 'static) {
         let secrets = self.secrets.clone();
-        self.patience.tell(move |message| tell(secrets.without(&message)));
+        self.patience.on_delay(move |delay| {
+            tell(match delay {
+                Delay::Outage(message) => Delay::Outage(secrets.without(&message)),
+                silence => silence,
+            });
+        });
     }
 
     fn path(&self, path: &str) -> Path {
@@ -210,7 +216,11 @@ impl RemoteLake {
         let mut tries = self.patience.tries();
         loop {
             let put = self.store.put_opts(&at, bytes.clone().into(), mode(&seen).into());
-            let error = match self.patience.within(sending(bytes.len() as u64), put).await {
+            let error = match self
+                .patience
+                .within(sending(bytes.len() as u64), self.patience.told(path, put))
+                .await
+            {
                 Ok(result) => {
                     let written = version(result.e_tag);
                     if self.tags.fit(written.etag(), &bytes) {

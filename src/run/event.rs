@@ -22,7 +22,7 @@ pub enum Event {
     Input { resource: String, bytes: u64, of: Option<u64> },
     /// A request is repeated after a wait.
     Retry { path: String, reason: String, attempt: u32, wait_secs: f64 },
-    /// A request has had no answer for so long, and is waited for.
+    /// A request, or a write to the store, has had no answer for so long, and is waited for.
     Silence { path: String, secs: f64 },
     /// A partition file was written.
     File { table: String, path: String, rows: u64, bytes: u64 },

@@ -60,7 +60,7 @@ pub async fn import(
     signal: watch::Receiver<Option<Kind>>,
 ) -> Result<Report> {
     let started = Instant::now();
-    setup.tell_outages();
+    setup.tell_delays();
     setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
     let livemode =
         read_lake(&setup.lake).await.map_err(|e| e.lake("unchanged"))?.and_then(|(info, _)| info.livemode);

@@ -53,7 +53,7 @@ pub struct Options {
 pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>) -> Result<Report> {
     let started = Instant::now();
     check_budgets(&options)?;
-    setup.tell_outages();
+    setup.tell_delays();
     setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
     let known = read_lake(&setup.lake).await.map_err(|e| e.lake("unchanged"))?;
     check_mode(known.as_ref(), options.livemode, "a key")?;

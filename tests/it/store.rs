@@ -16,7 +16,7 @@ use object_store::{
     ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     Result,
 };
-use stripelake::commit::remote::RemoteLake;
+use stripelake::commit::remote::{Delay, RemoteLake};
 use stripelake::commit::{Lake, Version, lock};
 use stripelake::error::{Error, Kind};
 use stripelake::run::event::Event;
@@ -408,7 +408,16 @@ async fn a_slow_line_is_no_silent_one() {
     // 128 KB/s in one go, which nobody sees; and pieces that come seldom. Neither is given up, to be repeated.
     let began = Instant::now();
     store.set(Request::Put, "large", Manner::Slow(Duration::from_secs(400)), 1);
+    let told = Arc::new(AtomicUsize::new(0));
+    lake.on_delay({
+        let told = told.clone();
+        move |delay| {
+            let is_of_large = matches!(&delay, Delay::Silence { path, .. } if path == "large");
+            told.fetch_add(usize::from(is_of_large), Ordering::Relaxed);
+        }
+    });
     ends(lake.write_bytes("large", &bytes, &Version::Absent)).await.unwrap();
+    assert!((35..=40).contains(&told.load(Ordering::Relaxed)), "{told:?}");
     assert!(began.elapsed() >= Duration::from_secs(400), "{:?}", began.elapsed());
     store.set(Request::Body, "large", Manner::Slow(Duration::from_secs(25)), 1);
     let (read, _) = ends(lake.read_bytes("large")).await.unwrap().unwrap();

@@ -107,7 +107,9 @@ impl RemoteLake {
     /// Uploads the next part, again where other bytes have arrived.
     async fn put_part(&self, upload: &Unfinished<'_>, part: PutPayload) -> object_store::Result<PartId> {
         let number = upload.parts.len();
-        let send = || self.store.put_part(&upload.at, &upload.id, number, part.clone());
+        let path = upload.at.as_ref();
+        let send =
+            || self.patience.told(path, self.store.put_part(&upload.at, &upload.id, number, part.clone()));
         let mut n_sends = 0;
         loop {
             let sent = self.patience.repeated(|| self.patience.within(sending(PART as u64), send())).await?;

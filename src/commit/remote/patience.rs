@@ -26,6 +26,8 @@ const FEWEST_TRIES: u32 = 3;
 const RETRIES: Duration = Duration::from_secs(20);
 /// For so long where a store that has answered does no longer: it may be started anew.
 const OUTAGE: Duration = Duration::from_secs(180);
+/// So often it is told that a write is still on its way.
+const SILENCE: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// Of doublings of the wait.
 const MOST_DOUBLINGS: u32 = 6;
@@ -35,7 +37,16 @@ pub fn sending(n_bytes: u64) -> Duration {
     ANSWER + Duration::from_secs(n_bytes / SLOWEST)
 }
 
-type Tell = Box<dyn Fn(String) + Send + Sync>;
+/// What of a store takes long.
+#[derive(Debug)]
+pub enum Delay {
+    /// It is asked again and again; why.
+    Outage(String),
+    /// A write is on its way for so long.
+    Silence { path: String, time: Duration },
+}
+
+type Tell = Box<dyn Fn(Delay) + Send + Sync>;
 
 /// For how long one store is asked again, by all who ask it.
 #[derive(Default)]
@@ -55,8 +66,8 @@ impl fmt::Debug for Patience {
 }
 
 impl Patience {
-    /// Whom an outage is told that is waited for.
-    pub fn tell(&self, tell: impl Fn(String) + Send + Sync + 'static) {
+    /// Whom delays are told.
+    pub fn on_delay(&self, tell: impl Fn(Delay) + Send + Sync + 'static) {
         let _ = self.tell.set(Box::new(tell));
     }
 
@@ -99,10 +110,25 @@ impl Patience {
 
     fn tell_outage(&self, error: &Error) {
         if let Some(tell) = self.tell.get().filter(|_| !self.is_told.swap(true, Ordering::Relaxed)) {
-            tell(format!(
+            tell(Delay::Outage(format!(
                 "the store does not answer as it should, and is asked again for up to {OUTAGE:?}: {}",
                 chain(error)
-            ));
+            )));
+        }
+    }
+
+    /// What becomes of a write; that it takes long is told again and again.
+    pub async fn told<T>(&self, path: &str, write: impl Future<Output = T>) -> T {
+        tokio::pin!(write);
+        let mut time = Duration::ZERO;
+        loop {
+            if let Ok(written) = timeout(SILENCE, &mut write).await {
+                return written;
+            }
+            time += SILENCE;
+            if let Some(tell) = self.tell.get() {
+                tell(Delay::Silence { path: path.to_owned(), time });
+            }
         }
     }
 }
