@@ -48,6 +48,9 @@ pub enum Notice {
 /// Called for every notice.
 pub type OnNotice = Arc<dyn Fn(&Notice) + Send + Sync>;
 
+/// What helps where many requests break off while others are answered.
+const FEWER_AT_ONCE: &str =
+    "a proxy, or a slow line, may bear fewer requests at once: repeat with --concurrency 1";
 /// A request without an answer is worth a notice after this time.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -194,12 +197,16 @@ impl Fetcher {
             };
             tries.count(&reason);
             tries.elapsed = started.elapsed();
+            let is_of_line = matches!(reason, Reason::Unreachable | Reason::Network);
             match self.until_next(&request, reason, &tries, &mut asking).await {
                 Ok(()) => last = Some(error),
                 Err(Halt::Ended(ended)) => return Err(self.cause(ended, Some(error), &request)),
                 Err(Halt::GivenUp(spent)) => {
                     let error = error.context(format!("{} ({spent})", request.path));
-                    return Err(FetchError::Failed(error));
+                    return Err(FetchError::Failed(match spent {
+                        Spent::Run(..) if is_of_line => error.hint(FEWER_AT_ONCE),
+                        _ => error,
+                    }));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stripelake::error::Kind;
+use stripelake::error::{Error, Kind};
 use stripelake::fake::script::{Action, Asked, Rule, Scripted, answer, refusal};
 use stripelake::fake::{Account, Spec};
 use stripelake::fetch::allowance::Budgets;
@@ -274,6 +274,17 @@ async fn n2_a_run_repeats_fifty_requests_and_one_in_ten_and_says_so() {
     let said = report.failures.iter().map(|(_, error)| error.to_string()).collect::<Vec<_>>().join("\n");
     assert!(said.contains("more than 50 and a tenth"), "{said}");
     assert!(report.waited_secs > 10.0, "{}", report.waited_secs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn n5_where_many_connections_are_refused_and_others_are_not_fewer_at_once_are_advised() {
+    let (lake, script) = (TestLake::new(), scripted(account(52, 3_000)));
+    let refused = Action::Fail(TransportError::Unreachable("connection refused".to_owned()));
+    script.rules.add(Rule::new("/v1/*", refused).from_nth(2).chance(0.6));
+    let report = lake.sync_with(slow_options(&lake), script.clone()).await.unwrap();
+    let spent = |error: &&Error| error.to_string().contains("more than 50 and a tenth");
+    let spent = report.failures.iter().map(|(_, error)| error).find(spent).expect("too many are repeated");
+    assert!(spent.hint_text().unwrap().contains("--concurrency 1"), "{:?}", spent.hint_text());
 }
 
 #[tokio::test(start_paused = true)]
