@@ -20,6 +20,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use url::Url;
 
 use crate::commit::local::LocalLake;
@@ -166,6 +167,13 @@ impl Lake {
     pub fn on_delay(&self, tell: impl Fn(Delay) + Send + Sync + 'static) {
         if let Lake::Remote(lake) = self {
             lake.on_delay(tell);
+        }
+    }
+
+    /// An outage of the store is not waited for beyond this time.
+    pub fn until(&self, deadline: Instant) {
+        if let Lake::Remote(lake) = self {
+            lake.until(deadline);
         }
     }
 

@@ -159,7 +159,7 @@ impl Holding {
     /// Fails with [`Kind::Locked`] where another run has taken it over. Where none was taken, everything may be written.
     pub async fn check(&self, lake: &RemoteLake) -> Result<()> {
         match self.check_once(lake).await {
-            Err(error) if error.kind() != Kind::Locked => {
+            Err(error) if error.kind() != Kind::Locked && !lake.is_given_up() => {
                 // It has run out in an outage, which the read waits for as long as any other.
                 lake.read_bytes(&path()).await?;
                 self.check_once(lake).await

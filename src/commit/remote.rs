@@ -20,13 +20,14 @@ use futures::TryStreamExt;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
+use tokio::time::Instant;
 
 use crate::commit::lease::{Holding, refused_in_vain};
 use crate::commit::remote::client::Repeats;
 use crate::commit::remote::failed::is_missing_object;
 use crate::commit::remote::parts::Abandoned;
 pub use crate::commit::remote::patience::Delay;
-use crate::commit::remote::patience::{ANSWER, Patience, sending};
+use crate::commit::remote::patience::{ANSWER, Patience, TWICE, sending};
 use crate::commit::remote::tags::Tags;
 use crate::commit::state::LAKE;
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
@@ -103,10 +104,20 @@ impl RemoteLake {
         let secrets = self.secrets.clone();
         self.patience.on_delay(move |delay| {
             tell(match delay {
-                Delay::Outage(message) => Delay::Outage(secrets.without(&message)),
+                Delay::Outage(message) => Delay::Outage(failed::without(&message, &secrets)),
                 silence => silence,
             });
         });
+    }
+
+    /// An outage is not waited for beyond this time.
+    pub fn until(&self, deadline: Instant) {
+        self.patience.until(deadline);
+    }
+
+    /// Whether an outage was waited for in vain.
+    pub fn is_given_up(&self) -> bool {
+        self.patience.is_given_up()
     }
 
     fn path(&self, path: &str) -> Path {
@@ -198,18 +209,19 @@ impl RemoteLake {
         }
         let mut bytes = Vec::with_capacity(n_bytes as usize);
         file.read_to_end(&mut bytes).map_err(temporary_failed)?;
-        self.put(path, bytes.into(), seen).await
+        self.put(path, bytes.into(), seen, true).await
     }
 
     /// A PUT may land although its answer is lost or says something else, so after each failure the object is read: if it is
     /// byte for byte ours, it counts as written. If it is what it was, the PUT is repeated: object_store does so after an
     /// answer of 5xx, not after a broken connection, without an answer, or after a refusal without a reason. So it is where other
-    /// bytes have landed than were sent.
+    /// bytes have landed than were sent. Only the lease itself is written without it.
     async fn put(
         &self,
         path: &str,
         bytes: Bytes,
         seen: &Version,
+        asks_for_lease: bool,
     ) -> std::result::Result<Version, ReplaceError> {
         let at = self.path(path);
         let mut seen = seen.clone();
@@ -256,6 +268,10 @@ impl RemoteLake {
                 }
                 .into());
             }
+            if asks_for_lease {
+                // This one asks for the lease's own PUT.
+                Box::pin(self.lease.check(self)).await?;
+            }
         }
     }
 
@@ -268,9 +284,9 @@ impl RemoteLake {
         }
     }
 
-    /// Writes a small object on a condition; `None` when it is not met.
+    /// Writes the lease, on a condition; `None` when it is not met.
     pub async fn put_if(&self, path: &str, bytes: Vec<u8>, seen: &Version) -> Result<Option<Version>> {
-        match self.put(path, bytes.into(), seen).await {
+        match self.put(path, bytes.into(), seen, false).await {
             Ok(version) => Ok(Some(version)),
             Err(ReplaceError::Conflict) => Ok(None),
             Err(ReplaceError::Failed(error)) => Err(error),
@@ -306,7 +322,7 @@ impl RemoteLake {
         while let Some(object) = self.patience.within(ANSWER, stream.try_next()).await? {
             if !locations.insert(object.location.clone()) {
                 let what = format!("the list of {prefix} names {} twice", object.location);
-                return Err(object_store::Error::Generic { store: "list", source: what.into() });
+                return Err(object_store::Error::Generic { store: TWICE, source: what.into() });
             }
             found.push(object);
         }
@@ -344,7 +360,11 @@ impl RemoteLake {
     }
 
     fn failed(&self, path: &str, error: &object_store::Error) -> Error {
-        failed::failed(&self.location, path, error, &self.secrets)
+        let failed = failed::failed(&self.location, path, error, &self.secrets);
+        match self.patience.has_ended(error) {
+            true => failed.hint("the store had answered before: run the same command again later"),
+            false => failed,
+        }
     }
 }
 

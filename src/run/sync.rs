@@ -54,6 +54,9 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     let started = Instant::now();
     check_budgets(&options)?;
     setup.tell_delays();
+    if let Some(time) = options.budgets.duration {
+        setup.lake.until(started + time);
+    }
     setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
     let known = read_lake(&setup.lake).await.map_err(|e| e.lake("unchanged"))?;
     check_mode(known.as_ref(), options.livemode, "a key")?;

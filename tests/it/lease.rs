@@ -140,6 +140,17 @@ async fn a_completion_that_failed_and_was_taken_back_holds_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn c3_a_put_is_not_sent_again_by_a_run_that_has_lost_its_lease() {
+    let store = Odd::default();
+    let ours = lake(&store);
+    let _guard = acquire(&ours, "ours").await.unwrap();
+    store.set(Request::Put, "small", Manner::Taken, 1);
+    assert!(ours.write_bytes("small", b"small", &Version::Absent).await.is_err());
+    store.check_all_met();
+    assert!(!ours.exists("small").await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn c3_a_completion_is_not_sent_again_by_a_run_that_has_lost_its_lease() {
     let store = Odd::default();
     let ours = lake(&store);

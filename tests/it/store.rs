@@ -1,7 +1,7 @@
 //! Turns an object store that is silent, breaks off or takes every write into whole lakes, or into the right refusal.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +19,9 @@ use object_store::{
 use stripelake::commit::remote::{Delay, RemoteLake};
 use stripelake::commit::{Lake, Version, lock};
 use stripelake::error::{Error, Kind};
+use stripelake::fetch::allowance::Budgets;
 use stripelake::run::event::Event;
+use stripelake::run::sync::Options;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{TestLake, account};
@@ -61,6 +63,8 @@ pub enum Manner {
     Taken,
     /// From now on, for so long, no request at all is answered as it should.
     Outage(Duration),
+    /// From now on no request at all is answered.
+    Dead,
 }
 
 /// What befalls requests for paths that hold a text, so many times.
@@ -78,6 +82,7 @@ pub struct Odd {
     pub inner: Arc<InMemory>,
     faults: Arc<Mutex<Vec<Fault>>>,
     out_until: Arc<Mutex<Option<Instant>>>,
+    is_dead: Arc<AtomicBool>,
     /// Uploads that were begun, and neither completed nor aborted.
     pub n_unfinished: Arc<AtomicUsize>,
 }
@@ -124,10 +129,21 @@ impl Odd {
         })
     }
 
+    /// Another run takes the lease, and the next renewal tells so.
+    async fn lease_to_others(&self) -> Result<()> {
+        let theirs = lease("theirs", Duration::from_secs(25));
+        self.inner.put(&Path::from("_stripelake/lease.json"), theirs.into()).await?;
+        sleep(Duration::from_secs(15)).await;
+        Ok(())
+    }
+
     async fn meet(&self, request: Request, at: &str) -> Result<()> {
         let taken = self.take(request, at);
         if let Some(Manner::Outage(time)) = taken {
             *self.out_until.lock().unwrap() = Some(Instant::now() + time);
+        }
+        if self.is_dead.fetch_or(taken == Some(Manner::Dead), Ordering::Relaxed) {
+            std::future::pending::<()>().await;
         }
         if self.out_until.lock().unwrap().is_some_and(|until| Instant::now() < until) {
             return Err(broken());
@@ -140,8 +156,12 @@ impl Odd {
                 sleep(time).await;
                 Ok(())
             }
-            Some(Manner::Blind | Manner::Other | Manner::Tagged | Manner::Taken | Manner::Outage(_))
-            | None => Ok(()),
+            Some(Manner::Taken) => {
+                self.lease_to_others().await?;
+                Err(broken())
+            }
+            Some(Manner::Dead) => std::future::pending().await,
+            Some(Manner::Blind | Manner::Other | Manner::Tagged | Manner::Outage(_)) | None => Ok(()),
         }
     }
 }
@@ -264,10 +284,7 @@ impl MultipartStore for Odd {
     async fn complete_multipart(&self, at: &Path, id: &MultipartId, parts: Vec<PartId>) -> Result<PutResult> {
         match self.take(Request::Complete, at.as_ref()) {
             Some(Manner::Taken) => {
-                let theirs = lease("theirs", Duration::from_secs(25));
-                self.inner.put(&Path::from("_stripelake/lease.json"), theirs.into()).await?;
-                // Until the next renewal has told so.
-                sleep(Duration::from_secs(15)).await;
+                self.lease_to_others().await?;
                 return Err(broken());
             }
             Some(Manner::Silent) => std::future::pending().await,
@@ -398,6 +415,40 @@ async fn o1_an_outage_of_two_minutes_is_waited_for_and_told() {
             lake.check_equals(&table).await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn o1_a_store_that_dies_in_the_midst_of_a_run_ends_it_within_minutes() {
+    for path in ["charges/", "/state/customers", "lease.json"] {
+        let table = Table::of(&account(134, 60));
+        let store = Odd::default();
+        let lake = TestLake::on(Arc::new(store.clone()));
+        lake.sync_completely(table.clone()).await;
+        for list in ["charges", "customers", "refunds", "subscriptions", "prices"] {
+            table.edit(list, |objects| objects[0]["metadata"] = serde_json::json!({"revised": "yes"}));
+        }
+        store.set(Request::Put, path, Manner::Dead, 1);
+        let began = Instant::now();
+        let kind = match ends(lake.sync(table.clone())).await {
+            Ok(report) => report.kind(),
+            Err(error) => Some(error.kind()),
+        };
+        assert_eq!(kind, Some(Kind::Destination), "{path}");
+        assert!(began.elapsed() < Duration::from_secs(600), "{path}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn o1_an_outage_is_not_waited_for_beyond_the_budget_of_time() {
+    let table = Table::of(&account(135, 60));
+    let store = Odd::default();
+    let lake = TestLake::on(Arc::new(store.clone()));
+    store.set(Request::Put, "customers/", Manner::Outage(Duration::from_secs(3_000)), 1);
+    let budgets = Budgets { duration: Some(Duration::from_secs(30)), ..Budgets::default() };
+    let options = Options { budgets, ..lake.options() };
+    let began = Instant::now();
+    let _ = ends(lake.sync_with(options, table)).await;
+    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

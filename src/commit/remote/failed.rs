@@ -2,6 +2,7 @@
 
 use object_store::Error as StoreError;
 
+use crate::commit::remote::tags::ALTERED;
 use crate::error::{Error, causes};
 use crate::redact::Secrets;
 
@@ -19,7 +20,11 @@ pub fn failed(location: &str, path: &str, error: &StoreError, secrets: &Secrets)
 
 /// What the store has said, or what has become of it on the way.
 pub fn said(error: &StoreError, secrets: &Secrets) -> String {
-    without_tokens(&secrets.without(&chain(error)))
+    without(&chain(error), secrets)
+}
+
+pub fn without(text: &str, secrets: &Secrets) -> String {
+    without_tokens(&secrets.without(text))
 }
 
 /// S3 tells a token that it refuses, also that of a role, which no variable holds.
@@ -46,6 +51,8 @@ fn hint(text: &str) -> &'static str {
         "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     } else if says(&["QuotaExceeded", "InsufficientStorage"]) || status(text) == Some(507) {
         "make room in the store, or choose another --lake"
+    } else if says(&[ALTERED]) {
+        "something between here and the store changes what is sent: reach it by TLS and without that proxy; the object is damaged there, and the next run says how to make it anew"
     } else if says(&["invalid multipart response", "NoSuchUpload"]) {
         "the store has not put the parts of a large file together, or has no longer had them: run the same command again, and see the store's own log if that is no help"
     } else if says(&["SlowDown", "ServiceUnavailable", "InternalError"])

@@ -12,12 +12,14 @@ use object_store::{MultipartId, PutPayload};
 use tokio::time::timeout;
 
 use crate::commit::remote::patience::{ANSWER, COMPLETION, could_not_connect, is_odd_completion, sending};
-use crate::commit::remote::tags::MOST_SENDS;
+use crate::commit::remote::tags::{altered, is_altered};
 use crate::commit::remote::{Broken, RemoteLake, temporary_failed, version};
 use crate::commit::{ReplaceError, Version};
 
 /// Size of a part; 10,000 of them make 160 GB.
 const PART: usize = 16 << 20;
+/// Of one part, where other bytes seem to arrive each time.
+const MOST_SENDS: usize = 3;
 
 /// How long a run that ends waits until the store has let go of the parts that it leaves.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -35,6 +37,8 @@ struct Unfinished<'a> {
     lake: &'a RemoteLake,
     /// Until its completion begins.
     may_be_aborted: bool,
+    /// Whether other bytes may have arrived.
+    is_doubtful: bool,
 }
 
 impl Unfinished<'_> {
@@ -87,14 +91,15 @@ impl RemoteLake {
         file.rewind()?;
         let at = self.path(path);
         let id = self.repeated(|| self.store.create_multipart(&at)).await?;
-        let mut upload = Unfinished { at, id, parts: Vec::new(), lake: self, may_be_aborted: true };
+        let mut upload =
+            Unfinished { at, id, parts: Vec::new(), lake: self, may_be_aborted: true, is_doubtful: false };
         loop {
             let mut part = Vec::with_capacity(PART);
             (&mut *file).take(PART as u64).read_to_end(&mut part)?;
             if part.is_empty() {
                 return Ok(upload);
             }
-            match self.put_part(&upload, part.into()).await {
+            match self.put_part(&mut upload, part.into()).await {
                 Ok(sent) => upload.parts.push(sent),
                 Err(error) => {
                     let _ = upload.abort().await;
@@ -105,20 +110,20 @@ impl RemoteLake {
     }
 
     /// Uploads the next part, again where other bytes have arrived.
-    async fn put_part(&self, upload: &Unfinished<'_>, part: PutPayload) -> object_store::Result<PartId> {
+    async fn put_part(&self, upload: &mut Unfinished<'_>, part: PutPayload) -> object_store::Result<PartId> {
         let number = upload.parts.len();
         let path = upload.at.as_ref();
         let send =
             || self.patience.told(path, self.store.put_part(&upload.at, &upload.id, number, part.clone()));
         let mut n_sends = 0;
         loop {
+            // When all tags are others, the store may make them otherwise.
             let sent = self.patience.repeated(|| self.patience.within(sending(PART as u64), send())).await?;
             n_sends += 1;
-            if self.tags.fit_part(&sent.content_id, &part) {
+            let fits = self.tags.fit_part(&sent.content_id, &part);
+            if fits || n_sends == MOST_SENDS {
+                upload.is_doubtful |= !fits;
                 return Ok(sent);
-            }
-            if n_sends == MOST_SENDS {
-                self.tags.are_no_sums();
             }
         }
     }
@@ -146,7 +151,8 @@ impl RemoteLake {
             let parts = upload.parts.clone();
             let complete = self.once.complete_multipart(&upload.at, &upload.id, parts);
             let error = match self.patience.within(COMPLETION, complete).await {
-                Ok(result) => return Ok(version(result.e_tag)),
+                Ok(result) if !upload.is_doubtful => return Ok(version(result.e_tag)),
+                Ok(_) => altered(),
                 Err(error) => error,
             };
             // It may be complete although the answer was lost.
@@ -154,7 +160,13 @@ impl RemoteLake {
                 && let Ok(Some((present, version))) = self.read_to_temporary(path).await
                 && is_same(&present, file).map_err(temporary_failed)?
             {
+                if upload.is_doubtful {
+                    self.tags.are_no_sums_of_parts();
+                }
                 return Ok(version);
+            }
+            if is_altered(&error) {
+                return Err(self.failed(path, &error).into());
             }
             let may_pass =
                 self.patience.may_pass(&error) || could_not_connect(&error) || is_odd_completion(&error);

@@ -1,8 +1,8 @@
 //! Turns requests that are not answered, or break off, into repeated ones.
 
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use object_store::client::{HttpError, HttpErrorKind};
@@ -10,6 +10,7 @@ use object_store::{Error, Result};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::commit::remote::failed::{chain, status};
+use crate::commit::remote::tags::is_altered;
 use crate::error::causes;
 
 /// Stores answer within a second. After so long without an answer, or without a byte of one, a connection is given up: it
@@ -29,6 +30,8 @@ const OUTAGE: Duration = Duration::from_secs(180);
 /// So often it is told that a write is still on its way.
 const SILENCE: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// Whose error it is that a list does not end, in place of the store's name.
+pub const TWICE: &str = "list";
 /// Of doublings of the wait.
 const MOST_DOUBLINGS: u32 = 6;
 
@@ -52,11 +55,12 @@ type Tell = Box<dyn Fn(Delay) + Send + Sync>;
 #[derive(Default)]
 pub struct Patience {
     has_answered: AtomicBool,
-    /// An outage has lasted for too long: those who ask later do not wait for its end once more.
+    /// An outage has lasted for too long: until it ends, who asks is not patient any more.
     is_over: AtomicBool,
-    /// Whether an outage has been told that is not over.
-    is_told: AtomicBool,
+    /// When an outage was told.
+    told: Mutex<Option<Instant>>,
     tell: OnceLock<Tell>,
+    deadline: OnceLock<Instant>,
 }
 
 impl fmt::Debug for Patience {
@@ -76,9 +80,9 @@ impl Patience {
         let answer = timeout(limit, answer).await.unwrap_or_else(|_| {
             Err(Error::Generic { store: "S3", source: format!("no answer within {limit:?}").into() })
         });
-        if !answer.as_ref().is_err_and(is_outage) {
+        if !answer.as_ref().is_err_and(may_pass) {
             self.has_answered.store(true, Ordering::Relaxed);
-            self.is_told.store(false, Ordering::Relaxed);
+            self.is_over.store(false, Ordering::Relaxed);
         }
         answer
     }
@@ -95,21 +99,37 @@ impl Patience {
     }
 
     pub fn tries(&self) -> Tries<'_> {
-        Tries { patience: self, n_failed: 0, first_failure: None }
+        Tries { patience: self, outage: Failures::default(), others: Failures::default() }
     }
 
     /// Whether another try may go better. Where nothing has ever listened, the client has tried for long enough.
     pub fn may_pass(&self, error: &Error) -> bool {
-        is_outage(error) && (!could_not_connect(error) || self.has_answered.load(Ordering::Relaxed))
+        may_pass(error) && (!could_not_connect(error) || self.has_answered.load(Ordering::Relaxed))
     }
 
-    fn for_long(&self, error: &Error) -> Duration {
-        let waits = self.has_answered.load(Ordering::Relaxed) && !self.is_over.load(Ordering::Relaxed);
-        if waits && is_outage(error) { OUTAGE } else { RETRIES }
+    /// An outage is not waited for beyond this time.
+    pub fn until(&self, deadline: Instant) {
+        let _ = self.deadline.set(deadline);
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Whether a store that has answered does no longer.
+    pub fn has_ended(&self, error: &Error) -> bool {
+        is_outage(error) && self.has_answered.load(Ordering::Relaxed)
+    }
+
+    fn how_long(&self, error: &Error) -> Duration {
+        let has_time = self.deadline.get().is_none_or(|deadline| Instant::now() < *deadline);
+        if has_time && self.has_ended(error) { OUTAGE } else { RETRIES }
     }
 
     fn tell_outage(&self, error: &Error) {
-        if let Some(tell) = self.tell.get().filter(|_| !self.is_told.swap(true, Ordering::Relaxed)) {
+        let mut told = self.told.lock().expect("no panic while telling");
+        if let Some(tell) = self.tell.get().filter(|_| told.is_none_or(|told| told.elapsed() >= OUTAGE)) {
+            *told = Some(Instant::now());
             tell(Delay::Outage(format!(
                 "the store does not answer as it should, and is asked again for up to {OUTAGE:?}: {}",
                 chain(error)
@@ -133,8 +153,14 @@ impl Patience {
     }
 }
 
-/// Whether nothing has listened, the connection broke, no answer came, or the server has a fault or lost patience with the body.
+/// Whether an error is that of a store which is out, and may come back.
 fn is_outage(error: &Error) -> bool {
+    let is_ours = matches!(error, Error::Generic { store, .. } if *store == TWICE) || is_altered(error);
+    may_pass(error) && !is_ours && !matches!(status(&chain(error)), Some(501 | 505 | 507))
+}
+
+/// Whether nothing has listened, the connection broke, no answer came, or the server has a fault or lost patience with the body.
+fn may_pass(error: &Error) -> bool {
     let text = chain(error);
     matches!(error, Error::Generic { .. })
         && (status(&text).is_none_or(|status| matches!(status, 408 | 429 | 500..))
@@ -157,21 +183,33 @@ pub fn could_not_connect(error: &Error) -> bool {
 #[derive(Debug)]
 pub struct Tries<'a> {
     patience: &'a Patience,
-    n_failed: u32,
-    first_failure: Option<Instant>,
+    outage: Failures,
+    /// Refusals, and what is no outage. An outage before them does not count.
+    others: Failures,
+}
+
+#[derive(Debug, Default)]
+struct Failures {
+    n: u32,
+    first: Option<Instant>,
 }
 
 impl Tries<'_> {
     /// After a failure: waits for the next try, longer each time; `false` if there is none.
     pub async fn wait(&mut self, error: &Error) -> bool {
-        let first = *self.first_failure.get_or_insert_with(Instant::now);
-        let wait = FIRST_WAIT * 2_u32.pow(self.n_failed.min(MOST_DOUBLINGS));
-        self.n_failed += 1;
-        let limit = self.patience.for_long(error);
+        let is_outage = is_outage(error);
+        if is_outage && self.patience.is_given_up() {
+            return false;
+        }
+        let failures = if is_outage { &mut self.outage } else { &mut self.others };
+        let first = *failures.first.get_or_insert_with(Instant::now);
+        let wait = FIRST_WAIT * 2_u32.pow(failures.n.min(MOST_DOUBLINGS));
+        failures.n += 1;
+        let limit = self.patience.how_long(error);
         let until_next = first.elapsed() + wait;
-        let may_go_on = self.n_failed < FEWEST_TRIES || until_next <= limit;
+        let may_go_on = failures.n < FEWEST_TRIES || until_next <= limit;
         if !may_go_on {
-            self.patience.is_over.fetch_or(limit == OUTAGE, Ordering::Relaxed);
+            self.patience.is_over.fetch_or(is_outage, Ordering::Relaxed);
             return false;
         }
         if limit == OUTAGE && until_next > RETRIES {

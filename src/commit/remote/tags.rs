@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use md5::{Digest, Md5};
 use object_store::{Error, PutPayload};
 
-/// Sends of one part. When all tags are others, the store makes them otherwise.
-pub const MOST_SENDS: usize = 3;
+/// What it comes to where they have not.
+pub const ALTERED: &str = "other bytes have arrived than were sent";
 
 /// What is known of the tags of one store.
 #[derive(Debug, Default)]
 pub struct Tags {
     are_sums: AtomicBool,
+    /// Those of parts are made otherwise.
+    are_no_sums_of_parts: AtomicBool,
 }
 
 impl Tags {
@@ -31,16 +33,23 @@ impl Tags {
 
     /// The same for a part, which nobody can read.
     pub fn fit_part(&self, tag: &str, part: &PutPayload) -> bool {
-        !self.are_sums.load(Ordering::Relaxed) || is_sum(Some(tag), part.iter().map(|bytes| &**bytes))
+        !self.are_sums.load(Ordering::Relaxed)
+            || self.are_no_sums_of_parts.load(Ordering::Relaxed)
+            || is_sum(Some(tag), part.iter().map(|bytes| &**bytes))
     }
 
-    pub fn are_no_sums(&self) {
-        self.are_sums.store(false, Ordering::Relaxed);
+    /// What was put together of parts whose tags do not fit is what was sent.
+    pub fn are_no_sums_of_parts(&self) {
+        self.are_no_sums_of_parts.store(true, Ordering::Relaxed);
     }
 }
 
 pub fn altered() -> Error {
-    Error::Generic { store: "S3", source: "other bytes have arrived than were sent".into() }
+    Error::Generic { store: "S3", source: ALTERED.into() }
+}
+
+pub fn is_altered(error: &Error) -> bool {
+    matches!(error, Error::Generic { source, .. } if source.to_string() == ALTERED)
 }
 
 fn is_sum<'a>(tag: Option<&str>, pieces: impl IntoIterator<Item = &'a [u8]>) -> bool {
@@ -65,6 +74,8 @@ mod tests {
         assert!(tags.fit(Some(OF_ABC), b"abc") && !tags.fit(Some(OF_ABC), b"abd") && !tags.fit(None, b"abc"));
         assert!(tags.fit_part(&OF_ABC.replace('"', ""), &PutPayload::from_static(b"abc")));
         assert!(!tags.fit_part(OF_ABC, &PutPayload::from_static(b"abd")));
+        tags.are_no_sums_of_parts();
+        assert!(tags.fit_part(OF_ABC, &PutPayload::from_static(b"abd")) && !tags.fit(Some(OF_ABC), b"abd"));
         tags.are_of(Some("\"1\""), b"abc");
         assert!(tags.fit(Some("\"2\""), b"abc"));
     }
