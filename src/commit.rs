@@ -17,10 +17,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 use url::Url;
 
 use crate::commit::local::LocalLake;
@@ -170,10 +170,10 @@ impl Lake {
         }
     }
 
-    /// An outage of the store is not waited for beyond this time.
-    pub fn until(&self, deadline: Instant) {
+    /// An outage of the store is waited for within so much time from now.
+    pub fn within(&self, time: Duration) {
         if let Lake::Remote(lake) = self {
-            lake.until(deadline);
+            lake.within(time);
         }
     }
 

@@ -110,9 +110,12 @@ impl RemoteLake {
         });
     }
 
-    /// An outage is not waited for beyond this time.
-    pub fn until(&self, deadline: Instant) {
-        self.patience.until(deadline);
+    /// An outage is waited for within so much time from now.
+    pub fn within(&self, time: Duration) {
+        // One that is too far away is none.
+        if let Some(deadline) = Instant::now().checked_add(time) {
+            self.patience.until(deadline);
+        }
     }
 
     /// Whether an outage was waited for in vain.
