@@ -171,9 +171,9 @@ impl Lake {
     }
 
     /// An outage of the store is waited for within so much time from now.
-    pub fn within(&self, time: Duration) {
+    pub fn limit_patience(&self, time: Duration) {
         if let Lake::Remote(lake) = self {
-            lake.within(time);
+            lake.limit_patience(time);
         }
     }
 

@@ -111,7 +111,7 @@ impl RemoteLake {
     }
 
     /// An outage is waited for within so much time from now.
-    pub fn within(&self, time: Duration) {
+    pub fn limit_patience(&self, time: Duration) {
         // One that is too far away is none.
         if let Some(deadline) = Instant::now().checked_add(time) {
             self.patience.until(deadline);

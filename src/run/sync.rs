@@ -55,7 +55,7 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     check_budgets(&options)?;
     setup.tell_delays();
     if let Some(time) = options.budgets.duration {
-        setup.lake.within(time);
+        setup.lake.limit_patience(time);
     }
     setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
     let known = read_lake(&setup.lake).await.map_err(|e| e.lake("unchanged"))?;
