@@ -29,7 +29,6 @@ use jiff::Timestamp;
 
 use crate::catalog::{Catalog, Resource};
 use crate::commit::Lake;
-use crate::commit::remote::Delay;
 use crate::encode;
 use crate::partition::Grain;
 use crate::run::event::{Event, OnEvent};
@@ -64,12 +63,7 @@ impl Setup {
     /// Has it told where the lake's store takes long.
     fn tell_delays(&self) {
         let on_event = self.on_event.clone();
-        self.lake.on_delay(move |delay| {
-            on_event(match delay {
-                Delay::Outage(message) => Event::Warning { message },
-                Delay::Silence { path, time } => Event::Silence { path, secs: time.as_secs_f64() },
-            });
-        });
+        self.lake.on_delay(move |delay| on_event(delay.into()));
     }
 
     fn children_of(&self, resource: &Resource) -> Vec<Arc<Resource>> {

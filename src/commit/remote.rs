@@ -178,7 +178,7 @@ impl RemoteLake {
             match self.read_once(path, &mut target).await {
                 Ok(version) => return Ok(Some((target, version))),
                 Err(Broken::Store(error)) if is_missing_object(&error) => return Ok(None),
-                Err(Broken::Store(error)) if self.patience.may_pass(&error) && tries.wait(&error).await => {}
+                Err(Broken::Store(error)) if tries.may_repeat(&error).await => {}
                 Err(broken) => return Err(self.broken(path, broken)),
             }
         }
@@ -218,7 +218,7 @@ impl RemoteLake {
     /// A PUT may land although its answer is lost or says something else, so after each failure the object is read: if it is
     /// byte for byte ours, it counts as written. If it is what it was, the PUT is repeated: object_store does so after an
     /// answer of 5xx, not after a broken connection, without an answer, or after a refusal without a reason. So it is where other
-    /// bytes have landed than were sent. Only the lease itself is written without it.
+    /// bytes have landed than were sent. The lease is asked for before each further try, but for its own write.
     async fn put(
         &self,
         path: &str,
@@ -272,7 +272,7 @@ impl RemoteLake {
                 .into());
             }
             if asks_for_lease {
-                // This one asks for the lease's own PUT.
+                // Which may come to a PUT of its own.
                 Box::pin(self.lease.check(self)).await?;
             }
         }
@@ -341,7 +341,7 @@ impl RemoteLake {
             match self.patience.within(ANSWER, self.store.delete(&at)).await {
                 Ok(()) => return Ok(()),
                 Err(error) if is_missing_object(&error) => return Ok(()),
-                Err(error) if self.patience.may_pass(&error) && tries.wait(&error).await => {}
+                Err(error) if tries.may_repeat(&error).await => {}
                 Err(error) => return Err(self.failed(path, &error)),
             }
         }

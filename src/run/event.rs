@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::commit::remote::Delay;
 use crate::fetch::Notice;
 
 /// One thing that happened.
@@ -44,6 +45,15 @@ impl From<&Notice> for Event {
                 wait_secs: wait.as_secs_f64(),
             },
             Notice::Silence { path, time } => Event::Silence { path: path.clone(), secs: time.as_secs_f64() },
+        }
+    }
+}
+
+impl From<Delay> for Event {
+    fn from(delay: Delay) -> Event {
+        match delay {
+            Delay::Outage(message) => Event::Warning { message },
+            Delay::Silence { path, time } => Event::Silence { path, secs: time.as_secs_f64() },
         }
     }
 }

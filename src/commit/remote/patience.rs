@@ -30,10 +30,11 @@ const OUTAGE: Duration = Duration::from_secs(180);
 /// So often it is told that a write is still on its way.
 const SILENCE: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// Whose error it is that a list does not end, in place of the store's name.
-pub const TWICE: &str = "list";
 /// Of doublings of the wait.
 const MOST_DOUBLINGS: u32 = 6;
+
+/// Whose error it is that a list does not end, in place of the store's name.
+pub const TWICE: &str = "list";
 
 /// How long a request with a body of so many bytes may take.
 pub fn sending(n_bytes: u64) -> Duration {
@@ -56,7 +57,7 @@ type Tell = Box<dyn Fn(Delay) + Send + Sync>;
 pub struct Patience {
     has_answered: AtomicBool,
     /// An outage has lasted for too long: until it ends, who asks is not patient any more.
-    is_over: AtomicBool,
+    is_given_up: AtomicBool,
     /// When an outage was told.
     told: Mutex<Option<Instant>>,
     tell: OnceLock<Tell>,
@@ -65,7 +66,7 @@ pub struct Patience {
 
 impl fmt::Debug for Patience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patience").field("is_over", &self.is_over).finish_non_exhaustive()
+        f.debug_struct("Patience").field("is_given_up", &self.is_given_up).finish_non_exhaustive()
     }
 }
 
@@ -82,7 +83,7 @@ impl Patience {
         });
         if !answer.as_ref().is_err_and(may_pass) {
             self.has_answered.store(true, Ordering::Relaxed);
-            self.is_over.store(false, Ordering::Relaxed);
+            self.is_given_up.store(false, Ordering::Relaxed);
         }
         answer
     }
@@ -92,7 +93,7 @@ impl Patience {
         let mut tries = self.tries();
         loop {
             match ask().await {
-                Err(error) if self.may_pass(&error) && tries.wait(&error).await => {}
+                Err(error) if tries.may_repeat(&error).await => {}
                 answer => return answer,
             }
         }
@@ -113,7 +114,7 @@ impl Patience {
     }
 
     pub fn is_given_up(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+        self.is_given_up.load(Ordering::Relaxed)
     }
 
     /// Whether a store that has answered does no longer.
@@ -195,6 +196,11 @@ struct Failures {
 }
 
 impl Tries<'_> {
+    /// The same as [`Tries::wait`] where another try may go better, and `false` at once elsewhere.
+    pub async fn may_repeat(&mut self, error: &Error) -> bool {
+        self.patience.may_pass(error) && self.wait(error).await
+    }
+
     /// After a failure: waits for the next try, longer each time; `false` if there is none.
     pub async fn wait(&mut self, error: &Error) -> bool {
         let is_outage = is_outage(error);
@@ -209,7 +215,7 @@ impl Tries<'_> {
         let until_next = first.elapsed() + wait;
         let may_go_on = failures.n < FEWEST_TRIES || until_next <= limit;
         if !may_go_on {
-            self.patience.is_over.fetch_or(is_outage, Ordering::Relaxed);
+            self.patience.is_given_up.fetch_or(is_outage, Ordering::Relaxed);
             return false;
         }
         if limit == OUTAGE && until_next > RETRIES {
