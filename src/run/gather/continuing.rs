@@ -164,7 +164,9 @@ impl Gatherer {
         let schemas: Vec<SchemaRef> = schemas.collect();
         for file in self.waiting.files.clone() {
             let Some(opened) = waiting::open(&self.setup.lake, &file).await? else { return Ok(false) };
-            for decoded in waiting::read(opened, &schemas, Coverage::from_pairs(&file.seconds)) {
+            let wanted = Coverage::from_pairs(&file.seconds);
+            let Ok(rows) = waiting::read(opened, &schemas, wanted) else { return Ok(false) };
+            for decoded in rows {
                 let Ok(decoded) = decoded else { return Ok(false) };
                 self.place(decoded, Vec::new())?;
             }

@@ -4,8 +4,10 @@
 //! until then stands in these files. They are read where that happens, and where memory is short. A file is a row of Arrow streams, one for each
 //! batch; it holds what came in about a second, in the order in which it came. What came together has the same number.
 
+mod frame;
+
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, BufRead, BufWriter, Read, Seek, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -77,6 +79,37 @@ impl Write for Open {
     }
 }
 
+impl Open {
+    /// A batch as it is, which can be read again from where it stands.
+    fn write_stream(&mut self, batch: &RecordBatch, copy: FileCopy) -> std::result::Result<(), ArrowError> {
+        let begin = self.n_bytes;
+        let mut out = BufWriter::with_capacity(1 << 16, &mut *self);
+        write_stream(&mut out, batch)?;
+        out.flush()?;
+        drop(out);
+        let sum = self.end_stream();
+        self.copies.push((copy, begin..self.n_bytes, sum.finalize()));
+        Ok(())
+    }
+
+    /// Batches that a slow line has to carry.
+    fn write_frame<'a>(
+        &mut self,
+        mut batches: impl Iterator<Item = &'a RecordBatch>,
+    ) -> std::result::Result<(), ArrowError> {
+        let out = BufWriter::with_capacity(1 << 16, &mut *self);
+        frame::framed(out, |frame| batches.try_for_each(|batch| write_stream(&mut *frame, batch)))?;
+        self.end_stream();
+        Ok(())
+    }
+
+    fn end_stream(&mut self) -> crc32fast::Hasher {
+        let sum = std::mem::take(&mut self.stream_sum);
+        self.sum.combine(&sum);
+        sum
+    }
+}
+
 impl WaitingRows {
     pub fn new(resource: &str, run_id: &str) -> WaitingRows {
         WaitingRows {
@@ -140,15 +173,13 @@ impl WaitingRows {
             self.open = Some(Open { path, staged, sum, stream_sum, n_bytes: 0, copies: Vec::new() });
         }
         let open = self.open.as_mut().expect("just opened");
-        for (batch, copy) in std::mem::take(&mut self.held) {
-            let begin = open.n_bytes;
-            write_stream(BufWriter::with_capacity(1 << 16, &mut *open), &batch).map_err(failed)?;
-            let sum = std::mem::take(&mut open.stream_sum);
-            open.sum.combine(&sum);
-            open.copies.push((copy, begin..open.n_bytes, sum.finalize()));
-        }
+        let held = std::mem::take(&mut self.held);
         self.n_held = 0;
-        Ok(())
+        match lake.local_path(&open.path) {
+            Some(_) => held.into_iter().try_for_each(|(batch, copy)| open.write_stream(&batch, copy)),
+            None => open.write_frame(held.iter().map(|(batch, _)| batch)),
+        }
+        .map_err(failed)
     }
 
     /// Puts what was added into a finished file, unless none of it waits any longer.
@@ -215,15 +246,19 @@ fn checked(mut opened: File, file: &WaitingFile) -> io::Result<Option<File>> {
 
 /// What a file holds of objects that were created in these seconds, as it was added. `schemas` are those of the resource's
 /// table and of its children's. Fails where another version of this program wrote it in another form.
-pub fn read(file: File, schemas: &[SchemaRef], wanted: Coverage) -> impl Iterator<Item = Result<Decoded>> {
-    let mut file = BufReader::with_capacity(1 << 16, file);
+pub fn read(
+    file: File,
+    schemas: &[SchemaRef],
+    wanted: Coverage,
+) -> Result<impl Iterator<Item = Result<Decoded>>> {
+    let mut file = frame::streams_of(file).map_err(failed)?;
     let mut streams = std::iter::from_fn(move || match file.fill_buf().map(<[u8]>::is_empty) {
         Ok(true) => None,
         Ok(false) => Some(read_one(&mut file, schemas, &wanted).map_err(failed)),
         Err(error) => Some(Err(failed(error))),
     })
     .peekable();
-    std::iter::from_fn(move || {
+    Ok(std::iter::from_fn(move || {
         let (part, mut whole) = match streams.next()? {
             Ok(first) => first,
             Err(error) => return Some(Err(error)),
@@ -237,7 +272,7 @@ pub fn read(file: File, schemas: &[SchemaRef], wanted: Coverage) -> impl Iterato
             whole.closed.iter_mut().zip(more.closed).for_each(|(lists, more)| lists.extend(more));
         }
         Some(Ok(whole))
-    })
+    }))
 }
 
 /// A stream, and the number of what it came with.
@@ -273,13 +308,11 @@ fn read_one(
     Ok((part, decoded))
 }
 
-fn write_stream(mut out: impl Write, batch: &RecordBatch) -> std::result::Result<(), ArrowError> {
+fn write_stream(out: impl Write, batch: &RecordBatch) -> std::result::Result<(), ArrowError> {
     let columns = ipc::with_values(std::slice::from_ref(batch));
-    let mut stream = ipc::begin(&mut out, batch.schema_ref(), &columns)?;
+    let mut stream = ipc::begin(out, batch.schema_ref(), &columns)?;
     stream.write(&batch.project(&columns)?)?;
-    stream.finish()?;
-    out.flush()?;
-    Ok(())
+    stream.finish()
 }
 
 fn batch_of(closed: &[ClosedList]) -> std::result::Result<RecordBatch, ArrowError> {

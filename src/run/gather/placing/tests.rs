@@ -82,7 +82,7 @@ async fn n_rows_of(lists: &[(usize, i64)], way: Way) -> Vec<u64> {
     let schemas: Vec<_> = schemas.collect();
     for file in &kept.files {
         let opened = waiting::open(&setup.lake, file).await.unwrap().unwrap();
-        for decoded in waiting::read(opened, &schemas, everything.clone()) {
+        for decoded in waiting::read(opened, &schemas, everything.clone()).unwrap() {
             gatherer.place(decoded.unwrap(), Vec::new()).unwrap();
         }
     }
