@@ -39,8 +39,8 @@ pub use crate::fetch::transport::{Headers, Request, Response, Transport, Transpo
 /// What the caller is told while requests go on.
 #[derive(Debug, Clone)]
 pub enum Notice {
-    /// The request is sent again after the wait.
-    Retry { path: String, reason: Reason, attempt: u32, wait: Duration },
+    /// The request is sent again after the wait; `said` is what went wrong, where the reason does not say it.
+    Retry { path: String, reason: Reason, said: Option<String>, attempt: u32, wait: Duration },
     /// There has been no answer for so long.
     Silence { path: String, time: Duration },
 }
@@ -198,7 +198,7 @@ impl Fetcher {
             tries.count(&reason);
             tries.elapsed = started.elapsed();
             let is_of_line = matches!(reason, Reason::Unreachable | Reason::Network);
-            match self.until_next(&request, reason, &tries, &mut asking).await {
+            match self.until_next(&request, reason, &error, &tries, &mut asking).await {
                 Ok(()) => last = Some(error),
                 Err(Halt::Ended(ended)) => return Err(self.cause(ended, Some(error), &request)),
                 Err(Halt::GivenUp(spent)) => {
@@ -217,6 +217,7 @@ impl Fetcher {
         &'a self,
         request: &Request,
         reason: Reason,
+        error: &Error,
         tries: &Tries,
         asking: &mut Option<MutexGuard<'a, ()>>,
     ) -> Result<(), Halt> {
@@ -236,12 +237,12 @@ impl Fetcher {
                 Turn::Asking(guard) => *asking = Some(guard),
                 Turn::GivenUp => return Err(Halt::GivenUp(Spent::Others(tries.attempts))),
                 Turn::Over => {
-                    self.note_repeat(request, reason, tries.attempts, since.elapsed());
+                    self.note_repeat(request, reason, Some(error), tries.attempts, since.elapsed());
                     return Ok(());
                 }
             }
         }
-        self.wait(request, reason, tries.attempts, wait).await.map_err(Halt::Ended)
+        self.wait(request, reason, error, tries.attempts, wait).await.map_err(Halt::Ended)
     }
 
     /// Whose turn it is to ask, where nothing gets through; others wait for the answer.
@@ -302,6 +303,7 @@ impl Fetcher {
         &self,
         request: &Request,
         reason: Reason,
+        error: &Error,
         attempt: u32,
         wait: Duration,
     ) -> Result<(), Error> {
@@ -311,19 +313,27 @@ impl Fetcher {
             counters.slowdowns.fetch_add(1, Ordering::Relaxed);
         }
         counters.repeated.fetch_add(u64::from(reason.draws_on_the_run()), Ordering::Relaxed);
-        self.note_repeat(request, reason, attempt, wait);
+        self.note_repeat(request, reason, Some(error), attempt, wait);
         self.allowance.wait(tokio::time::sleep(wait)).await
     }
 
     /// What the caller asks for once more is a repetition, too.
     pub fn note_another(&self, path: &str, reason: Reason) {
-        self.note_repeat(&Request::new(path), reason, 1, Duration::ZERO);
+        self.note_repeat(&Request::new(path), reason, None, 1, Duration::ZERO);
     }
 
-    fn note_repeat(&self, request: &Request, reason: Reason, attempt: u32, wait: Duration) {
+    fn note_repeat(
+        &self,
+        request: &Request,
+        reason: Reason,
+        error: Option<&Error>,
+        attempt: u32,
+        wait: Duration,
+    ) {
         self.counters.retries.fetch_add(1, Ordering::Relaxed);
         self.counters.waited_ms.fetch_add(wait.as_millis() as u64, Ordering::Relaxed);
-        (self.on_notice)(&Notice::Retry { path: request.path.clone(), reason, attempt, wait });
+        let said = error.filter(|_| reason.is_vague()).map(Error::to_string);
+        (self.on_notice)(&Notice::Retry { path: request.path.clone(), reason, said, attempt, wait });
     }
 
     fn sent(&self) -> Sent {

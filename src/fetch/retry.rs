@@ -47,6 +47,11 @@ impl Reason {
         matches!(self, Reason::Network | Reason::Server(500.., _))
     }
 
+    /// Whether there is more to say of what went wrong than this.
+    pub fn is_vague(&self) -> bool {
+        matches!(self, Reason::Unreachable | Reason::Network | Reason::Broken)
+    }
+
     /// Whether the server, or the way to it, may be down for all.
     pub fn may_be_an_outage(&self) -> bool {
         matches!(self, Reason::Unreachable | Reason::Network | Reason::Server(500.., _))

@@ -38,9 +38,9 @@ pub enum Event {
 impl From<&Notice> for Event {
     fn from(notice: &Notice) -> Event {
         match notice {
-            Notice::Retry { path, reason, attempt, wait } => Event::Retry {
+            Notice::Retry { path, reason, said, attempt, wait } => Event::Retry {
                 path: path.clone(),
-                reason: reason.to_string(),
+                reason: said.iter().fold(reason.to_string(), |reason, said| format!("{reason} ({said})")),
                 attempt: *attempt,
                 wait_secs: wait.as_secs_f64(),
             },
