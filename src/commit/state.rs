@@ -99,9 +99,10 @@ pub struct ResourceState {
     /// the state.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub begun: BTreeSet<String>,
-    /// Folders whose file went away with its rows: what stands there now is not all, until all of it is listed again.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub lost: BTreeSet<String>,
+    /// Folders whose file went away with its rows, and that file: what stands there now is not all, until all of it is listed,
+    /// imported or restored.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<String, FileState>,
     /// By folder name; `""` is the only file of a resource without partitions.
     pub partitions: BTreeMap<String, FileState>,
 }
@@ -120,7 +121,7 @@ impl ResourceState {
             window: None,
             placeholder: None,
             begun: BTreeSet::new(),
-            lost: BTreeSet::new(),
+            lost: BTreeMap::new(),
             partitions: BTreeMap::new(),
         }
     }
@@ -232,6 +233,11 @@ impl FileState {
             created: written.created.map(|(first, last)| (secs(first), secs(last))),
             schema_version: written.schema_version.clone(),
         }
+    }
+
+    /// Whether this is the same file, wherever it was copied to.
+    pub fn has_bytes_of(&self, other: &FileState) -> bool {
+        (self.bytes, &self.crc32) == (other.bytes, &other.crc32)
     }
 
     /// Whether the object with this entity tag is the file.

@@ -151,7 +151,7 @@ impl Table {
 
     /// Takes note that a lost file is there again, with all its rows. The state is written with the next ones.
     pub fn found_again(&mut self, folder: &str) {
-        self.is_behind |= self.state.lost.remove(folder);
+        self.is_behind |= self.state.lost.remove(folder).is_some();
     }
 
     /// Writes the state if it lacks a committed file.

@@ -295,6 +295,33 @@ async fn s7_a_loss_is_said_until_it_is_mended_even_by_a_run_that_ends_early() {
     check_kind(&run(within()).await, None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn s7_a_lost_file_that_is_restored_from_a_copy_is_lost_no_longer() {
+    let table = Table::charges(59, 1_000);
+    let lake = TestLake::new();
+    let run =
+        async |options| sync(&by(&lake, "charges", Grain::Month), options, table.clone()).await.unwrap();
+    check_kind(&run(lake.options_for(&["charges"])).await, None);
+    let newest = table.list("charges").iter().map(created).max().unwrap();
+    let files = lake.parquet("charges").await;
+    let (path, (bytes, _)) = files.first_key_value().unwrap();
+    forget(&lake, &[path]).await;
+    // Without a look at its time.
+    let within = || Options { since: Some(newest - 86_400), ..lake.options_for(&["charges"]) };
+    for _ in 0..2 {
+        check_kind(&run(within()).await, Some(Kind::Integrity));
+    }
+    let other = files.values().next_back().unwrap().0.clone();
+    put(&lake, path, other).await;
+    check_kind(&run(within()).await, Some(Kind::Integrity));
+    put(&lake, path, bytes.clone()).await;
+    check_kind(&run(within()).await, None);
+    let is_told = |event: &Event| matches!(event, Event::Warning { message } if message == &format!("lost, and there again: {path}"));
+    assert!(lake.events.lock().unwrap().iter().any(is_told));
+    lake.check_table_equals(&table, "charges").await;
+    check_kind(&run(within()).await, None);
+}
+
 #[test]
 fn s7_a_damaged_file_that_is_moved_away_is_made_anew_by_one_run() {
     let table = Table::charges(58, 3_000);

@@ -88,11 +88,9 @@ impl Gatherer {
             let known = table.state.partitions.get(&folder).cloned();
             let n_known = known.as_ref().map_or(0, |known| known.rows);
             let is_child = index > 0;
-            let has_rows = gathered.iter().any(|rows| rows.n_rows > 0);
-            if has_rows {
-                self.filled.insert(partition);
-            }
-            if !has_rows && known.is_none() && !self.is_there(index, &partition).await? {
+            let n_rows: u64 = gathered.iter().map(|rows| rows.n_rows).sum();
+            *self.filled.entry((index, partition)).or_default() += n_rows;
+            if n_rows == 0 && known.is_none() && !self.is_there(index, &partition).await? {
                 continue;
             }
             self.begin_files(index, &partition).await?;

@@ -1,10 +1,11 @@
 //! Compares the files in a table's folder with its state: those of ours that one of them lacks, and those of others.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 
 use super::Gatherer;
 use crate::commit::Version;
-use crate::commit::state::FileState;
+use crate::commit::state::{FileState, ResourceState};
 use crate::error::{Error, Result};
 use crate::partition::Partition;
 use crate::run::Setup;
@@ -107,23 +108,30 @@ impl Gatherer {
     pub(super) async fn note_lost(&mut self, index: usize, partitions: &[Partition]) -> Result<()> {
         self.read_again(partitions).await?;
         let table = &mut self.tables[index];
-        let n_before = table.state.lost.len();
-        table.state.lost.extend(partitions.iter().map(Partition::to_string));
-        match table.state.lost.len() > n_before {
+        let ResourceState { lost, partitions: files, .. } = &mut table.state;
+        let n_before = lost.len();
+        for folder in partitions.iter().map(Partition::to_string) {
+            // Of several that went one after the other the first one is waited for: it was whole.
+            if let (Entry::Vacant(entry), Some(file)) = (lost.entry(folder.clone()), files.get(&folder)) {
+                entry.insert(file.clone());
+            }
+        }
+        match lost.len() > n_before {
             true => table.write_state(&self.setup).await,
             false => Ok(()),
         }
     }
 
-    /// After everything was committed: what was lost is whole again only where all of it was listed, or imported.
+    /// After everything was committed: what was lost is whole again only where all of it was listed, imported or restored.
     pub(super) async fn tell_lost(&mut self) -> Result<()> {
-        let (mut made_anew, mut forgotten) = (Vec::new(), Vec::new());
+        let (mut made_anew, mut restored, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..self.tables.len() {
             for (partition, path) in self.lost(index) {
                 let is_listed = self.is_listing && self.has_listed_all_of(&partition);
                 let folder = partition.to_string();
                 match self.setup.lake.exists(&path).await? {
-                    true if is_listed || self.is_imported(&partition) => made_anew.push(path),
+                    true if self.is_restored(index, &folder) => restored.push(path),
+                    true if is_listed || self.is_imported(index, &partition) => made_anew.push(path),
                     // Had this run put rows into it, it would have gone again.
                     false if is_listed && !self.committed.contains(&partition) => {
                         self.tables[index].state.partitions.remove(&folder);
@@ -136,6 +144,7 @@ impl Gatherer {
         }
         self.report_lost();
         for (paths, what) in [
+            (restored, "lost, and there again"),
             (made_anew, "lost, and made anew without what was deleted in Stripe or not imported now"),
             (forgotten, "lost, and Stripe lists nothing of it any longer"),
         ] {
@@ -155,13 +164,24 @@ impl Gatherer {
 
     pub(super) fn lost(&self, index: usize) -> Vec<(Partition, String)> {
         let Table { state, resource, .. } = &self.tables[index];
-        let partitions = state.lost.iter().filter_map(|folder| Partition::parse(folder));
+        let partitions = state.lost.keys().filter_map(|folder| Partition::parse(folder));
         partitions.map(|partition| (partition, partition.path(&resource.name))).collect()
     }
 
-    /// Whether rows of this import went into a partition: they may be those that were lost.
-    fn is_imported(&self, partition: &Partition) -> bool {
-        !self.is_listing && self.filled.contains(partition)
+    /// Whether this import has brought as many rows as were lost, and as many are there: those are taken for them.
+    fn is_imported(&self, index: usize, partition: &Partition) -> bool {
+        let ResourceState { lost, partitions, .. } = &self.tables[index].state;
+        let folder = partition.to_string();
+        let (Some(lost), Some(file)) = (lost.get(&folder), partitions.get(&folder)) else { return false };
+        let n_filled = self.filled.get(&(index, *partition)).copied().unwrap_or_default();
+        !self.is_listing && n_filled.min(file.rows) >= lost.rows
+    }
+
+    /// Whether the lost file itself stands there again, brought back from a copy.
+    fn is_restored(&self, index: usize, folder: &str) -> bool {
+        let ResourceState { lost, partitions, .. } = &self.tables[index].state;
+        let files = lost.get(folder).zip(partitions.get(folder));
+        files.is_some_and(|(lost, file)| file.has_bytes_of(lost))
     }
 
     /// Whether this run itself has listed all of a partition in which objects may be.
