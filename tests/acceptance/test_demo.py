@@ -1,6 +1,7 @@
 """Turns `stripelake demo` into what a newcomer sees in the first minute."""
 
 import json
+import shlex
 
 import pytest
 
@@ -32,6 +33,37 @@ def test_demo_is_brief_and_says_what_to_type_next(demo):
     outcome, path = demo
     assert len(outcome.out.splitlines()) <= 24, f"expected a page that fits a terminal\n{outcome}"
     outcome.expect_said("duckdb", "views.sql")
+
+
+@pytest.mark.parametrize("folder", ["amount=5", "created_month=2020-01-01/lake"])
+def test_no_demo_is_made_where_readers_would_take_a_folder_for_a_column(home, folder):
+    outcome = harness.run("demo", home / folder, "--charges", "5", key=None).expect(2)
+    outcome.expect_said(folder.split("=")[0])
+    assert not (home / folder).exists()
+
+
+def test_no_views_are_printed_of_a_lake_that_was_moved_to_such_a_place(home):
+    harness.run("demo", home / "movable", "--charges", "5", "-q", key=None).expect(0)
+    (home / "currency=zzz").mkdir()
+    moved = (home / "movable").rename(home / "currency=zzz" / "lake")
+    outcome = harness.run("sql", "--lake", moved, key=None).expect(2)
+    assert outcome.out == "" and "currency" in outcome.err
+
+
+def test_no_demo_goes_into_a_lake_that_may_be_of_another_account(home):
+    charge = {"id": "ch_1", "object": "charge", "created": 1_700_000_000, "livemode": False}
+    file = home / "one.ndjson"
+    file.write_text(json.dumps(charge))
+    harness.run("import", "charges", file, "--lake", home / "imported", key=None).expect(0)
+    before = harness.tree(home / "imported", "**/*")
+    harness.run("demo", home / "imported", "--charges", "5", key=None).expect(4)
+    assert not harness.changes(before, harness.tree(home / "imported", "**/*"))
+
+
+def test_the_line_to_type_next_is_one_that_a_shell_takes(home):
+    outcome = harness.run("demo", home / "it's my lake", "--charges", "5", key=None).expect(0)
+    line = next(line for line in outcome.out.splitlines() if "duckdb" in line)
+    assert shlex.split(line) == ["duckdb", "-init", f"{home}/it's my lake/_stripelake/views.sql"]
 
 
 def test_demo_writes_views_that_duckdb_runs(demo):

@@ -13,8 +13,9 @@ use stripelake::fake::{self, Spec};
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::http::Http;
 use stripelake::fetch::limit::Rate;
-use stripelake::run::Setup;
+use stripelake::run::owner::read_lake;
 use stripelake::run::sync::{Options, sync};
+use stripelake::run::{Setup, location};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -32,8 +33,10 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
     // Demo and account share their present, so the clocks agree on any day.
     let started_at = Timestamp::from_second(NOW).expect("a constant time");
     let location = dir.display().to_string();
+    let lake = Lake::open(&location, &[])?;
+    location::check(&lake, &catalog)?;
     let setup = Setup {
-        lake: Arc::new(Lake::open(&location, &[])?),
+        lake: Arc::new(lake),
         run_id: setup::run_id(Timestamp::now()),
         started_at,
         encode: encode::Options::default(),
@@ -50,6 +53,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
         let address = listener.local_addr().map_err(|e| Error::bug(e.to_string()))?;
         let spec = Spec { now: NOW, ..fake_stripe::spec(&account, false) };
         let account = Arc::new(fake::Account::new(spec));
+        check_lake(&setup.lake, &account.id()).await?;
         if !global.quiet {
             output::show(&format!(
                 "Fake Stripe account \"{}\" on {address} (seed {}) -> {location}\n",
@@ -89,13 +93,47 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
     Ok(kind)
 }
 
+/// A lake whose account is not known yet would take the demo's for its own.
+async fn check_lake(lake: &Lake, account: &str) -> Result<()> {
+    let Some((info, _)) = read_lake(lake).await? else { return Ok(()) };
+    if info.account.as_deref() == Some(account) {
+        return Ok(());
+    }
+    let whose = info.account.as_deref().unwrap_or("an account that is not known");
+    Err(Error::new(Kind::Auth, format!("the lake {} holds objects of {whose}, and no demo", lake.location()))
+        .lake("unchanged")
+        .hint("name another folder: stripelake demo FOLDER"))
+}
+
 fn next_steps(location: &str) -> String {
+    let views = for_shell(&format!("{location}/_stripelake/views.sql"));
     format!(
         "Try:
-  duckdb -init {location}/_stripelake/views.sql
+  duckdb -init {views}
   select payment_method_details_type as method, currency, count(*) as charges
     from charges where status = 'succeeded'
     group by all order by charges desc;      -- how do customers pay?
 "
     )
+}
+
+/// As one word of a shell.
+fn for_shell(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./:=@%+,".contains(c);
+    match text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(for_shell("./demo-lake/views.sql"), "./demo-lake/views.sql");
+        assert_eq!(for_shell("my lake"), "'my lake'");
+        assert_eq!(for_shell("it's $HOME"), r"'it'\''s $HOME'");
+    }
 }

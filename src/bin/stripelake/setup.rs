@@ -17,14 +17,16 @@ use crate::cli::{Global, Writing, given};
 use crate::limits;
 use crate::progress::{self, receiver};
 
-/// The lake that the settings name, with `AWS_*` of the environment.
-pub fn lake(settings: &Settings) -> Result<Lake> {
+/// The lake that the settings name, with `AWS_*` of the environment, at a place where its tables can be read.
+pub fn lake(settings: &Settings, catalog: &Catalog) -> Result<Lake> {
     let text =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     // What is no text is skipped: it may be anybody's.
     let variables = std::env::vars_os().filter_map(text);
     let aws: Vec<_> = variables.filter(|(name, _)| name.starts_with("AWS_")).collect();
-    Lake::open(settings.lake(), &aws)
+    let lake = Lake::open(settings.lake(), &aws)?;
+    location::check(&lake, catalog)?;
+    Ok(lake)
 }
 
 /// A run that begins now.
@@ -40,8 +42,7 @@ pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<
             return Err(Error::usage(what).hint(format!("set [resources.{parent}]")));
         }
     }
-    let lake = lake(settings)?;
-    location::check(&lake, &catalog)?;
+    let lake = lake(settings, &catalog)?;
     Ok(Setup {
         catalog: Arc::new(catalog),
         lake: Arc::new(lake),

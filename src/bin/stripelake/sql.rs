@@ -13,7 +13,7 @@ use crate::setup;
 pub fn run(global: &Global, flags: &Sql) -> Result<Option<Kind>> {
     let settings = global.settings(Settings { lake: flags.lake.lake.clone(), ..Settings::default() })?;
     let catalog = Catalog::embedded()?;
-    let lake = setup::lake(&settings)?;
+    let lake = setup::lake(&settings, &catalog)?;
     let Views { script, damaged } = setup::block_on(async {
         if read_lake(&lake).await?.is_none() {
             return Err(Error::destination(format!("expected a lake at {}, found none", lake.location()))
