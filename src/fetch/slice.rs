@@ -181,6 +181,10 @@ impl SliceReader {
                 }
             }
             self.size.note(came);
+            if self.is_full_end(&page) && self.goes_on_behind(fetcher, &page.envelope).await? {
+                fetcher.note_another(&resource.path, Reason::Doubtful);
+                page.envelope.has_more = true;
+            }
             page.is_last_pass = self.is_last_pass();
             self.advance(&mut page.envelope, page.limit);
             return Ok(Some(page));
@@ -219,6 +223,29 @@ impl SliceReader {
         }
     }
 
+    /// Whether a last page has no room for more: nothing but its word says that nothing follows.
+    fn is_full_end<T>(&self, page: &Page<T>) -> bool {
+        !page.envelope.has_more && page.envelope.n_objects >= self.limit_asked(page.limit)
+    }
+
+    /// Whether objects follow behind a page that was called the last one.
+    async fn goes_on_behind(&self, fetcher: &Fetcher, page: &Envelope) -> Result<bool, Error> {
+        let Some(last) = page.ids.last() else { return Ok(false) };
+        let (pass, window) = (&self.resource.passes[self.pass], self.asked_window());
+        let ask =
+            |limit| list_request(&self.resource, pass, window.as_ref(), limit).with("starting_after", last);
+        match fetcher.smaller_page(self.size.limit(), ask).await {
+            Ok((behind, _)) => {
+                let is_new = |id: &String| !page.ids.contains(id) && !self.trail.has_shown(id);
+                Ok(behind.envelope.ids.iter().any(is_new))
+            }
+            Err(FetchError::Failed(error)) => Err(self.after(error)),
+            Err(FetchError::CursorGone) => Ok(false),
+            // The walk itself finds a way around such objects.
+            Err(FetchError::TooLarge(..)) => Ok(true),
+        }
+    }
+
     fn asked_window(&self) -> Option<Range<i64>> {
         let window = self.window.as_ref()?;
         Some(window.start..window.end.min(self.restart_below.unwrap_or(i64::MAX)))
@@ -238,8 +265,13 @@ impl SliceReader {
         if self.is_elsewhere && limit > 1 { limit - 1 } else { limit }
     }
 
+    /// What was asked for, where a page of so many was wanted.
+    fn limit_asked(&self, limit: usize) -> usize {
+        if self.trail.cursor().is_none() { self.limit_of_start(limit) } else { limit }
+    }
+
     fn advance(&mut self, envelope: &mut Envelope, limit: usize) {
-        let limit = if self.trail.cursor().is_none() { self.limit_of_start(limit) } else { limit };
+        let limit = self.limit_asked(limit);
         envelope.before = self.reached.or_else(|| self.asked_window().map(|window| window.end));
         if !self.trail.is_on_its_way() {
             // What is read again is no sign of another order.

@@ -109,11 +109,45 @@ async fn g7_a_list_that_ends_too_early_is_put_right_by_the_next_run() {
     let lake = TestLake::new();
     lake.sync_completely(script.clone()).await;
     // One list cannot tell that the server lies; what it left out looks as if it had vanished.
-    script.rules.add(Rule::new("/v1/customers", rewrite(|page| page["has_more"] = false.into())));
+    let too_early = rewrite(|page| {
+        page["data"].as_array_mut().unwrap().truncate(60);
+        page["has_more"] = false.into();
+    });
+    script.rules.add(Rule::new("/v1/customers", too_early));
     lake.sync_completely(script.clone()).await;
     script.rules.clear();
     lake.sync_completely(script).await;
     lake.check_equals(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn g7_a_full_page_is_the_last_one_only_where_nothing_follows() {
+    for name in ["customers", "charges", "prices"] {
+        let account = Account::new(Spec { customers: Some(350), charges: 320, ..Spec::default() });
+        let table = Table::of(&account);
+        let script = scripted_table(&table);
+        let lake = TestLake::new();
+        let path = format!("/v1/{name}");
+        script.rules.add(Rule::new(&path, rewrite(|page| page["has_more"] = false.into())));
+        for _ in 0..2 {
+            let report = lake.sync_with(lake.options_for(&[name]), script.clone()).await.unwrap();
+            check_kind(&report, None);
+            lake.check_table_equals(&table, name).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g7_a_list_of_full_pages_costs_one_request_more() {
+    let account = Account::new(Spec { customers: Some(200), charges: 20, ..Spec::default() });
+    let table = Table::some_of(&account, |name| name == "customers");
+    let lake = TestLake::new();
+    let report = lake.sync_completely(scripted_table(&table)).await;
+    lake.check_equals(&table).await;
+    let requests = report.requests;
+    table.edit("customers", |customers| drop(customers.pop()));
+    let report = TestLake::new().sync_completely(scripted_table(&table)).await;
+    assert!(requests <= report.requests + 1, "{requests} requests, {} for one object less", report.requests);
 }
 
 #[tokio::test(start_paused = true)]
