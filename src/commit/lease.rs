@@ -130,7 +130,7 @@ impl Holding {
             return Err(error);
         }
         // That was about conditions that are not met; one that is met must not be refused.
-        match held.renew(lake).await {
+        match held.write(lake, Timestamp::now() + LEASE).await {
             Ok(()) => {}
             Err(_) if held.is_lost => return Ok(Attempt::HELD_BY_ANOTHER),
             Err(error) => {
@@ -160,12 +160,19 @@ impl Holding {
     pub async fn check(&self, lake: &RemoteLake) -> Result<()> {
         match self.check_once(lake).await {
             Err(error) if error.kind() != Kind::Locked && !lake.is_given_up() => {
-                // It has run out in an outage, which the read waits for as long as any other.
-                lake.read_bytes(&path()).await?;
+                self.wait_out(lake).await?;
                 self.check_once(lake).await
             }
             checked => checked,
         }
+    }
+
+    /// It has run out in an outage, which is waited for as long as any other. When that is over, it may have run out again.
+    async fn wait_out(&self, lake: &RemoteLake) -> Result<()> {
+        let mut held = self.held.lock().await;
+        let held = held.as_mut().filter(|held| !held.is_lost && held.lease.expires_at <= Timestamp::now());
+        let Some(held) = held else { return Ok(()) };
+        held.write(lake, Timestamp::now() + LEASE).await
     }
 
     async fn check_once(&self, lake: &RemoteLake) -> Result<()> {

@@ -27,7 +27,7 @@ use crate::commit::remote::client::Repeats;
 use crate::commit::remote::failed::is_missing_object;
 use crate::commit::remote::parts::Abandoned;
 pub use crate::commit::remote::patience::Delay;
-use crate::commit::remote::patience::{ANSWER, Patience, TWICE, sending};
+use crate::commit::remote::patience::{ANSWER, Patience};
 use crate::commit::remote::tags::Tags;
 use crate::commit::state::LAKE;
 use crate::commit::{ReplaceError, Staged, StagedFile, Version};
@@ -93,8 +93,7 @@ impl RemoteLake {
             .map_err(|e| Error::usage(format!("expected s3://bucket/prefix, got \"{location}\": {e}")))?;
         let store = client::client(&location, bucket, environment, Repeats::Itself)?;
         let once = client::client(&location, bucket, environment, Repeats::Never)?;
-        let is_secret = |name: &str| ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"].contains(&name);
-        let secret = environment.iter().filter(|(name, _)| is_secret(name));
+        let secret = environment.iter().filter(|(name, _)| settings::SECRET.contains(&name.as_str()));
         let secrets = Secrets::new(secret.map(|(_, value)| value.trim().to_owned()));
         let lake = RemoteLake::new(Arc::new(store), prefix, &location);
         Ok(RemoteLake { secrets, once: Arc::new(once), ..lake })
@@ -231,11 +230,7 @@ impl RemoteLake {
         let mut tries = self.patience.tries();
         loop {
             let put = self.store.put_opts(&at, bytes.clone().into(), mode(&seen).into());
-            let error = match self
-                .patience
-                .within(sending(bytes.len() as u64), self.patience.told(path, put))
-                .await
-            {
+            let error = match self.patience.write(path, bytes.len() as u64, put).await {
                 Ok(result) => {
                     let written = version(result.e_tag);
                     if self.tags.fit(written.etag(), &bytes) {
@@ -257,6 +252,8 @@ impl RemoteLake {
                     return Ok(version);
                 }
                 Ok(present) => present.map_or(Version::Absent, |(_, version)| version),
+                // Whether it is what was sent is not known then.
+                Err(unread) if tags::is_altered(&error) => return Err(unread.into()),
                 Err(_) => return Err(self.failed(path, &error).into()),
             };
             if present != seen {
@@ -325,7 +322,7 @@ impl RemoteLake {
         while let Some(object) = self.patience.within(ANSWER, stream.try_next()).await? {
             if !locations.insert(object.location.clone()) {
                 let what = format!("the list of {prefix} names {} twice", object.location);
-                return Err(object_store::Error::Generic { store: TWICE, source: what.into() });
+                return Err(object_store::Error::Generic { store: "S3", source: what.into() });
             }
             found.push(object);
         }

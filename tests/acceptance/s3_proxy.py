@@ -12,8 +12,11 @@ class S3Proxy:
     def __init__(self, seaweed):
         self.seaweed = seaweed
         self.alter, self.most_altered = None, 1
+        # Refused once enough was altered.
+        self.deny = None
         self.n_altered = 0
         self.out_from = None
+        self.out_methods = ("GET", "HEAD", "PUT", "POST", "DELETE")
         self.out_secs = 0.0
         self.out_until = None
 
@@ -50,8 +53,12 @@ class S3Proxy:
         place = f"{asked.command} {asked.path}"
         if self.out_from and self.out_from in place:
             self.out_from, self.out_until = None, time.monotonic() + self.out_secs
-        if self.out_until and time.monotonic() < self.out_until:
+        is_out = self.out_until and time.monotonic() < self.out_until
+        if is_out and asked.command in self.out_methods:
             asked.close_connection = True
+            return
+        if self.deny and self.deny in place and self.n_altered >= self.most_altered:
+            asked.send_error(403)
             return
         if self.alter and self.alter in place and self.n_altered < self.most_altered:
             self.n_altered += 1

@@ -93,10 +93,13 @@ def test_a_lease_that_ends_in_years_may_be_removed(seaweed, fake):
     outcome.expect_said("clock", "_stripelake/lease.json")
 
 
-def test_o1_a_store_that_is_out_for_longer_than_a_lease_lasts_is_waited_for(seaweed, fake):
-    url = "s3://lake/outage"
+@pytest.mark.parametrize("out", ["all", "writes"])
+def test_o1_a_store_that_is_out_for_longer_than_a_lease_lasts_is_waited_for(seaweed, fake, out):
+    url = f"s3://lake/outage-{out}"
     with s3_proxy.S3Proxy(seaweed) as proxy:
-        proxy.out_from, proxy.out_secs = "PUT /lake/outage/customers/", 40.0
+        proxy.out_from, proxy.out_secs = f"PUT /lake/outage-{out}/customers/", 40.0 if out == "all" else 55.0
+        if out == "writes":
+            proxy.out_methods = ("PUT", "POST", "DELETE")
         outcome = harness.sync(fake, url, key=fake.key, env=proxy.env).expect(0)
         assert proxy.out_until and "does not answer as it should" in outcome.err
     with duck.connect(seaweed) as con:
@@ -150,3 +153,10 @@ def test_a_part_that_changes_each_time_is_no_success(seaweed, incompressible):
         proxy.alter, proxy.most_altered = "partNumber=2", 1_000
         outcome = harness.run("import", "charges", incompressible, "--lake", "s3://lake/never", env=proxy.env)
         assert "other bytes have arrived" in outcome.expect(6).err and proxy.n_altered > 2
+
+
+def test_an_object_that_cannot_be_read_back_is_not_called_damaged(seaweed, incompressible):
+    with s3_proxy.S3Proxy(seaweed) as proxy:
+        proxy.alter, proxy.most_altered, proxy.deny = "partNumber=2", 3, "HEAD /lake/unread/charges"
+        outcome = harness.run("import", "charges", incompressible, "--lake", "s3://lake/unread", env=proxy.env)
+        assert "403" in outcome.expect(6).err and "other bytes have arrived" not in outcome.err

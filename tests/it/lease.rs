@@ -64,9 +64,9 @@ async fn c3_a_lease_that_another_run_takes_while_it_is_proved_is_that_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_whose_first_renewal_is_not_answered_is_given_back() {
+async fn a_lease_whose_first_renewal_is_refused_is_given_back() {
     let store = Odd::default();
-    store.set(Request::Renewal, LEASE, Manner::Silent, 1);
+    store.set(Request::Renewal, LEASE, Manner::Denied, 1);
     let refused = acquire(&lake(&store), "ours").await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Destination, "{refused}");
     store.check_all_met();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
@@ -51,6 +52,8 @@ pub enum Manner {
     Broken,
     /// The store calls the body too slow, as S3 does.
     Impatient,
+    /// The role may not do that.
+    Denied,
     /// So long before an answer, or between any two pieces of a body.
     Slow(Duration),
     /// A condition is not looked at.
@@ -94,7 +97,15 @@ pub fn lease(run_id: &str, lasts: Duration) -> String {
 }
 
 fn broken() -> object_store::Error {
-    object_store::Error::Generic { store: "test", source: "reset by peer".into() }
+    let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let source = Box::new(HttpError::new(HttpErrorKind::Interrupted, reset));
+    object_store::Error::Generic { store: "test", source }
+}
+
+/// As object_store tells of a removal that S3 refuses, with status 200.
+fn denied() -> object_store::Error {
+    let said = "DeleteObjects request failed for key x: Access Denied (code: AccessDenied)";
+    object_store::Error::Generic { store: "test", source: said.into() }
 }
 
 /// As object_store tells of it.
@@ -152,6 +163,7 @@ impl Odd {
             Some(Manner::Silent) => std::future::pending().await,
             Some(Manner::Broken) => Err(broken()),
             Some(Manner::Impatient) => Err(impatient()),
+            Some(Manner::Denied) => Err(denied()),
             Some(Manner::Slow(time)) => {
                 sleep(time).await;
                 Ok(())
@@ -193,6 +205,10 @@ impl ObjectStore for Odd {
                     self.inner.put(at, lease("theirs", Duration::from_secs(25)).into()).await?;
                 }
                 Some(Manner::Silent) => std::future::pending().await,
+                Some(Manner::Denied) => {
+                    let (path, source) = (at.to_string(), "AccessDenied".into());
+                    return Err(object_store::Error::PermissionDenied { path, source });
+                }
                 _ => {}
             }
         }
@@ -436,6 +452,37 @@ async fn o1_a_store_that_dies_in_the_midst_of_a_run_ends_it_within_minutes() {
         assert_eq!(kind, Some(Kind::Destination), "{path}");
         assert!(began.elapsed() < Duration::from_secs(600), "{path}: {:?}", began.elapsed());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn o1_an_outage_at_any_write_of_the_lease_is_waited_for() {
+    for n_before in 0..6 {
+        let store = Odd::default();
+        let lake = lake(&store);
+        store.set(Request::Put, "lease.json", Manner::Slow(Duration::ZERO), n_before);
+        store.set(Request::Put, "lease.json", Manner::Outage(Duration::from_secs(100)), 1);
+        let held = acquire(&lake, "ours").await;
+        assert!(held.is_ok(), "{n_before}: {:?}", held.err());
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        ends(lake.write_bytes("file", b"1", &Version::Absent)).await.unwrap();
+        store.check_all_met();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_a_removal_that_is_not_allowed_is_no_outage() {
+    let store = Odd::default();
+    let lake = lake(&store);
+    lake.write_bytes("file", b"1", &Version::Absent).await.unwrap();
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = told.clone();
+    lake.on_delay(move |_| _ = counted.fetch_add(1, Ordering::Relaxed));
+    store.set(Request::Delete, "file", Manner::Denied, u32::MAX);
+    let began = Instant::now();
+    let error = ends(lake.remove("file")).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(error.hint_text().unwrap().contains("s3:DeleteObject"), "{:?}", error.hint_text());
+    assert_eq!(told.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,13 +27,22 @@ pub fn without(text: &str, secrets: &Secrets) -> String {
     without_tokens(&secrets.without(text))
 }
 
-/// S3 tells a token that it refuses, also that of a role, which no variable holds.
+/// S3 tells a token that it refuses, also that of a role, which no variable holds; and the request that was signed, as text and
+/// as bytes, with the token in its headers.
 fn without_tokens(text: &str) -> String {
-    let mut parts = text.split("<Token-");
+    ["Token-", "CanonicalRequest"]
+        .iter()
+        .fold(text.to_owned(), |text, element| without_element(&text, element))
+}
+
+/// Without what stands in the elements whose names begin so.
+fn without_element(text: &str, name: &str) -> String {
+    let (open, close) = (format!("<{name}"), format!("</{name}"));
+    let mut parts = text.split(&open);
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        shown.push_str("<Token-...");
-        shown.push_str(part.split_once("</Token-").map_or("", |(_, rest)| rest));
+        shown.push_str(&format!("{open}..."));
+        shown.push_str(part.split_once(&close).map_or("", |(_, rest)| rest));
     }
     shown
 }
@@ -56,7 +65,7 @@ fn hint(text: &str) -> &'static str {
     } else if says(&["invalid multipart response", "NoSuchUpload"]) {
         "the store has not put the parts of a large file together, or has no longer had them: run the same command again, and see the store's own log if that is no help"
     } else if says(&["SlowDown", "ServiceUnavailable", "InternalError"])
-        || status(text).is_some_and(|status| matches!(status, 500 | 502..=504))
+        || status(text).is_some_and(|status| matches!(status, 429 | 500 | 502..=504))
     {
         "the store is busy or in trouble: run the same command again later"
     } else if says(&["/latest/api/token", "/latest/meta-data"]) {
@@ -119,6 +128,7 @@ mod tests {
             ("501 Not Implemented", "NotImplemented", "AWS_ENDPOINT_URL"),
             ("503 Service Unavailable", "SlowDown", "busy"),
             ("503 Service Unavailable", "", "busy"),
+            ("429 Too Many Requests", "", "busy"),
             ("403 Forbidden", "QuotaExceeded", "make room"),
             ("507 Insufficient Storage", "", "make room"),
             ("404 Not Found", "NoSuchUpload", "parts"),
@@ -137,6 +147,8 @@ mod tests {
             without_tokens(text),
             "<Code>ExpiredToken</Code><Token-...0><RequestId>7</RequestId><Token-..."
         );
+        let text = "<CanonicalRequest>x-amz-security-token:abc</CanonicalRequest><CanonicalRequestBytes>61 62</CanonicalRequestBytes><HostId>";
+        assert_eq!(without_tokens(text), "<CanonicalRequest...><CanonicalRequest...Bytes><HostId>");
     }
 
     #[test]

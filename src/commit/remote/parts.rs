@@ -11,10 +11,11 @@ use object_store::path::Path;
 use object_store::{MultipartId, PutPayload};
 use tokio::time::timeout;
 
-use crate::commit::remote::patience::{ANSWER, COMPLETION, could_not_connect, is_odd_completion, sending};
+use crate::commit::remote::patience::{ANSWER, COMPLETION, could_not_connect, is_odd_completion};
 use crate::commit::remote::tags::{altered, is_altered};
 use crate::commit::remote::{Broken, RemoteLake, temporary_failed, version};
 use crate::commit::{ReplaceError, Version};
+use crate::error::Result;
 
 /// Size of a part; 10,000 of them make 160 GB.
 const PART: usize = 16 << 20;
@@ -99,7 +100,7 @@ impl RemoteLake {
             if part.is_empty() {
                 return Ok(upload);
             }
-            match self.put_part(&mut upload, part.into()).await {
+            match self.put_part(path, &mut upload, part.into()).await {
                 Ok(sent) => upload.parts.push(sent),
                 Err(error) => {
                     let _ = upload.abort().await;
@@ -110,15 +111,18 @@ impl RemoteLake {
     }
 
     /// Uploads the next part, again where other bytes have arrived.
-    async fn put_part(&self, upload: &mut Unfinished<'_>, part: PutPayload) -> object_store::Result<PartId> {
+    async fn put_part(
+        &self,
+        path: &str,
+        upload: &mut Unfinished<'_>,
+        part: PutPayload,
+    ) -> object_store::Result<PartId> {
         let number = upload.parts.len();
-        let path = upload.at.as_ref();
-        let send =
-            || self.patience.told(path, self.store.put_part(&upload.at, &upload.id, number, part.clone()));
+        let send = || self.store.put_part(&upload.at, &upload.id, number, part.clone());
         let mut n_sends = 0;
         loop {
             // When all tags are others, the store may make them otherwise.
-            let sent = self.patience.repeated(|| self.patience.within(sending(PART as u64), send())).await?;
+            let sent = self.patience.repeated(|| self.patience.write(path, PART as u64, send())).await?;
             n_sends += 1;
             let fits = self.tags.fit_part(&sent.content_id, &part);
             if fits || n_sends == MOST_SENDS {
@@ -156,17 +160,17 @@ impl RemoteLake {
                 Err(error) => error,
             };
             // It may be complete although the answer was lost.
-            if self.present_version(path).await.is_ok_and(|present| &present != seen)
-                && let Ok(Some((present, version))) = self.read_to_temporary(path).await
-                && is_same(&present, file).map_err(temporary_failed)?
-            {
-                if upload.is_doubtful {
-                    self.tags.are_no_sums_of_parts();
+            match self.written(path, file, seen).await {
+                Ok(Some(version)) => {
+                    if upload.is_doubtful {
+                        self.tags.are_no_sums_of_parts();
+                    }
+                    return Ok(version);
                 }
-                return Ok(version);
-            }
-            if is_altered(&error) {
-                return Err(self.failed(path, &error).into());
+                Ok(None) if is_altered(&error) => return Err(self.failed(path, &error).into()),
+                // Whether it is what was sent is not known then.
+                Err(unread) if is_altered(&error) => return Err(unread.into()),
+                _ => {}
             }
             let may_pass =
                 self.patience.may_pass(&error) || could_not_connect(&error) || is_odd_completion(&error);
@@ -175,6 +179,15 @@ impl RemoteLake {
             }
             self.check_unchanged(path, seen).await?;
         }
+    }
+
+    /// The version of the object where it is the file, and no longer what was seen.
+    async fn written(&self, path: &str, file: &File, seen: &Version) -> Result<Option<Version>> {
+        if &self.present_version(path).await? == seen {
+            return Ok(None);
+        }
+        let Some((present, version)) = self.read_to_temporary(path).await? else { return Ok(None) };
+        Ok(is_same(&present, file).map_err(temporary_failed)?.then_some(version))
     }
 
     /// Has the store let go of the parts of uploads that nobody goes on with. What it does not do in time it keeps.

@@ -10,7 +10,6 @@ use object_store::{Error, Result};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::commit::remote::failed::{chain, status};
-use crate::commit::remote::tags::is_altered;
 use crate::error::causes;
 
 /// Stores answer within a second. After so long without an answer, or without a byte of one, a connection is given up: it
@@ -29,15 +28,16 @@ const RETRIES: Duration = Duration::from_secs(20);
 const OUTAGE: Duration = Duration::from_secs(180);
 /// So often it is told that a write is still on its way.
 const SILENCE: Duration = Duration::from_secs(10);
+/// What a store says of itself where it may do later what it does not now. A removal is refused with status 200 and such a code.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html>
+const PASSING: [&str; 4] = ["InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"];
+const NO_ANSWER: &str = "no answer within";
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// Of doublings of the wait.
 const MOST_DOUBLINGS: u32 = 6;
 
-/// Whose error it is that a list does not end, in place of the store's name.
-pub const TWICE: &str = "list";
-
 /// How long a request with a body of so many bytes may take.
-pub fn sending(n_bytes: u64) -> Duration {
+fn sending(n_bytes: u64) -> Duration {
     ANSWER + Duration::from_secs(n_bytes / SLOWEST)
 }
 
@@ -58,6 +58,8 @@ pub struct Patience {
     has_answered: AtomicBool,
     /// An outage has lasted for too long: until it ends, who asks is not patient any more.
     is_given_up: AtomicBool,
+    /// Since when each write has failed.
+    unwritten_since: Mutex<Option<Instant>>,
     /// When an outage was told.
     told: Mutex<Option<Instant>>,
     tell: OnceLock<Tell>,
@@ -79,7 +81,7 @@ impl Patience {
     /// The answer, or an error where none comes in time.
     pub async fn within<T>(&self, limit: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
         let answer = timeout(limit, answer).await.unwrap_or_else(|_| {
-            Err(Error::Generic { store: "S3", source: format!("no answer within {limit:?}").into() })
+            Err(Error::Generic { store: "S3", source: format!("{NO_ANSWER} {limit:?}").into() })
         });
         if !answer.as_ref().is_err_and(may_pass) {
             self.has_answered.store(true, Ordering::Relaxed);
@@ -130,16 +132,40 @@ impl Patience {
     fn tell_outage(&self, error: &Error) {
         let mut told = self.told.lock().expect("no panic while telling");
         if let Some(tell) = self.tell.get().filter(|_| told.is_none_or(|told| told.elapsed() >= OUTAGE)) {
-            *told = Some(Instant::now());
+            let now = Instant::now();
+            *told = Some(now);
+            let left = self.deadline.get().map_or(OUTAGE, |deadline| deadline.duration_since(now));
             tell(Delay::Outage(format!(
-                "the store does not answer as it should, and is asked again for up to {OUTAGE:?}: {}",
+                "the store does not answer as it should, and is asked again for up to {} s: {}",
+                left.min(OUTAGE).as_secs(),
                 chain(error)
             )));
         }
     }
 
-    /// What becomes of a write; that it takes long is told again and again.
-    pub async fn told<T>(&self, path: &str, write: impl Future<Output = T>) -> T {
+    /// What becomes of the write of so many bytes. That it takes long is told again and again; that no write succeeds, once.
+    pub async fn write<T>(
+        &self,
+        path: &str,
+        n_bytes: u64,
+        write: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let written = self.within(sending(n_bytes), self.told(path, write)).await;
+        let failed = written.as_ref().err().filter(|error| self.has_ended(error));
+        let since = {
+            let mut since = self.unwritten_since.lock().expect("no panic while writing");
+            *since = failed.and(since.or(Some(began)));
+            *since
+        };
+        // A store that can be read may be out for writes: each waits for the lease, and none of them long enough to tell.
+        if let Some(error) = failed.filter(|_| since.is_some_and(|since| since.elapsed() > RETRIES)) {
+            self.tell_outage(error);
+        }
+        written
+    }
+
+    async fn told<T>(&self, path: &str, write: impl Future<Output = T>) -> T {
         tokio::pin!(write);
         let mut time = Duration::ZERO;
         loop {
@@ -154,10 +180,21 @@ impl Patience {
     }
 }
 
-/// Whether an error is that of a store which is out, and may come back.
+/// Whether an error is that of a store which is out, and may come back. An answer that makes no sense is no outage.
 fn is_outage(error: &Error) -> bool {
-    let is_ours = matches!(error, Error::Generic { store, .. } if *store == TWICE) || is_altered(error);
-    may_pass(error) && !is_ours && !matches!(status(&chain(error)), Some(501 | 505 | 507))
+    let text = chain(error);
+    let is_of_line =
+        || causes(error).any(|cause| cause.downcast_ref::<HttpError>().is_some()) || text.contains(NO_ANSWER);
+    may_pass(error)
+        && match status(&text) {
+            Some(status) => !matches!(status, 501 | 505 | 507),
+            None => is_of_line() || removal_code(&text).is_some(),
+        }
+}
+
+/// Why the store has not removed an object, by its own code.
+fn removal_code(text: &str) -> Option<&str> {
+    Some(text.rsplit_once("(code: ")?.1.split_once(')')?.0)
 }
 
 /// Whether nothing has listened, the connection broke, no answer came, or the server has a fault or lost patience with the body.
@@ -166,6 +203,7 @@ fn may_pass(error: &Error) -> bool {
     matches!(error, Error::Generic { .. })
         && (status(&text).is_none_or(|status| matches!(status, 408 | 429 | 500..))
             || text.contains("<Code>RequestTimeout</Code>"))
+        && removal_code(&text).is_none_or(|code| PASSING.contains(&code))
         && !is_odd_completion(error)
 }
 
@@ -223,5 +261,50 @@ impl Tries<'_> {
         }
         sleep(wait).await;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Error {
+        Error::Generic { store: "S3", source: text.into() }
+    }
+
+    #[test]
+    fn o1_only_a_store_that_is_out_has_an_outage() {
+        let status = |status: &str| said(&format!("Server returned non-2xx status code: {status}: "));
+        let removal =
+            |code: &str| said(&format!("DeleteObjects request failed for key x: no (code: {code})"));
+        let of_line = |kind| {
+            let source = Box::new(HttpError::new(kind, std::io::Error::other("reset")));
+            Error::Generic { store: "S3", source }
+        };
+        for error in [
+            status("500 Internal Server Error"),
+            status("503 Service Unavailable"),
+            status("429 Too Many Requests"),
+            said("no answer within 30s"),
+            removal("InternalError"),
+            removal("SlowDown"),
+            of_line(HttpErrorKind::Connect),
+            of_line(HttpErrorKind::Interrupted),
+            of_line(HttpErrorKind::Decode),
+        ] {
+            assert!(may_pass(&error) && is_outage(&error), "{error:?}");
+        }
+        // These may pass, but nobody waits for long.
+        for error in [
+            status("507 Insufficient Storage"),
+            said("ETag Header missing from response"),
+            said("Got invalid list response: expected XML"),
+            said("the list of x names y twice"),
+        ] {
+            assert!(may_pass(&error) && !is_outage(&error), "{error:?}");
+        }
+        for error in [status("400 Bad Request"), removal("AccessDenied"), removal("MalformedXML")] {
+            assert!(!may_pass(&error) && !is_outage(&error), "{error:?}");
+        }
     }
 }

@@ -6,6 +6,15 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
+/// Of the client's variables, those that nothing that is shown may hold.
+pub const SECRET: [&str; 5] = [
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_TOKEN",
+    "AWS_SSE_CUSTOMER_KEY_BASE64",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+];
+
 /// A variable that is set.
 pub struct Setting {
     name: String,
