@@ -54,9 +54,9 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Tells that this run waits for another one.
-    fn on_wait(&self) -> impl FnOnce(String) {
-        let (on_event, at_most_secs) = (self.on_event.clone(), self.wait_lock.as_secs_f64());
+    /// Tells that this run waits for another one, for so long at most.
+    fn on_wait(&self, wait: std::time::Duration) -> impl FnOnce(String) {
+        let (on_event, at_most_secs) = (self.on_event.clone(), wait.as_secs_f64());
         move |holder| on_event(Event::Waiting { holder, at_most_secs })
     }
 

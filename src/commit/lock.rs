@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result, disk_hint};
 use crate::redact::shown;
 
 const WAIT: &str = "wait for it to end, or have this one wait with --wait-lock, like 10m";
+const WAIT_LONGER: &str = "wait for it to end, or have this one wait longer: with --wait-lock, and no --max-duration that ends before";
 const ODD_END: &str =
     "a clock was wrong, there or here: if no run is at work, remove _stripelake/lease.json from the lake";
 
@@ -62,6 +63,7 @@ pub async fn acquire(
                 if wait.is_zero() { String::new() } else { format!(", still after {} s", wait.as_secs()) };
             let what =
                 format!("another run holds the lake {}{}{still}", lake.location(), in_brackets(&holder));
+            let hint = if hint == WAIT && !wait.is_zero() { WAIT_LONGER } else { hint };
             return Err(Error::new(Kind::Locked, what).lake("unchanged by this run").hint(hint));
         }
         if let Some(on_wait) = on_wait.take() {

@@ -18,6 +18,20 @@ pub enum Refused {
     Page(PageError),
 }
 
+impl Refused {
+    /// The same of an item of an object: it is the object then that cannot be a row.
+    fn of_item(self, child: &str) -> Refused {
+        let why = match self {
+            Refused::Page(PageError::WrongObject { expected, got, .. }) => {
+                format!("expected objects \"{expected}\", got \"{got}\"")
+            }
+            Refused::Object(Reject(why)) => why,
+            other => return other,
+        };
+        Refused::Object(Reject::new(format!("{child}: {why}")))
+    }
+}
+
 impl From<Reject> for Refused {
     fn from(reject: Reject) -> Refused {
         Refused::Object(reject)
@@ -94,7 +108,8 @@ impl Tables {
         let begin = rows.table.n_rows;
         for item in &list.data {
             let item = Object { text: item.get(), original: item.get().as_bytes(), ..*object };
-            item.decode(rows, shape, findings, &mut Vec::new(), self.options, Some(parent))?;
+            item.decode(rows, shape, findings, &mut Vec::new(), self.options, Some(parent))
+                .map_err(|refused| refused.of_item(&rows.resource.name))?;
         }
         if !list.has_more {
             let rows = Some(begin..rows.table.n_rows);

@@ -8,7 +8,7 @@ mod decoding;
 mod scan;
 mod source;
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use crate::catalog::Resource;
 use crate::commit::lock;
 use crate::decode::rows::{first_mode_of, modes_of};
 use crate::decode::{self, Decoded, Decoder, PageError, Pushed, Rejected};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, read_hint};
 use crate::run::event::Event;
 use crate::run::gather::{Gatherer, Message};
 use crate::run::import::decoding::{Part, RefusedChunk, decode_all, push};
@@ -93,7 +93,8 @@ pub async fn import(
     let Found { cut_off, livemode } = read.map_err(|error| error.lake("as it was"))?;
 
     let stop = interrupted(signal.clone());
-    let guard = lock::acquire(&setup.lake, &setup.run_id, setup.wait_lock, setup.on_wait(), stop).await?;
+    let wait = setup.wait_lock;
+    let guard = lock::acquire(&setup.lake, &setup.run_id, wait, setup.on_wait(wait), stop).await?;
     let committed = tokio::select! {
         committed = commit(setup, &mut gatherer, livemode) => committed,
         kind = signalled(signal) => Err(Error::new(kind, "interrupted").hint("run the same command again")),
@@ -227,7 +228,11 @@ impl Reading {
     fn one(&mut self, content: Content, observed_at: i64) -> Result<()> {
         let reader: Box<dyn Read + Send> = match content {
             Content::File(path) => {
-                Box::new(std::fs::File::open(path).map_err(|e| Error::usage(e.to_string()))?)
+                let unreadable = |e: io::Error| match e.kind() {
+                    ErrorKind::PermissionDenied => Error::usage(e.to_string()).hint(read_hint(&e)),
+                    _ => Error::usage(e.to_string()),
+                };
+                Box::new(std::fs::File::open(path).map_err(unreadable)?)
             }
             Content::Stdin => Box::new(std::io::stdin()),
         };

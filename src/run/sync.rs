@@ -67,7 +67,7 @@ pub async fn sync(setup: &Setup, options: Options, transport: Arc<dyn Transport>
     let stop = interrupted(options.interrupted.clone());
     // Who has no time left is not to find the lake free.
     let wait = setup.wait_lock.min(fetcher.allowance.time_left());
-    let guard = lock::acquire(&setup.lake, &setup.run_id, wait, setup.on_wait(), stop).await?;
+    let guard = lock::acquire(&setup.lake, &setup.run_id, wait, setup.on_wait(wait), stop).await?;
     let report = match locked(setup, &options, &fetcher, account.id, listing).await {
         Ok(report) => Report { secs: started.elapsed().as_secs_f64(), ..report },
         Err(error) => {

@@ -11,6 +11,7 @@ use stripelake::error::Kind;
 use stripelake::fake::script::{Action, Asked, Rewrite, Rule, Scripted, refusal};
 use stripelake::fake::{Account, InProcess, Resource, Spec};
 use stripelake::fetch::Response;
+use stripelake::fetch::allowance::Budgets;
 use stripelake::run::Setup;
 use stripelake::run::event::Event;
 use stripelake::run::sync::{Options, sync};
@@ -346,6 +347,22 @@ async fn what_is_created_while_a_run_waits_for_the_lock_belongs_to_it() {
     let (report, ()) = tokio::join!(waiting, first);
     check_kind(&report.unwrap(), None);
     lake.check_table_equals(&table, "charges").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_the_lock_is_told_as_long_as_the_budget_lets_it_be() {
+    let lake = TestLake::new();
+    let free = std::future::pending();
+    let _guard = lock::acquire(&lake.lake, "first", Duration::ZERO, drop, free).await.unwrap();
+    let setup = Setup { wait_lock: Duration::from_secs(60), ..lake.setup() };
+    let budgets = Budgets { duration: Some(Duration::from_secs(5)), ..Budgets::default() };
+    let options = Options { budgets, ..lake.options() };
+    let error = sync(&setup, options, Table::of(&account(76, 50))).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked);
+    assert!(error.hint_text().unwrap().contains("--max-duration"), "{:?}", error.hint_text());
+    let is_told =
+        |event: &Event| matches!(event, Event::Waiting { at_most_secs, .. } if *at_most_secs <= 5.0);
+    assert!(lake.events.lock().unwrap().iter().any(is_told));
 }
 
 #[tokio::test(start_paused = true)]

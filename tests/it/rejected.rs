@@ -158,6 +158,25 @@ fn p3_a_rejected_item_does_not_keep_its_subscriptions_from_ending() {
 }
 
 #[test]
+fn p3_an_item_that_says_it_is_another_object_rejects_its_subscription_and_no_other() {
+    let table = Table::of(&with_long_subscriptions());
+    table.edit("subscriptions", |subscriptions| {
+        subscriptions[5]["items"]["data"][0]["object"] = json!("subscription_item2");
+    });
+    let lake = TestLake::new();
+    let report = run(&lake, &table, lake.options_for(&["subscriptions"])).0;
+    check_kind(&report, Some(Kind::Partial));
+    assert_eq!(report.tables.iter().map(|table| table.rejected).sum::<u64>(), 1);
+    let why = report.tables.iter().find_map(|table| table.rejected_because.clone()).unwrap();
+    assert!(
+        why.contains("subscription_items: expected objects") && why.contains("subscription_item2"),
+        "{why}"
+    );
+    let (n_rows, n_all) = (alone(lake.ids("subscriptions")).len(), table.list("subscriptions").len());
+    assert_eq!(n_rows, n_all - 1);
+}
+
+#[test]
 fn what_vanished_is_marked_by_parts_of_a_listing_that_came_after_a_partial_one() {
     let account =
         Account::new(Spec { charges: 20, customers: Some(2_000), span_days: 400, ..Spec::default() });

@@ -15,6 +15,11 @@ pub const SECRET: [&str; 5] = [
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 ];
 
+/// Whether what stands in a file, if it can be read, can be sent in a header: the client does not look.
+fn is_header(file: &str) -> bool {
+    std::fs::read_to_string(file).map_or(true, |text| !text.contains(char::is_control))
+}
+
 /// A variable that is set.
 pub struct Setting {
     name: String,
@@ -30,6 +35,10 @@ pub fn settings(environment: &[(String, String)]) -> Result<Vec<Setting>> {
         match (name.to_ascii_lowercase().parse(), value.trim()) {
             // Other variables of the family, such as AWS_PROFILE, are not for this client; --lake names the bucket.
             (Err(_) | Ok(Key::Bucket), _) | (_, "") => {}
+            (Ok(Key::ContainerAuthorizationTokenFile), file) if !is_header(file) => {
+                return Err(Error::usage(format!("{name}: expected a token without line ends in {file}"))
+                    .hint("write it there without one, as with printf"));
+            }
             (Ok(key), value) => {
                 settings.push(Setting { name: name.clone(), key, value: value.to_owned() });
             }
@@ -153,6 +162,19 @@ mod tests {
             assert!(error.to_string().starts_with(name), "{error}");
             assert!(error.hint_text().is_some_and(|hint| hint.contains(name)), "{error}");
         }
+    }
+
+    #[test]
+    fn a_token_with_a_line_end_is_named_before_the_client_meets_it() {
+        use std::io::Write;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let name = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+        let path = file.path().to_str().unwrap().to_owned();
+        file.write_all(b"token").unwrap();
+        assert_eq!(set(&[(name, &path)]).unwrap().len(), 1);
+        file.write_all(b"\n").unwrap();
+        let Err(error) = set(&[(name, &path)]) else { panic!("expected a refusal") };
+        assert!(error.to_string().starts_with(name) && !error.to_string().contains("token\n"), "{error}");
     }
 
     #[test]
