@@ -52,8 +52,10 @@ pub fn children(page: &Page, child: &Resource) -> Vec<Json> {
         let Some(Json::Array(data)) = list.and_then(|list| list.get("data")) else { continue };
         for item in data {
             let mut item = item.clone();
-            if matches!(item.at(&key), None | Some(Json::Null)) {
-                item.set(&key, object.get("id").unwrap().clone());
+            let key_of_object = vec![parent.key.clone(), "id".to_owned()];
+            let key = if matches!(item.at(&key), Some(Json::Object(_))) { &key_of_object } else { &key };
+            if matches!(item.at(key), None | Some(Json::Null)) {
+                item.set(key, object.get("id").unwrap().clone());
             }
             items.push(item);
         }

@@ -16,7 +16,7 @@ use crate::decoders::{DECODERS, decode_all};
 use crate::edits::{HOSTILE, VALID};
 use crate::json::{Json, Style, parse, text};
 use crate::lake::{self, Files};
-use crate::objects::{Page, begin, cases, catalog, pages};
+use crate::objects::{Page, begin, cases, catalog, embedded, pages};
 use crate::rebuild::{assert_same, comparable, object_of, sent, sorted};
 use crate::round_trip::{children, parents};
 
@@ -187,6 +187,18 @@ fn refunds(columns: &[(&str, ColumnKind)]) -> Arc<Resource> {
         refunds.columns.push(Column { name: path.join("_") + other, path, kind: kind.clone() });
     }
     Arc::new(refunds)
+}
+
+#[test]
+fn an_item_whose_parent_is_an_object_without_an_id_is_that_of_its_parent() {
+    let catalog = catalog();
+    let subscriptions = catalog.get("subscriptions").unwrap().clone();
+    let items: Vec<_> = catalog.children_of("subscriptions").cloned().collect();
+    let mut subscription = begin(&subscriptions, "sub_1", 1_679_090_500, None);
+    let mut item = begin(&items[0], "si_1", 1_679_090_500, None);
+    item.add(&[], "subscription", parse(r#"{"deep": {"er": 1.50}}"#).unwrap());
+    subscription.set(&items[0].parent.as_ref().unwrap().path, embedded(vec![item], false));
+    check_upgrade(&Page { resource: subscriptions, children: items, objects: vec![subscription] }, (0, 0));
 }
 
 /// One refund with these members, decoded with the old columns.
