@@ -36,34 +36,34 @@ def test_demo_is_brief_and_says_what_to_type_next(demo):
 
 
 @pytest.mark.parametrize("folder", ["amount=5", "created_month=2020-01-01/lake"])
-def test_no_demo_is_made_where_readers_would_take_a_folder_for_a_column(home, folder):
-    outcome = harness.run("demo", home / folder, "--charges", "5", key=None).expect(2)
+def test_no_demo_is_made_where_readers_would_take_a_folder_for_a_column(tmp_path, folder):
+    outcome = harness.run("demo", tmp_path / folder, "--charges", "5", key=None).expect(2)
     outcome.expect_said(folder.split("=")[0])
-    assert not (home / folder).exists()
+    assert not (tmp_path / folder).exists()
 
 
-def test_no_views_are_printed_of_a_lake_that_was_moved_to_such_a_place(home):
-    harness.run("demo", home / "movable", "--charges", "5", "-q", key=None).expect(0)
-    (home / "currency=zzz").mkdir()
-    moved = (home / "movable").rename(home / "currency=zzz" / "lake")
+def test_no_views_are_printed_of_a_lake_that_was_moved_to_such_a_place(tmp_path):
+    harness.run("demo", tmp_path / "movable", "--charges", "5", "-q", key=None).expect(0)
+    (tmp_path / "currency=zzz").mkdir()
+    moved = (tmp_path / "movable").rename(tmp_path / "currency=zzz" / "lake")
     outcome = harness.run("sql", "--lake", moved, key=None).expect(2)
     assert outcome.out == "" and "currency" in outcome.err
 
 
-def test_no_demo_goes_into_a_lake_that_may_be_of_another_account(home):
+def test_no_demo_goes_into_a_lake_that_may_be_of_another_account(tmp_path):
     charge = {"id": "ch_1", "object": "charge", "created": 1_700_000_000, "livemode": False}
-    file = home / "one.ndjson"
+    file = tmp_path / "one.ndjson"
     file.write_text(json.dumps(charge))
-    harness.run("import", "charges", file, "--lake", home / "imported", key=None).expect(0)
-    before = harness.tree(home / "imported", "**/*")
-    harness.run("demo", home / "imported", "--charges", "5", key=None).expect(4)
-    assert not harness.changes(before, harness.tree(home / "imported", "**/*"))
+    harness.run("import", "charges", file, "--lake", tmp_path / "imported", key=None).expect(0)
+    before = harness.tree(tmp_path / "imported", "**/*")
+    harness.run("demo", tmp_path / "imported", "--charges", "5", key=None).expect(4)
+    assert not harness.changes(before, harness.tree(tmp_path / "imported", "**/*"))
 
 
-def test_the_line_to_type_next_is_one_that_a_shell_takes(home):
-    outcome = harness.run("demo", home / "it's my lake", "--charges", "5", key=None).expect(0)
+def test_the_line_to_type_next_is_one_that_a_shell_takes(tmp_path):
+    outcome = harness.run("demo", tmp_path / "it's my lake", "--charges", "5", key=None).expect(0)
     line = next(line for line in outcome.out.splitlines() if "duckdb" in line)
-    assert shlex.split(line) == ["duckdb", "-init", f"{home}/it's my lake/_stripelake/views.sql"]
+    assert shlex.split(line) == ["duckdb", "-init", f"{tmp_path}/it's my lake/_stripelake/views.sql"]
 
 
 def test_demo_writes_views_that_duckdb_runs(demo):
