@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result, disk_hint};
 use crate::redact::shown;
 
 const WAIT: &str = "wait for it to end, or have this one wait with --wait-lock, like 10m";
-const WAIT_LONGER: &str = "wait for it to end, or have this one wait longer: with --wait-lock, and no --max-duration that ends before";
+const WAIT_LONGER: &str = "wait for it to end, or have this one wait longer: with --wait-lock, and in sync without a --max-duration that ends before";
 const ODD_END: &str =
     "a clock was wrong, there or here: if no run is at work, remove _stripelake/lease.json from the lake";
 

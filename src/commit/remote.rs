@@ -93,7 +93,7 @@ impl RemoteLake {
             .map_err(|e| Error::usage(format!("expected s3://bucket/prefix, got \"{location}\": {e}")))?;
         let store = client::client(&location, bucket, environment, Repeats::Itself)?;
         let once = client::client(&location, bucket, environment, Repeats::Never)?;
-        let secret = environment.iter().filter(|(name, _)| settings::SECRET.contains(&name.as_str()));
+        let secret = environment.iter().filter(|(name, _)| settings::is_secret(name));
         let secrets = Secrets::new(secret.map(|(_, value)| value.trim().to_owned()));
         let lake = RemoteLake::new(Arc::new(store), prefix, &location);
         Ok(RemoteLake { secrets, once: Arc::new(once), ..lake })
@@ -227,7 +227,7 @@ impl RemoteLake {
     ) -> std::result::Result<Version, ReplaceError> {
         let at = self.path(path);
         let mut seen = seen.clone();
-        let mut tries = self.patience.tries();
+        let mut tries = self.patience.tries_to_write();
         loop {
             let put = self.store.put_opts(&at, bytes.clone().into(), mode(&seen).into());
             let error = match self.patience.write(path, bytes.len() as u64, put).await {

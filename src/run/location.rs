@@ -12,7 +12,7 @@ pub fn check(lake: &Lake, catalog: &Catalog) -> Result<()> {
     let location = lake.absolute_location();
     if cfg!(unix) && lake.local_path("").is_some() && location.contains('\\') {
         let what = format!("expected a lake whose path has no backslash, got {location}");
-        return Err(Error::usage(what).hint("choose another --lake: DuckDB finds no file behind one"));
+        return Err(Error::usage(what).hint("choose another place: DuckDB finds no file behind one"));
     }
     let folders = location.split(std::path::is_separator);
     for name in folders.filter_map(|folder| folder.split_once('=')).map(|(name, _)| name) {

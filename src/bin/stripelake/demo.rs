@@ -100,9 +100,12 @@ async fn check_lake(lake: &Lake, account: &str) -> Result<()> {
         return Ok(());
     }
     let whose = info.account.as_deref().unwrap_or("an account that is not known");
-    Err(Error::new(Kind::Auth, format!("the lake {} holds objects of {whose}, and no demo", lake.location()))
-        .lake("unchanged")
-        .hint("name another folder: stripelake demo FOLDER"))
+    Err(Error::new(
+        Kind::Auth,
+        format!("the lake {} holds objects of {whose}, and this demo is {account}", lake.location()),
+    )
+    .lake("unchanged")
+    .hint("name another folder: stripelake demo FOLDER"))
 }
 
 fn next_steps(location: &str) -> String {

@@ -122,7 +122,8 @@ impl RemoteLake {
         let mut n_sends = 0;
         loop {
             // When all tags are others, the store may make them otherwise.
-            let sent = self.patience.repeated(|| self.patience.write(path, PART as u64, send())).await?;
+            let sent =
+                self.patience.repeated_write(|| self.patience.write(path, PART as u64, send())).await?;
             n_sends += 1;
             let fits = self.tags.fit_part(&sent.content_id, &part);
             if fits || n_sends == MOST_SENDS {
@@ -150,7 +151,7 @@ impl RemoteLake {
         seen: &Version,
         upload: &mut Unfinished<'_>,
     ) -> std::result::Result<Version, ReplaceError> {
-        let mut tries = self.patience.tries();
+        let mut tries = self.patience.tries_to_write();
         loop {
             let parts = upload.parts.clone();
             let complete = self.once.complete_multipart(&upload.at, &upload.id, parts);

@@ -28,7 +28,8 @@ const RETRIES: Duration = Duration::from_secs(20);
 const OUTAGE: Duration = Duration::from_secs(180);
 /// So often it is told that a write is still on its way.
 const SILENCE: Duration = Duration::from_secs(10);
-/// What a store says of itself where it may do later what it does not now. A removal is refused with status 200 and such a code.
+/// How the codes begin by which a store says that it may do later what it does not now. A removal is refused with status 200 and
+/// such a code.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html>
 const PASSING: [&str; 4] = ["InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"];
 const NO_ANSWER: &str = "no answer within";
@@ -58,7 +59,9 @@ pub struct Patience {
     has_answered: AtomicBool,
     /// An outage has lasted for too long: until it ends, who asks is not patient any more.
     is_given_up: AtomicBool,
-    /// Since when each write has failed.
+    /// The same of writes: a store that can be read may be out for these.
+    is_writing_given_up: AtomicBool,
+    /// When the first of the writes failed of which none has succeeded since.
     unwritten_since: Mutex<Option<Instant>>,
     /// When an outage was told.
     told: Mutex<Option<Instant>>,
@@ -92,17 +95,22 @@ impl Patience {
 
     /// Asks again while an answer is broken or does not come; for what may happen twice.
     pub async fn repeated<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn() -> F) -> Result<T> {
-        let mut tries = self.tries();
-        loop {
-            match ask().await {
-                Err(error) if tries.may_repeat(&error).await => {}
-                answer => return answer,
-            }
-        }
+        repeated(self.tries(), ask).await
+    }
+
+    /// The same for a write.
+    pub async fn repeated_write<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn() -> F) -> Result<T> {
+        repeated(self.tries_to_write(), ask).await
     }
 
     pub fn tries(&self) -> Tries<'_> {
-        Tries { patience: self, outage: Failures::default(), others: Failures::default() }
+        let (outage, others) = (Failures::default(), Failures::default());
+        Tries { patience: self, are_of_write: false, outage, others }
+    }
+
+    /// Those of a write are over as soon as no write has succeeded for as long as an outage is waited for.
+    pub fn tries_to_write(&self) -> Tries<'_> {
+        Tries { are_of_write: true, ..self.tries() }
     }
 
     /// Whether another try may go better. Where nothing has ever listened, the client has tried for long enough.
@@ -115,8 +123,9 @@ impl Patience {
         let _ = self.deadline.set(deadline);
     }
 
+    /// Whether an outage, or one of writes, was waited for in vain, and has not ended since.
     pub fn is_given_up(&self) -> bool {
-        self.is_given_up.load(Ordering::Relaxed)
+        self.is_given_up.load(Ordering::Relaxed) || self.is_writing_given_up.load(Ordering::Relaxed)
     }
 
     /// Whether a store that has answered does no longer.
@@ -150,16 +159,19 @@ impl Patience {
         n_bytes: u64,
         write: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let began = Instant::now();
         let written = self.within(sending(n_bytes), self.told(path, write)).await;
         let failed = written.as_ref().err().filter(|error| self.has_ended(error));
         let since = {
             let mut since = self.unwritten_since.lock().expect("no panic while writing");
-            *since = failed.and(since.or(Some(began)));
+            *since = failed.and(since.or(Some(Instant::now())));
+            if written.is_ok() {
+                self.is_writing_given_up.store(false, Ordering::Relaxed);
+            }
             *since
         };
         // A store that can be read may be out for writes: each waits for the lease, and none of them long enough to tell.
-        if let Some(error) = failed.filter(|_| since.is_some_and(|since| since.elapsed() > RETRIES)) {
+        let is_long = since.is_some_and(|since| since.elapsed() > RETRIES) && !self.is_given_up();
+        if let Some(error) = failed.filter(|error| is_long && self.how_long(error) == OUTAGE) {
             self.tell_outage(error);
         }
         written
@@ -194,7 +206,17 @@ fn is_outage(error: &Error) -> bool {
 
 /// Why the store has not removed an object, by its own code.
 fn removal_code(text: &str) -> Option<&str> {
-    Some(text.rsplit_once("(code: ")?.1.split_once(')')?.0)
+    let (_, refusal) = text.split_once("DeleteObjects request failed")?;
+    Some(refusal.rsplit_once("(code: ")?.1.split_once(')')?.0)
+}
+
+async fn repeated<T, F: Future<Output = Result<T>>>(mut tries: Tries<'_>, ask: impl Fn() -> F) -> Result<T> {
+    loop {
+        match ask().await {
+            Err(error) if tries.may_repeat(&error).await => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// Whether nothing has listened, the connection broke, no answer came, or the server has a fault or lost patience with the body.
@@ -203,7 +225,7 @@ fn may_pass(error: &Error) -> bool {
     matches!(error, Error::Generic { .. })
         && (status(&text).is_none_or(|status| matches!(status, 408 | 429 | 500..))
             || text.contains("<Code>RequestTimeout</Code>"))
-        && removal_code(&text).is_none_or(|code| PASSING.contains(&code))
+        && removal_code(&text).is_none_or(|code| PASSING.iter().any(|passing| code.starts_with(passing)))
         && !is_odd_completion(error)
 }
 
@@ -222,6 +244,7 @@ pub fn could_not_connect(error: &Error) -> bool {
 #[derive(Debug)]
 pub struct Tries<'a> {
     patience: &'a Patience,
+    are_of_write: bool,
     outage: Failures,
     /// Refusals, and what is no outage. An outage before them does not count.
     others: Failures,
@@ -242,18 +265,28 @@ impl Tries<'_> {
     /// After a failure: waits for the next try, longer each time; `false` if there is none.
     pub async fn wait(&mut self, error: &Error) -> bool {
         let is_outage = is_outage(error);
-        if is_outage && self.patience.is_given_up() {
+        let given_up = match self.are_of_write {
+            true => &self.patience.is_writing_given_up,
+            false => &self.patience.is_given_up,
+        };
+        if is_outage
+            && (given_up.load(Ordering::Relaxed) || self.patience.is_given_up.load(Ordering::Relaxed))
+        {
             return false;
         }
         let failures = if is_outage { &mut self.outage } else { &mut self.others };
-        let first = *failures.first.get_or_insert_with(Instant::now);
+        let of_all = match is_outage && self.are_of_write {
+            true => *self.patience.unwritten_since.lock().expect("no panic while writing"),
+            false => None,
+        };
+        let first = *failures.first.get_or_insert_with(|| of_all.unwrap_or_else(Instant::now));
         let wait = FIRST_WAIT * 2_u32.pow(failures.n.min(MOST_DOUBLINGS));
         failures.n += 1;
         let limit = self.patience.how_long(error);
         let until_next = first.elapsed() + wait;
         let may_go_on = failures.n < FEWEST_TRIES || until_next <= limit;
         if !may_go_on {
-            self.patience.is_given_up.fetch_or(is_outage, Ordering::Relaxed);
+            given_up.fetch_or(is_outage, Ordering::Relaxed);
             return false;
         }
         if limit == OUTAGE && until_next > RETRIES {
@@ -288,6 +321,8 @@ mod tests {
             said("no answer within 30s"),
             removal("InternalError"),
             removal("SlowDown"),
+            removal("SlowDownWrite"),
+            said("Server returned non-2xx status code: 503 Service Unavailable: again (code: 10001)"),
             of_line(HttpErrorKind::Connect),
             of_line(HttpErrorKind::Interrupted),
             of_line(HttpErrorKind::Decode),

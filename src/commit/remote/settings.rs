@@ -6,14 +6,18 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// Of the client's variables, those that nothing that is shown may hold.
-pub const SECRET: [&str; 5] = [
+const SECRET: [&str; 5] = [
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_TOKEN",
     "AWS_SSE_CUSTOMER_KEY_BASE64",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 ];
+
+/// Whether nothing that is shown may hold the value of this variable. The client reads names in any case.
+pub fn is_secret(name: &str) -> bool {
+    SECRET.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+}
 
 /// Whether what stands in a file, if it can be read, can be sent in a header: the client does not look.
 fn is_header(file: &str) -> bool {
