@@ -239,6 +239,8 @@ impl SliceReader {
                 let is_new = |id: &String| !page.ids.contains(id) && !self.trail.has_shown(id);
                 Ok(behind.envelope.ids.iter().any(is_new))
             }
+            // What has come is kept, and the next run asks.
+            Err(FetchError::Failed(error)) if error.kind() == Kind::Budget => Ok(true),
             Err(FetchError::Failed(error)) => Err(self.after(error)),
             Err(FetchError::CursorGone) => Ok(false),
             // The walk itself finds a way around such objects.
