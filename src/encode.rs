@@ -7,6 +7,7 @@
 mod columns;
 mod footer;
 pub mod gather;
+pub mod ids;
 pub mod memory;
 pub mod merge;
 pub mod old;
@@ -26,6 +27,7 @@ use crate::crc;
 use crate::decode::schema::schema_version;
 use crate::encode::columns::Groups;
 use crate::encode::footer::{BLANK, FOOTER};
+use crate::encode::ids::Ids;
 use crate::encode::picked::Picked;
 use crate::encode::settings::{Sample, properties};
 use crate::error::{Error, Result, disk_hint};
@@ -78,6 +80,7 @@ pub struct Written {
     pub crc32: String,
     /// The first and last `created`, in microseconds.
     pub created: Option<(i64, i64)>,
+    pub ids: Ids,
     pub schema_version: String,
 }
 
@@ -101,11 +104,12 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
     let properties = properties(schema, &version, &sample, options)?;
     let mut sink = Summed { sink, n_bytes: 0, crc32: crc32fast::Hasher::new(), tail: None };
     let mut groups = Groups::new(&mut sink, schema, properties, options.bytes_per_group).map_err(failed)?;
-    let mut n_rows = 0;
+    let (mut n_rows, mut ids) = (0, Ids::default());
     let mut created: Option<(i64, i64)> = None;
     let mut rows = first.into_iter().map(Ok).chain(rows).peekable();
     while let Some(picked) = rows.next().transpose()? {
         n_rows += picked.len() as u64;
+        ids.add_all(&picked);
         created = widen(created, &picked);
         groups.write(&picked, rows.peek().is_none()).map_err(failed)?;
     }
@@ -115,7 +119,7 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
     sink.end_tail().map_err(|e| failed(ParquetError::External(Box::new(e))))?;
     sink.flush().map_err(|e| failed(ParquetError::External(Box::new(e))))?;
     let (n_bytes, crc32) = (sink.n_bytes, crc::shown(sink.crc32));
-    Ok(Written { n_rows, n_bytes, crc32, created, schema_version: version })
+    Ok(Written { n_rows, n_bytes, crc32, created, ids, schema_version: version })
 }
 
 /// What is looked at before anything is written.

@@ -51,6 +51,7 @@ pub type OnNotice = Arc<dyn Fn(&Notice) + Send + Sync>;
 /// What helps where many requests break off while others are answered.
 const FEWER_AT_ONCE: &str =
     "a proxy, or a slow line, may bear fewer requests at once: repeat with --concurrency 1";
+const NOT_REACHED: &str = "see whether Stripe can be reached, then run the same command again";
 /// A request without an answer is worth a notice after this time.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -260,8 +261,8 @@ impl Fetcher {
         FetchError::Failed(match last.filter(|_| is_silent) {
             Some(last) => {
                 let what = format!("{}: {last} ({ended}, and nothing could be read)", request.path);
-                Error::new(Kind::Stripe, what)
-                    .hint("see whether Stripe can be reached, then run the same command again")
+                let hint = last.hint_text().unwrap_or(NOT_REACHED).to_owned();
+                Error::new(Kind::Stripe, what).hint(hint)
             }
             None => ended,
         })

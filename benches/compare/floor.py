@@ -1,5 +1,6 @@
-"""Turns gzip pages into Parquet with stripelake, and prints the CPU beside the least that this must cost.
+"""Turns gzip pages into Parquet with stripelake, and prints the CPU beside what this must cost.
 
+`least` is a program of the same crates that leaves out all that can be (`benches/least.rs`).
 The floor is the work of one thread, and so the import is measured on one core, too, and as it is.
 """
 
@@ -11,6 +12,10 @@ import subprocess
 from benches.support.measure import BUILD, STRIPELAKE, WORK, begin, make, parser, run
 
 FLOOR = BUILD / "examples" / "floor"
+LEAST = BUILD / "examples" / "least"
+
+
+COSTS = ("import", "one core", "least", "least, plain", "inflate", "libdeflate", "zstd")
 
 
 def floor(*arguments) -> float:
@@ -25,12 +30,16 @@ def main() -> None:
         with open(pages, "rb") as plain, gzip.open(packed, "wb", compresslevel=6) as out:
             shutil.copyfileobj(plain, out, 1 << 20)
     lake = WORK / "floor-lake"
-    costs: dict[str, list[float]] = {what: [] for what in ("import", "one core", "inflate", "libdeflate", "zstd")}
+    costs: dict[str, list[float]] = {what: [] for what in COSTS}
     command = [STRIPELAKE, "import", "charges", packed, "--lake", lake]
     for _ in range(arguments.runs):
         for what in ("import", "one core"):
             shutil.rmtree(lake, ignore_errors=True)
             costs[what].append(run(command, one_core=what == "one core").cpu)
+        out = WORK / "least.parquet"
+        costs["least"].append(run([LEAST, "import", packed, out], one_core=True).cpu)
+        costs["least, plain"].append(run([LEAST, "import", pages, out], one_core=True).cpu)
+        out.unlink()
         costs["inflate"].append(floor("inflate", packed))
         costs["libdeflate"].append(floor("libdeflate", packed))
         costs["zstd"].append(floor("zstd", *sorted(lake.glob("charges/**/*.parquet"))))
@@ -39,15 +48,17 @@ def main() -> None:
     for what, name in [
         ("import", "import from gzip"),
         ("one core", "the same on one core"),
+        ("least", "least that these crates take"),
+        ("least, plain", "the same from plain pages"),
         ("inflate", "inflate, zlib-rs"),
         ("libdeflate", "inflate, libdeflate"),
         ("zstd", "zstd 1 of the same pages"),
     ]:
-        print(f"{name:<26} {secs[what]:6.2f} s CPU {secs[what] / arguments.charges * 1e6:6.1f} µs a charge")
+        print(f"{name:<28} {secs[what]:6.2f} s CPU {secs[what] / arguments.charges * 1e6:6.1f} µs a charge")
     for inflate in ("inflate", "libdeflate"):
         least = secs[inflate] + secs["zstd"]
-        ratios = [secs[what] / least for what in ("import", "one core")]
-        print(f"import / ({inflate} + zstd)  {ratios[0]:.2f}, on one core {ratios[1]:.2f}")
+        ratios = [secs[what] / least for what in ("import", "one core", "least")]
+        print(f"import / ({inflate} + zstd)  {ratios[0]:.2f}, on one core {ratios[1]:.2f}; the least {ratios[2]:.2f}")
 
 
 if __name__ == "__main__":

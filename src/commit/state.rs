@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commit::listed::Listed;
 use crate::encode::Written;
+use crate::encode::ids::Ids;
 use crate::error::{Error, Result};
 use crate::partition::Grain;
 
@@ -99,10 +100,10 @@ pub struct ResourceState {
     /// the state.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub begun: BTreeSet<String>,
-    /// Folders whose file went away with its rows, and that file: what stands there now is not all, until all of it is listed,
-    /// imported or restored.
+    /// Folders whose files went away with their rows, and those files: what stands there now is not all, until all of it is
+    /// listed, imported or restored.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub lost: BTreeMap<String, FileState>,
+    pub lost: BTreeMap<String, Vec<FileState>>,
     /// By folder name; `""` is the only file of a resource without partitions.
     pub partitions: BTreeMap<String, FileState>,
 }
@@ -219,7 +220,14 @@ pub struct FileState {
     /// First and last `created`, unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<(i64, i64)>,
+    /// The sum of its ids, in hexadecimal digits; see [`Ids`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<String>,
     pub schema_version: String,
+}
+
+fn shown(ids: Ids) -> String {
+    format!("{:016x}", ids.sum)
 }
 
 impl FileState {
@@ -231,6 +239,7 @@ impl FileState {
             crc32: written.crc32.clone(),
             etag: etag.map(str::to_owned),
             created: written.created.map(|(first, last)| (secs(first), secs(last))),
+            ids: Some(shown(written.ids)),
             schema_version: written.schema_version.clone(),
         }
     }
@@ -238,6 +247,16 @@ impl FileState {
     /// Whether this is the same file, wherever it was copied to.
     pub fn has_bytes_of(&self, other: &FileState) -> bool {
         (self.bytes, &self.crc32) == (other.bytes, &other.crc32)
+    }
+
+    /// Whether these, of the seconds in which its rows were created, are its ids, and no other ones.
+    pub fn has_ids(&self, ids: Ids) -> bool {
+        ids.n == self.rows && self.ids.as_ref() == Some(&shown(ids))
+    }
+
+    /// Whether these ids, of the same seconds, lack some of its own. Of more than it had they are taken for them.
+    pub fn has_more_than(&self, ids: Ids) -> bool {
+        ids.n < self.rows || (ids.n == self.rows && self.ids.is_some() && !self.has_ids(ids))
     }
 
     /// Whether the object with this entity tag is the file.

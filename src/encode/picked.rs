@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::interleave;
 use arrow::error::ArrowError;
 
@@ -65,6 +65,15 @@ impl Picked {
             None => (&self.batches[0], n),
             Some(Order { rows, .. }) => (&self.batches[rows[n].0], rows[n].1),
         }
+    }
+
+    /// A column of text of each batch, and where the rows stand, in their order.
+    pub fn texts(&self, column: &str) -> (Vec<&StringArray>, impl Iterator<Item = (usize, usize)>) {
+        let text =
+            |batch: &'_ RecordBatch| batch.schema_ref().index_of(column).expect("a column of the schema");
+        let texts = self.batches.iter().map(|batch| batch.column(text(batch)).as_string()).collect();
+        let place = |n: usize| self.rows.as_ref().map_or((0, n), |order| order.rows[n]);
+        (texts, (0..self.len()).map(place))
     }
 
     /// The bytes of the batches that the rows are in.

@@ -14,6 +14,7 @@ use crate::commit::{Lake, ReplaceError, Staged, Version};
 use crate::crc::crc32_of;
 use crate::decode::older::Older;
 use crate::decode::schema::{arrow_schema, schema_version};
+use crate::encode::ids::{Ids, ids_within};
 use crate::encode::merge::absent::{Absent, Parents};
 use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Changes, Merge, Run, Source};
@@ -47,6 +48,8 @@ pub struct PartitionCommit {
     pub has_children: bool,
     /// What the state knows of the file.
     pub known: Option<FileState>,
+    /// Files that stood there and have gone.
+    pub lost: Vec<FileState>,
 }
 
 impl PartitionCommit {
@@ -62,6 +65,7 @@ impl PartitionCommit {
             old_age: OldAge::at_least(),
             has_children: false,
             known: None,
+            lost: Vec::new(),
         }
     }
 }
@@ -73,6 +77,8 @@ pub struct Outcome {
     pub outdated: HashSet<String>,
     /// Whether another file than that which the state speaks of was there.
     pub was_other: bool,
+    /// Whether that one lacks objects of the file which the state speaks of.
+    pub lacked_known: bool,
     /// `None` when the file stayed as it was.
     pub written: Option<(Written, Version)>,
 }
@@ -80,6 +86,7 @@ pub struct Outcome {
 struct Merged {
     changes: Changes,
     was_other: bool,
+    lacked_known: bool,
     outdated: HashSet<String>,
     /// `None` where the old file holds the same, and is what the state says.
     new: Option<(Written, Staged)>,
@@ -115,8 +122,8 @@ pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> R
             }
             merged => merged.map_err(|error| error.context(path.clone()))?,
         };
-        let Merged { changes, was_other, outdated, new } = merged;
-        let done = |written| Some(Outcome { changes, outdated, was_other, written });
+        let Merged { changes, was_other, lacked_known, outdated, new } = merged;
+        let done = |written| Some(Outcome { changes, outdated, was_other, lacked_known, written });
         let Some((written, staged)) = new else { return Ok(done(None)) };
         match wanted.lake.replace(&path, staged, &seen).await {
             Ok(version) => return Ok(done(Some((written, version)))),
@@ -158,7 +165,7 @@ fn merge(
         while merge.changes().is_none() && merge.next().transpose()?.is_some() {}
         if merge.changes().is_none() {
             let (changes, outdated) = (merge.changes(), merge.take_outdated());
-            return Ok(Merged { changes, was_other, outdated, new: None });
+            return Ok(Merged { changes, was_other, lacked_known: false, outdated, new: None });
         }
     }
     let mut staged = wanted.lake.stage(&path)?;
@@ -171,16 +178,19 @@ fn merge(
         copied.map_err(|e| Error::destination(format!("copying a temporary file: {e}")))?;
         let written = sealed.written.clone();
         let changes = Changes { new: written.n_rows, ..Changes::default() };
-        return Ok(Merged { changes, was_other, outdated: HashSet::new(), new: Some((written, staged)) });
+        let (outdated, new) = (HashSet::new(), Some((written, staged)));
+        return Ok(Merged { changes, was_other, lacked_known: false, outdated, new });
     }
+    let was = old.as_ref().filter(|_| was_other).map(File::try_clone).transpose().map_err(unreadable)?;
     let old = old.map(|file| old::open(file, is_known, &path)).transpose()?;
+    let lacked_known = was.map_or(Ok(false), |was| lacks_known(wanted, &was))?;
     let n_rows = n_rows + old.as_ref().map_or(0, |old| old.n_rows);
     let mut merge = merged(wanted, gathered, old)?;
     let written =
         encode::write(BufWriter::new(staged.writer()), &schema, &path, &mut merge, n_rows, wanted.options)?;
     let (changes, outdated) = (merge.changes(), merge.take_outdated());
     let is_same = changes.is_none() && current.is_some();
-    Ok(Merged { changes, was_other, outdated, new: (!is_same).then_some((written, staged)) })
+    Ok(Merged { changes, was_other, lacked_known, outdated, new: (!is_same).then_some((written, staged)) })
 }
 
 fn merged(wanted: &PartitionCommit, gathered: &[Gathered], old: Option<OldFile>) -> Result<Merge> {
@@ -229,6 +239,28 @@ pub fn is_described(mut file: &File, known: &FileState) -> Result<bool> {
     let sum = crc32_of(file).map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
     Ok(sum == known.crc32)
+}
+
+/// Whether the file that is there lacks objects of the one that the state speaks of. A merge takes no object away, so no killed run
+/// has left such a file: it is an older one. Rows of a child are taken away with their list, so of these only a file that was lost
+/// is known to be older.
+fn lacks_known(wanted: &PartitionCommit, file: &File) -> Result<bool> {
+    let PartitionCommit { resource, known, lost, .. } = wanted;
+    let Some(known) = known else { return Ok(false) };
+    let is_older = match resource.parent {
+        None => true,
+        Some(_) => {
+            let is_it = lost.iter().map(|lost| Ok(lost.has_ids(ids_of(file, lost)?)));
+            is_it.collect::<Result<Vec<bool>>>()?.contains(&true)
+        }
+    };
+    Ok(is_older && known.has_more_than(ids_of(file, known)?))
+}
+
+/// The ids in a file of those seconds from which another one has its rows.
+pub fn ids_of(file: &File, other: &FileState) -> Result<Ids> {
+    let file = file.try_clone().map_err(unreadable)?;
+    ids_within(file, other.created).map_err(|e| Error::destination(format!("reading ids: {e}")))
 }
 
 fn unreadable(error: io::Error) -> Error {

@@ -93,10 +93,20 @@ impl TableReport {
     }
 }
 
+/// Of which objects a run lists those that were created then; of all without either.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Window {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<jiff::Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<jiff::Timestamp>,
+}
+
 /// The whole run.
 #[derive(Debug, Default)]
 pub struct Report {
     pub run_id: String,
+    pub window: Window,
     pub account: Option<String>,
     pub tables: Vec<TableReport>,
     /// Resources that are in the lake completely.
@@ -195,6 +205,8 @@ pub struct RunRecord<'a> {
     pub started_at: jiff::Timestamp,
     pub secs: f64,
     pub exit_code: i32,
+    #[serde(flatten)]
+    pub window: Window,
     pub requests: u64,
     pub retries: u64,
     pub slowdowns: u64,
@@ -217,6 +229,7 @@ impl<'a> RunRecord<'a> {
             started_at,
             secs: report.secs,
             exit_code: kind.map_or(0, Kind::exit_code),
+            window: report.window,
             requests: report.requests,
             retries: report.retries,
             slowdowns: report.slowdowns,

@@ -21,7 +21,7 @@ use crate::run::event::Event;
 use crate::run::gather::Listing;
 use crate::run::owner::{Account, account, check_account, check_mode, claim, read_lake};
 use crate::run::reading::read_all;
-use crate::run::report::{Report, RunRecord};
+use crate::run::report::{Report, RunRecord, Window};
 use crate::run::signal::interrupted;
 use crate::run::{Setup, sql};
 
@@ -104,6 +104,8 @@ async fn locked(
         Err(error) => report.failures.push(("views".to_owned(), error)),
     }
     report.run_id = setup.run_id.clone();
+    let time = |second| Timestamp::from_second(second).ok();
+    report.window = Window { since: options.since.and_then(time), until: options.until.and_then(time) };
     report.account = account;
     report.requests = fetcher.counters.requests.load(Ordering::Relaxed);
     report.retries = fetcher.counters.retries.load(Ordering::Relaxed);

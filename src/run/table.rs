@@ -149,9 +149,13 @@ impl Table {
         }
     }
 
-    /// Takes note that a lost file is there again, with all its rows. The state is written with the next ones.
-    pub fn found_again(&mut self, folder: &str) {
-        self.is_behind |= self.state.lost.remove(folder).is_some();
+    /// Takes note of which lost files are still missed. The state is written with the next ones.
+    pub fn still_lost(&mut self, folder: &str, files: Vec<FileState>) {
+        self.is_behind |= self.state.lost.get(folder).is_some_and(|before| *before != files);
+        match files.is_empty() {
+            true => _ = self.state.lost.remove(folder),
+            false => _ = self.state.lost.insert(folder.to_owned(), files),
+        }
     }
 
     /// Writes the state if it lacks a committed file.

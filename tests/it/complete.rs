@@ -333,3 +333,20 @@ async fn s6_a_file_that_only_a_killed_run_knew_of_is_looked_at_again() {
     assert!(lake.state("customers").await.unwrap().begun.is_empty());
     lake.check_intact().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_of_a_window_says_in_its_record_which_one() {
+    let table = Table::charges(75, 60);
+    for since in [None, Some(table.now() - 86_400)] {
+        let lake = TestLake::new();
+        let options = Options { since, ..lake.options_for(&["charges"]) };
+        let report = lake.sync_with(options, table.clone()).await.unwrap();
+        check_kind(&report, None);
+        let files = lake.files().await;
+        let record =
+            files.iter().find(|(path, _)| path.starts_with("_stripelake/runs/")).unwrap().1.0.clone();
+        let record: Value = serde_json::from_slice(&record).unwrap();
+        let second = |time: &Value| time.as_str().map(|t| t.parse::<jiff::Timestamp>().unwrap().as_second());
+        assert_eq!((second(&record["since"]), &record["until"]), (since, &Value::Null));
+    }
+}

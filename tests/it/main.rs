@@ -16,6 +16,7 @@ mod ends;
 mod estimate;
 mod lease;
 mod left_out;
+mod lost;
 mod misplaced;
 mod mixed_up;
 mod moved;

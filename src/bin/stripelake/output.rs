@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use indicatif::{HumanBytes, HumanCount};
 use stripelake::error::{Error, Kind};
 use stripelake::redact::{shown, without_own_key};
-use stripelake::run::report::{Continued, Report, TableReport};
+use stripelake::run::report::{Continued, Report, TableReport, Window};
 
 /// Why a result could not be printed.
 static LOST: OnceLock<String> = OnceLock::new();
@@ -103,8 +103,15 @@ pub fn tables(tables: &[TableReport]) -> String {
 
 /// The last line of a run that went well.
 pub fn complete(report: &Report) -> String {
+    let Window { since, until } = report.window;
+    let of_what = match (since, until) {
+        (None, None) => String::new(),
+        (Some(since), None) => format!("; of what was created from {since} on"),
+        (None, Some(until)) => format!("; of what was created before {until}"),
+        (Some(since), Some(until)) => format!("; of what was created from {since} on and before {until}"),
+    };
     format!(
-        "Complete in {:.1} s: {} rows, {} tables, {} requests.",
+        "Complete in {:.1} s: {} rows, {} tables, {} requests{of_what}.",
         report.secs,
         HumanCount(report.rows()),
         report.tables.len(),

@@ -80,6 +80,14 @@ pub fn end() {
     }
 }
 
+/// Says a line above the bars, if there are any: they would be drawn over it.
+pub fn say_above(line: &str) {
+    match DRAWN.get().filter(|drawn| !drawn.is_hidden()) {
+        Some(drawn) => _ = drawn.println(without_own_key(line)),
+        None => say(line),
+    }
+}
+
 /// One bar per resource.
 struct Bars {
     all: MultiProgress,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::limits;
-use crate::output::say;
+use crate::progress::say_above;
 
 /// What a run that writes a lake says at the first signal.
 pub const KEEPING: &str = "stopping: keeping what was read so far, in at most 10 s; once more stops at once";
@@ -55,7 +55,7 @@ async fn stop(mut signals: Signals, first_words: Option<&'static str>, sender: w
 /// Says a line without waiting until somebody takes it.
 fn say_aside(line: String) {
     // Without a thread it is not said.
-    let _ = thread::Builder::new().spawn(move || say(&line));
+    let _ = thread::Builder::new().spawn(move || say_above(&line));
 }
 
 #[cfg(unix)]

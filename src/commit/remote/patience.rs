@@ -59,8 +59,6 @@ pub struct Patience {
     has_answered: AtomicBool,
     /// An outage has lasted for too long: until it ends, who asks is not patient any more.
     is_given_up: AtomicBool,
-    /// The same of writes: a store that can be read may be out for these.
-    is_writing_given_up: AtomicBool,
     /// When the first of the writes failed of which none has succeeded since.
     unwritten_since: Mutex<Option<Instant>>,
     /// When an outage was told.
@@ -123,9 +121,8 @@ impl Patience {
         let _ = self.deadline.set(deadline);
     }
 
-    /// Whether an outage, or one of writes, was waited for in vain, and has not ended since.
     pub fn is_given_up(&self) -> bool {
-        self.is_given_up.load(Ordering::Relaxed) || self.is_writing_given_up.load(Ordering::Relaxed)
+        self.is_given_up.load(Ordering::Relaxed)
     }
 
     /// Whether a store that has answered does no longer.
@@ -164,13 +161,10 @@ impl Patience {
         let since = {
             let mut since = self.unwritten_since.lock().expect("no panic while writing");
             *since = failed.and(since.or(Some(Instant::now())));
-            if written.is_ok() {
-                self.is_writing_given_up.store(false, Ordering::Relaxed);
-            }
             *since
         };
         // A store that can be read may be out for writes: each waits for the lease, and none of them long enough to tell.
-        let is_long = since.is_some_and(|since| since.elapsed() > RETRIES) && !self.is_given_up();
+        let is_long = since.is_some_and(|since| (RETRIES..OUTAGE).contains(&since.elapsed()));
         if let Some(error) = failed.filter(|error| is_long && self.how_long(error) == OUTAGE) {
             self.tell_outage(error);
         }
@@ -265,13 +259,7 @@ impl Tries<'_> {
     /// After a failure: waits for the next try, longer each time; `false` if there is none.
     pub async fn wait(&mut self, error: &Error) -> bool {
         let is_outage = is_outage(error);
-        let given_up = match self.are_of_write {
-            true => &self.patience.is_writing_given_up,
-            false => &self.patience.is_given_up,
-        };
-        if is_outage
-            && (given_up.load(Ordering::Relaxed) || self.patience.is_given_up.load(Ordering::Relaxed))
-        {
+        if is_outage && self.patience.is_given_up() {
             return false;
         }
         let failures = if is_outage { &mut self.outage } else { &mut self.others };
@@ -286,7 +274,7 @@ impl Tries<'_> {
         let until_next = first.elapsed() + wait;
         let may_go_on = failures.n < FEWEST_TRIES || until_next <= limit;
         if !may_go_on {
-            given_up.fetch_or(is_outage, Ordering::Relaxed);
+            self.patience.is_given_up.fetch_or(is_outage, Ordering::Relaxed);
             return false;
         }
         if limit == OUTAGE && until_next > RETRIES {

@@ -86,7 +86,6 @@ impl Gatherer {
             let gathered = table.spool.take(&partition)?;
             let folder = partition.to_string();
             let known = table.state.partitions.get(&folder).cloned();
-            let n_known = known.as_ref().map_or(0, |known| known.rows);
             let is_child = index > 0;
             let n_rows: u64 = gathered.iter().map(|rows| rows.n_rows).sum();
             *self.filled.entry((index, partition)).or_default() += n_rows;
@@ -101,7 +100,8 @@ impl Gatherer {
                 parents: table.parents(replaced, &outdated),
                 old_age,
                 has_children: !is_child && n_tables > 1,
-                known,
+                known: known.clone(),
+                lost: table.state.lost.get(&folder).cloned().unwrap_or_default(),
                 ..PartitionCommit::new(&self.setup, &table.resource, partition)
             };
             let outcome = self.commit_table(index, wanted, gathered).await?;
@@ -111,9 +111,7 @@ impl Gatherer {
                 outdated = Arc::new(outcome.outdated);
             }
             if let Some((written, version)) = outcome.written {
-                // A merge takes no object away, so no killed run has left the file: it is an older one.
-                let n_old = written.n_rows - outcome.changes.new.min(written.n_rows);
-                if outcome.was_other && !is_child && n_old < n_known {
+                if outcome.lacked_known {
                     self.note_lost(index, &[partition]).await?;
                 }
                 let table = &mut self.tables[index];

@@ -1,15 +1,20 @@
 //! Compares the files in a table's folder with its state: those of ours that one of them lacks, and those of others.
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
 
 use super::Gatherer;
 use crate::commit::Version;
 use crate::commit::state::{FileState, ResourceState};
+use crate::encode::ids::Ids;
 use crate::error::{Error, Result};
 use crate::partition::Partition;
 use crate::run::Setup;
 use crate::run::event::Event;
+use crate::run::partition_commit::ids_of;
 use crate::run::report::named;
 use crate::run::table::Table;
 
@@ -109,14 +114,16 @@ impl Gatherer {
         self.read_again(partitions).await?;
         let table = &mut self.tables[index];
         let ResourceState { lost, partitions: files, .. } = &mut table.state;
-        let n_before = lost.len();
+        let mut is_new = false;
         for folder in partitions.iter().map(Partition::to_string) {
-            // Of several that went one after the other the first one is waited for: it was whole.
-            if let (Entry::Vacant(entry), Some(file)) = (lost.entry(folder.clone()), files.get(&folder)) {
-                entry.insert(file.clone());
+            let Some(file) = files.get(&folder) else { continue };
+            let lost = lost.entry(folder).or_default();
+            if !lost.iter().any(|lost| lost.has_bytes_of(file)) {
+                lost.push(file.clone());
+                is_new = true;
             }
         }
-        match lost.len() > n_before {
+        match is_new {
             true => table.write_state(&self.setup).await,
             false => Ok(()),
         }
@@ -127,19 +134,36 @@ impl Gatherer {
         let (mut made_anew, mut restored, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..self.tables.len() {
             for (partition, path) in self.lost(index) {
-                let is_listed = self.is_listing && self.has_listed_all_of(&partition);
                 let folder = partition.to_string();
-                match self.setup.lake.exists(&path).await? {
-                    true if self.is_restored(index, &folder) => restored.push(path),
-                    true if is_listed || self.is_imported(index, &partition) => made_anew.push(path),
+                let files = self.tables[index].state.lost.get(&folder).cloned().unwrap_or_default();
+                let is_listed = |lost: &FileState| self.has_listed_all_of(index, &partition, lost);
+                let Some((now, _)) = self.setup.lake.read(&path).await? else {
                     // Had this run put rows into it, it would have gone again.
-                    false if is_listed && !self.committed.contains(&partition) => {
+                    if files.iter().all(is_listed) && !self.committed.contains(&partition) {
                         self.tables[index].state.partitions.remove(&folder);
+                        self.tables[index].still_lost(&folder, Vec::new());
                         forgotten.push(path);
                     }
-                    _ => continue,
+                    continue;
+                };
+                let (now, known) = (Arc::new(now), self.tables[index].state.partitions.get(&folder));
+                let (mut left, mut is_made_anew) = (Vec::new(), false);
+                for lost in files {
+                    let ids = ids_of_now(&now, &lost).await?;
+                    if lost.has_ids(ids) || known.is_some_and(|known| known.has_bytes_of(&lost)) {
+                        continue;
+                    }
+                    match is_listed(&lost) || self.is_imported(index, &partition, &lost, ids) {
+                        true => is_made_anew = true,
+                        false => left.push(lost),
+                    }
                 }
-                self.tables[index].found_again(&folder);
+                match (left.is_empty(), is_made_anew) {
+                    (true, true) => made_anew.push(path),
+                    (true, false) => restored.push(path),
+                    (false, _) => {}
+                }
+                self.tables[index].still_lost(&folder, left);
             }
         }
         self.report_lost();
@@ -168,24 +192,24 @@ impl Gatherer {
         partitions.map(|partition| (partition, partition.path(&resource.name))).collect()
     }
 
-    /// Whether this import has brought as many rows as were lost, and as many are there: those are taken for them.
-    fn is_imported(&self, index: usize, partition: &Partition) -> bool {
-        let ResourceState { lost, partitions, .. } = &self.tables[index].state;
-        let folder = partition.to_string();
-        let (Some(lost), Some(file)) = (lost.get(&folder), partitions.get(&folder)) else { return false };
+    /// Whether this import has brought as many rows as a lost file had, and as many of its seconds are there, and more: those are
+    /// taken for them.
+    fn is_imported(&self, index: usize, partition: &Partition, lost: &FileState, ids: Ids) -> bool {
         let n_filled = self.filled.get(&(index, *partition)).copied().unwrap_or_default();
-        !self.is_listing && n_filled.min(file.rows) >= lost.rows
+        !self.is_listing && n_filled.min(ids.n) >= lost.rows && !lost.has_more_than(ids)
     }
 
-    /// Whether the lost file itself stands there again, brought back from a copy.
-    fn is_restored(&self, index: usize, folder: &str) -> bool {
-        let ResourceState { lost, partitions, .. } = &self.tables[index].state;
-        let files = lost.get(folder).zip(partitions.get(folder));
-        files.is_some_and(|(lost, file)| file.has_bytes_of(lost))
-    }
-
-    /// Whether this run itself has listed all of a partition in which objects may be.
-    fn has_listed_all_of(&self, partition: &Partition) -> bool {
+    /// Whether this run itself has listed all seconds from which a lost file had objects, or all of its partition where that is
+    /// not known: what belongs to an object lies where that does.
+    fn has_listed_all_of(&self, index: usize, partition: &Partition, lost: &FileState) -> bool {
+        if !self.is_listing {
+            return false;
+        }
+        if let (0, Some((first, last))) = (index, lost.created)
+            && self.fresh.contains(&(first..last + 1))
+        {
+            return true;
+        }
         let span = partition.span();
         let files = self.tables[0].state.partitions.values();
         let newest = files.filter_map(|file| Some(file.created?.1)).max().unwrap_or(i64::MAX);
@@ -193,6 +217,13 @@ impl Gatherer {
             && self.asked_until > newest.min(span.end - 1)
             && self.fresh.contains(&self.listed_part(partition))
     }
+}
+
+/// The ids in the file of now of those seconds from which a lost one had its rows.
+async fn ids_of_now(now: &Arc<File>, lost: &FileState) -> Result<Ids> {
+    let (now, lost) = (now.clone(), lost.clone());
+    let found = spawn_blocking(move || ids_of(&now, &lost)).await;
+    found.map_err(|e| Error::bug(format!("reading ids: {e}")))?
 }
 
 /// Whether a file is there that no list of its folder has named.
