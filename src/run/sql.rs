@@ -26,7 +26,7 @@ pub async fn views(lake: &Lake, catalog: &Catalog) -> Result<Views> {
     let mut script = String::new();
     if matches!(lake, Lake::Remote(_)) {
         script.push_str(
-            "-- Needs: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);\n",
+            "-- Needs: INSTALL httpfs; INSTALL aws; LOAD httpfs; LOAD aws; CREATE SECRET (TYPE s3, PROVIDER credential_chain);\n",
         );
     }
     let mut damaged = Vec::new();

@@ -11,7 +11,7 @@ use stripelake::run::report::Report;
 use stripelake::run::sync::{Options, sync};
 
 use crate::archives;
-use crate::damage::{forget, put};
+use crate::damage::{failure, forget, put};
 use crate::harness::{TestLake, check_kind};
 use crate::table::{Table, created};
 
@@ -125,6 +125,20 @@ async fn s7_a_lost_file_is_not_found_again_in_other_objects_nor_in_some_that_com
     check_kind(&lost.import(&[half, half, &first[..1]].concat()).await, Some(Kind::Integrity));
     // The rest, by itself.
     check_kind(&lost.import(&first[first.len() / 2..]).await, None);
+    check_kind(&lost.sync_nothing().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_half_a_copy_is_damaged_and_the_file_still_lost() {
+    let lost = Lost::new(75).await;
+    let half = lost.file.slice(..lost.file.len() / 2);
+    put(&lost.lake, &lost.path, half).await;
+    for _ in 0..2 {
+        let report = lost.sync_nothing().await;
+        let (kind, said) = failure(&report).unwrap();
+        assert!(kind == Kind::Integrity && said.contains(&lost.path), "{kind:?} {said}");
+    }
+    lost.restore().await;
     check_kind(&lost.sync_nothing().await, None);
 }
 

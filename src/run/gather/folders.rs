@@ -149,7 +149,11 @@ impl Gatherer {
                 let (now, known) = (Arc::new(now), self.tables[index].state.partitions.get(&folder));
                 let (mut left, mut is_made_anew) = (Vec::new(), false);
                 for lost in files {
-                    let ids = ids_of_now(&now, &lost).await?;
+                    // One that cannot be read is named as damaged.
+                    let Ok(ids) = ids_of_now(&now, &lost).await else {
+                        left.push(lost);
+                        continue;
+                    };
                     if lost.has_ids(ids) || known.is_some_and(|known| known.has_bytes_of(&lost)) {
                         continue;
                     }
