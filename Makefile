@@ -65,6 +65,7 @@ bench-fetch: $(RIVALS:%=.venv-bench/%/.installed) ## a first sync: behind Stripe
 	$(RELEASE)
 	$(PYTHON) -B -m benches.fetch.rate --runs $(RATE_RUNS)
 	$(PYTHON) -B -m benches.fetch.rivals
+	$(PYTHON) -B -m benches.fetch.least
 	$(PYTHON) -B -m benches.fetch.large
 
 .venv-bench/%/.installed: benches/fetch/requirements-%.txt
