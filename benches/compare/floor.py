@@ -13,8 +13,6 @@ from benches.support.measure import BUILD, STRIPELAKE, WORK, begin, make, parser
 
 FLOOR = BUILD / "examples" / "floor"
 LEAST = BUILD / "examples" / "least"
-
-
 COSTS = ("import", "one core", "least", "least, plain", "inflate", "libdeflate", "zstd")
 
 
@@ -29,21 +27,20 @@ def main() -> None:
     if not packed.exists():
         with open(pages, "rb") as plain, gzip.open(packed, "wb", compresslevel=6) as out:
             shutil.copyfileobj(plain, out, 1 << 20)
-    lake = WORK / "floor-lake"
+    lake, out = WORK / "floor-lake", WORK / "least.parquet"
     costs: dict[str, list[float]] = {what: [] for what in COSTS}
     command = [STRIPELAKE, "import", "charges", packed, "--lake", lake]
     for _ in range(arguments.runs):
         for what in ("import", "one core"):
             shutil.rmtree(lake, ignore_errors=True)
             costs[what].append(run(command, one_core=what == "one core").cpu)
-        out = WORK / "least.parquet"
         costs["least"].append(run([LEAST, "import", packed, out], one_core=True).cpu)
         costs["least, plain"].append(run([LEAST, "import", pages, out], one_core=True).cpu)
-        out.unlink()
         costs["inflate"].append(floor("inflate", packed))
         costs["libdeflate"].append(floor("libdeflate", packed))
         costs["zstd"].append(floor("zstd", *sorted(lake.glob("charges/**/*.parquet"))))
     shutil.rmtree(lake)
+    out.unlink()
     secs = {what: statistics.median(cost) for what, cost in costs.items()}
     for what, name in [
         ("import", "import from gzip"),

@@ -172,11 +172,7 @@ impl Holding {
         let mut held = self.held.lock().await;
         let held = held.as_mut().filter(|held| !held.is_lost && held.lease.expires_at <= Timestamp::now());
         let Some(held) = held else { return Ok(()) };
-        // Who held the lock may have waited in vain.
-        match lake.is_given_up() {
-            true => Ok(()),
-            false => held.write(lake, Timestamp::now() + LEASE).await,
-        }
+        held.write(lake, Timestamp::now() + LEASE).await
     }
 
     async fn check_once(&self, lake: &RemoteLake) -> Result<()> {

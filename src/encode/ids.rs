@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -38,16 +38,15 @@ pub fn ids_within(file: File, created: Option<(i64, i64)>) -> Result<Ids> {
     let mut found = Ids::default();
     for batch in builder.with_projection(mask).build()? {
         let batch = batch?;
-        let is_within = |row: usize| created.is_none_or(|(first, last)| is_of(&batch, row, first, last));
         let Some(ids) = batch.column_by_name("id").and_then(|ids| ids.as_string_opt::<i32>()) else {
             continue;
         };
-        (0..ids.len()).filter(|row| is_within(*row)).for_each(|row| found.add(ids.value(row)));
+        let seconds = batch.column_by_name("created").map(|c| c.as_primitive::<TimestampMicrosecondType>());
+        let is_within = |row: &usize| match (created, seconds) {
+            (Some((first, last)), Some(at)) => (first..=last).contains(&at.value(*row).div_euclid(1_000_000)),
+            _ => true,
+        };
+        (0..ids.len()).filter(is_within).for_each(|row| found.add(ids.value(row)));
     }
     Ok(found)
-}
-
-fn is_of(batch: &RecordBatch, row: usize, first: i64, last: i64) -> bool {
-    let created = batch.column_by_name("created").map(|c| c.as_primitive::<TimestampMicrosecondType>());
-    created.is_none_or(|created| (first..=last).contains(&created.value(row).div_euclid(1_000_000)))
 }

@@ -122,8 +122,8 @@ impl RemoteLake {
         let mut n_sends = 0;
         loop {
             // When all tags are others, the store may make them otherwise.
-            let sent =
-                self.patience.repeated_write(|| self.patience.write(path, PART as u64, send())).await?;
+            let tries = self.patience.tries_to_write();
+            let sent = tries.repeated(|| self.patience.write(path, PART as u64, send())).await?;
             n_sends += 1;
             let fits = self.tags.fit_part(&sent.content_id, &part);
             if fits || n_sends == MOST_SENDS {

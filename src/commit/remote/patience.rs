@@ -93,12 +93,7 @@ impl Patience {
 
     /// Asks again while an answer is broken or does not come; for what may happen twice.
     pub async fn repeated<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn() -> F) -> Result<T> {
-        repeated(self.tries(), ask).await
-    }
-
-    /// The same for a write.
-    pub async fn repeated_write<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn() -> F) -> Result<T> {
-        repeated(self.tries_to_write(), ask).await
+        self.tries().repeated(ask).await
     }
 
     pub fn tries(&self) -> Tries<'_> {
@@ -204,15 +199,6 @@ fn removal_code(text: &str) -> Option<&str> {
     Some(refusal.rsplit_once("(code: ")?.1.split_once(')')?.0)
 }
 
-async fn repeated<T, F: Future<Output = Result<T>>>(mut tries: Tries<'_>, ask: impl Fn() -> F) -> Result<T> {
-    loop {
-        match ask().await {
-            Err(error) if tries.may_repeat(&error).await => {}
-            answer => return answer,
-        }
-    }
-}
-
 /// Whether nothing has listened, the connection broke, no answer came, or the server has a fault or lost patience with the body.
 fn may_pass(error: &Error) -> bool {
     let text = chain(error);
@@ -251,6 +237,16 @@ struct Failures {
 }
 
 impl Tries<'_> {
+    /// Asks again while that may go better.
+    pub async fn repeated<T, F: Future<Output = Result<T>>>(mut self, ask: impl Fn() -> F) -> Result<T> {
+        loop {
+            match ask().await {
+                Err(error) if self.may_repeat(&error).await => {}
+                answer => return answer,
+            }
+        }
+    }
+
     /// The same as [`Tries::wait`] where another try may go better, and `false` at once elsewhere.
     pub async fn may_repeat(&mut self, error: &Error) -> bool {
         self.patience.may_pass(error) && self.wait(error).await

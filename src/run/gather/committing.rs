@@ -100,7 +100,7 @@ impl Gatherer {
                 parents: table.parents(replaced, &outdated),
                 old_age,
                 has_children: !is_child && n_tables > 1,
-                known: known.clone(),
+                known,
                 lost: table.state.lost.get(&folder).cloned().unwrap_or_default(),
                 ..PartitionCommit::new(&self.setup, &table.resource, partition)
             };

@@ -27,6 +27,13 @@ enum Compared {
     Gone,
 }
 
+/// What became of a file that was lost.
+enum Fate {
+    ThereAgain,
+    MadeAnew,
+    Missed,
+}
+
 impl Gatherer {
     /// A reader's glob takes all files in the folder for ours, and counts their rows, too. Those that stand where ours would are
     /// looked at like others whose run was killed. What is not there is noted as lost. Returns the partitions with a file
@@ -146,20 +153,12 @@ impl Gatherer {
                     }
                     continue;
                 };
-                let (now, known) = (Arc::new(now), self.tables[index].state.partitions.get(&folder));
-                let (mut left, mut is_made_anew) = (Vec::new(), false);
+                let (now, mut left, mut is_made_anew) = (Arc::new(now), Vec::new(), false);
                 for lost in files {
-                    // One that cannot be read is named as damaged.
-                    let Ok(ids) = ids_of_now(&now, &lost).await else {
-                        left.push(lost);
-                        continue;
-                    };
-                    if lost.has_ids(ids) || known.is_some_and(|known| known.has_bytes_of(&lost)) {
-                        continue;
-                    }
-                    match is_listed(&lost) || self.is_imported(index, &partition, &lost, ids) {
-                        true => is_made_anew = true,
-                        false => left.push(lost),
+                    match self.fate(index, &partition, &lost, &now).await {
+                        Fate::ThereAgain => {}
+                        Fate::MadeAnew => is_made_anew = true,
+                        Fate::Missed => left.push(lost),
                     }
                 }
                 match (left.is_empty(), is_made_anew) {
@@ -194,6 +193,21 @@ impl Gatherer {
         let Table { state, resource, .. } = &self.tables[index];
         let partitions = state.lost.keys().filter_map(|folder| Partition::parse(folder));
         partitions.map(|partition| (partition, partition.path(&resource.name))).collect()
+    }
+
+    /// What the file that stands there now has of a lost one.
+    async fn fate(&self, index: usize, partition: &Partition, lost: &FileState, now: &Arc<File>) -> Fate {
+        // One that cannot be read is named as damaged.
+        let Ok(ids) = ids_of_now(now, lost).await else { return Fate::Missed };
+        let known = self.tables[index].state.partitions.get(&partition.to_string());
+        if lost.has_ids(ids) || known.is_some_and(|known| known.has_bytes_of(lost)) {
+            return Fate::ThereAgain;
+        }
+        let is_listed = self.has_listed_all_of(index, partition, lost);
+        match is_listed || self.is_imported(index, partition, lost, ids) {
+            true => Fate::MadeAnew,
+            false => Fate::Missed,
+        }
     }
 
     /// Whether this import has brought as many rows as a lost file had, and as many of its seconds are there, and more: those are
