@@ -47,7 +47,7 @@ impl<S: ObjectStore + MultipartStore> Store for S {}
 pub struct RemoteLake {
     pub store: Arc<dyn Store>,
     /// The same without repetitions of its own.
-    once: Arc<dyn MultipartStore>,
+    once: Arc<dyn Store>,
     prefix: Path,
     pub location: String,
     /// Asked before each write.
@@ -229,7 +229,8 @@ impl RemoteLake {
         let mut seen = seen.clone();
         let mut tries = self.patience.tries_to_write();
         loop {
-            let put = self.store.put_opts(&at, bytes.clone().into(), mode(&seen).into());
+            let store = if self.patience.writes_are_given_up() { &self.once } else { &self.store };
+            let put = store.put_opts(&at, bytes.clone().into(), mode(&seen).into());
             let error = match self.patience.write(path, bytes.len() as u64, put).await {
                 Ok(result) => {
                     let written = version(result.e_tag);

@@ -120,6 +120,16 @@ impl Patience {
         self.is_given_up.load(Ordering::Relaxed)
     }
 
+    /// Whether no write has succeeded for as long as an outage is waited for, although the store may be read: each further one is
+    /// a single request.
+    pub fn writes_are_given_up(&self) -> bool {
+        self.unwritten_since().is_some_and(|since| since.elapsed() > OUTAGE)
+    }
+
+    fn unwritten_since(&self) -> Option<Instant> {
+        *self.unwritten_since.lock().expect("no panic while writing")
+    }
+
     /// Whether a store that has answered does no longer.
     pub fn has_ended(&self, error: &Error) -> bool {
         is_outage(error) && self.has_answered.load(Ordering::Relaxed)
@@ -259,16 +269,14 @@ impl Tries<'_> {
             return false;
         }
         let failures = if is_outage { &mut self.outage } else { &mut self.others };
-        let of_all = match is_outage && self.are_of_write {
-            true => *self.patience.unwritten_since.lock().expect("no panic while writing"),
-            false => None,
-        };
+        let of_all = if is_outage && self.are_of_write { self.patience.unwritten_since() } else { None };
         let first = *failures.first.get_or_insert_with(|| of_all.unwrap_or_else(Instant::now));
         let wait = FIRST_WAIT * 2_u32.pow(failures.n.min(MOST_DOUBLINGS));
         failures.n += 1;
         let limit = self.patience.how_long(error);
         let until_next = first.elapsed() + wait;
-        let may_go_on = failures.n < FEWEST_TRIES || until_next <= limit;
+        let is_over = of_all.is_some_and(|since| since.elapsed() > limit);
+        let may_go_on = !is_over && (failures.n < FEWEST_TRIES || until_next <= limit);
         if !may_go_on {
             self.patience.is_given_up.fetch_or(is_outage, Ordering::Relaxed);
             return false;
