@@ -274,7 +274,7 @@ impl Fetcher {
         request: &Request,
         accept: impl FnMut(&Response) -> Result<T, Unfit>,
     ) -> Result<Answer<T>, Error> {
-        let _at_work = self.allowance.wait(self.limits.ready(&request.path)).await?;
+        let _at_work = self.allowance.wait(self.limits.ready(&request.path, request.is_urgent)).await?;
         self.allowance.take()?;
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let answer = self.allowance.wait_for_answer(self.exchange(request)).await?;

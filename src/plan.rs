@@ -19,8 +19,12 @@ use crate::plan::part::{Part, Unsettled};
 
 /// Stripe has no older objects. Only a guess for cutting, since an open slice has no lower bound.
 pub const FIRST_OBJECT: i64 = 1_293_840_000;
-/// Objects of a slice. Its last page is half empty, so that of 32 pages costs a request in 64.
-const SLICE_ROWS: f64 = 3_200.0;
+/// Objects of a slice while much is left. Its last page is half empty, so that of 48 pages costs a request in 96.
+const SLICE_ROWS: f64 = 4_800.0;
+/// And at the least: a few large ones at the end would leave workers without any.
+const LEAST_ROWS: f64 = 3_200.0;
+/// Of what is left a slice takes one part in so many.
+const SHARES: f64 = 8.0;
 /// A rest no larger than this many slices is one slice.
 const WHOLE: f64 = 1.5;
 /// A slice that has so many times as much to read as it should gives the rest back.
@@ -159,8 +163,9 @@ impl Slices {
         }
         let lowest = Part::new(span.clone()).lowest(self.first_object);
         let start = match density.filter(|_| self.can_cut && !is_probe) {
-            Some(density) if density * (span.end - lowest) as f64 > WHOLE * SLICE_ROWS => {
-                (span.end - secs_of_slice(density)).max(span.start)
+            Some(density) if density * (span.end - lowest) as f64 > WHOLE * LEAST_ROWS => {
+                let left = density * (span.end - lowest) as f64;
+                (span.end - secs_of_slice(left, density)).max(span.start)
             }
             _ => span.start,
         };
@@ -265,11 +270,11 @@ impl Slices {
         let left = part.left(self.first_object);
         let n_read = (part.n_rows - part.n_sized) as f64;
         let (is_too_large, density) = match part.density {
-            Some(density) if part.is_probe => (left > WHOLE * SLICE_ROWS, density),
-            Some(density) if left > FAR_DENSER * SLICE_ROWS => (part.n_pages >= PAGES_TO_BELIEVE, density),
-            _ => (n_read > FAR_DENSER * SLICE_ROWS, part.full_density()),
+            Some(density) if part.is_probe => (left > WHOLE * LEAST_ROWS, density),
+            Some(density) if left > FAR_DENSER * LEAST_ROWS => (part.n_pages >= PAGES_TO_BELIEVE, density),
+            _ => (n_read > FAR_DENSER * LEAST_ROWS, part.full_density()),
         };
-        let start = part.reached - secs_of_slice(density);
+        let start = part.reached - secs_of_slice(left, density);
         if !self.can_cut || !is_too_large || start <= part.created.start {
             return;
         }
@@ -352,8 +357,9 @@ impl Slices {
     }
 }
 
-/// The seconds in which there are as many objects as a slice should have.
-fn secs_of_slice(density: f64) -> i64 {
+/// The seconds in which there are as many objects as a slice should have where so many are left.
+fn secs_of_slice(left: f64, density: f64) -> i64 {
+    let n_rows = (left / SHARES).clamp(LEAST_ROWS, SLICE_ROWS);
     // A float too large for an integer becomes the largest.
-    ((SLICE_ROWS / density).ceil() as i64).clamp(1, i64::MAX / 4)
+    ((n_rows / density).ceil() as i64).clamp(1, i64::MAX / 4)
 }

@@ -93,7 +93,7 @@ impl Server {
             }
             let too_fast = self.traffic.begin(&request.path);
             tokio::time::sleep(self.faults.latency).await;
-            let asked = fetch::Request { path: request.path.clone(), query: request.query.clone() };
+            let asked = fetch::Request { query: request.query.clone(), ..fetch::Request::new(&request.path) };
             let fault = match too_fast {
                 Some(reason) => Some(Fault::Refuse(too_many(reason))),
                 None => self.faults.rules.take(&asked),

@@ -36,6 +36,9 @@ const ONE_MORE_EVERY: Duration = Duration::from_secs(10);
 /// Refusals within this time are one sign: the requests in flight are refused together.
 const TOGETHER: Duration = Duration::from_secs(1);
 
+/// All that wait for a token wake at once. Who is not urgent looks again after so long.
+const OVERTAKING: Duration = Duration::from_millis(2);
+
 /// Requests that wait for one bucket, so that it gives no token later than it could.
 const ENOUGH: usize = 2;
 
@@ -128,6 +131,8 @@ struct Buckets {
     endpoints: HashMap<String, Bucket>,
     /// Requests that wait, by the bucket that they wait for.
     waiting: HashMap<Scarce, usize>,
+    /// Requests that go before others to the same path, and wait.
+    urgent: HashMap<String, usize>,
     /// Requests that are at work.
     at_work: HashMap<Scarce, usize>,
     /// How many may be, where there were too many, and since when.
@@ -204,6 +209,27 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// A request that goes before others; no longer once this is dropped.
+struct Urgent<'a> {
+    limits: &'a Limits,
+    path: &'a str,
+}
+
+impl Urgent<'_> {
+    fn new<'a>(limits: &'a Limits, path: &'a str) -> Urgent<'a> {
+        let mut buckets = limits.buckets.lock().expect("no panic while counting");
+        *buckets.urgent.entry(path.to_owned()).or_default() += 1;
+        Urgent { limits, path }
+    }
+}
+
+impl Drop for Urgent<'_> {
+    fn drop(&mut self) {
+        let mut buckets = self.limits.buckets.lock().expect("no panic while counting");
+        *buckets.urgent.entry(self.path.to_owned()).or_default() -= 1;
+    }
+}
+
 impl Limits {
     /// The limits for a key of this mode.
     pub fn new(rate: Rate, livemode: bool) -> Limits {
@@ -214,6 +240,7 @@ impl Limits {
             account,
             endpoints: HashMap::new(),
             waiting: HashMap::new(),
+            urgent: HashMap::new(),
             at_work: HashMap::new(),
             most_at_work: HashMap::new(),
         };
@@ -231,16 +258,17 @@ impl Limits {
         }
     }
 
-    /// Waits until a request to `path` may start; it is at work as long as what this returns.
+    /// Waits until a request to `path` may start, before others to it if it is urgent; it is at work as long as what this returns.
     ///
     /// Both buckets give their tokens in the same instant: one taken early, to be used when the other
     /// bucket allows it, would let the requests that waited start together.
-    pub async fn ready(&self, path: &str) -> AtWork<'_> {
+    pub async fn ready(&self, path: &str, is_urgent: bool) -> AtWork<'_> {
+        let _urgent = is_urgent.then(|| Urgent::new(self, path));
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            match self.take(path) {
+            match self.take(path, is_urgent) {
                 Ok(at_work) => return at_work,
                 Err(Hold::Until(at, scarce)) => {
                     let _waiting = self.waiting(scarce);
@@ -268,7 +296,7 @@ impl Limits {
     }
 
     /// Takes a token of each bucket, or says what to wait for.
-    fn take(&self, path: &str) -> Result<AtWork<'_>, Hold> {
+    fn take(&self, path: &str, is_urgent: bool) -> Result<AtWork<'_>, Hold> {
         let now = Instant::now();
         let mut buckets = self.buckets.lock().expect("no panic while counting");
         let both = || [Scarce::Account, Scarce::Endpoint(path.to_owned())];
@@ -276,7 +304,7 @@ impl Limits {
             let since = buckets.most_at_work.get(&scarce).map_or(now, |(_, since)| *since);
             return Err(Hold::Work(since + ONE_MORE_EVERY, scarce));
         }
-        let Buckets { account, endpoints, .. } = &mut *buckets;
+        let Buckets { account, endpoints, urgent, .. } = &mut *buckets;
         let endpoint = self
             .per_endpoint
             .map(|rate| endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)));
@@ -286,6 +314,10 @@ impl Limits {
             let is_endpoint = endpoint_due > account_due;
             let scarce = if is_endpoint { Scarce::Endpoint(path.to_owned()) } else { Scarce::Account };
             return Err(Hold::Until(due, scarce));
+        }
+        let is_overtaken = !is_urgent && urgent.get(path).is_some_and(|n| *n > 0);
+        if is_overtaken {
+            return Err(Hold::Until(now + OVERTAKING, Scarce::Endpoint(path.to_owned())));
         }
         account.iter_mut().chain(endpoint).for_each(|bucket| bucket.take(now));
         both().into_iter().for_each(|scarce| *buckets.at_work.entry(scarce).or_default() += 1);

@@ -39,6 +39,8 @@ pub struct SliceReader {
     trail: Trail,
     /// Whether a page has said that there is more behind the cursor.
     is_promised: bool,
+    /// Whether it is amid objects of one second, which nobody else can read in the meantime.
+    is_in_burst: bool,
     /// Where the pass has begun, and how far it has come, odd objects aside.
     newest: Option<i64>,
     reached: Option<i64>,
@@ -102,6 +104,7 @@ impl SliceReader {
             pass: 0,
             trail: Trail::default(),
             is_promised: false,
+            is_in_burst: false,
             newest: None,
             reached: None,
             is_done: false,
@@ -258,7 +261,10 @@ impl SliceReader {
         let pass = &self.resource.passes[self.pass];
         let ask = |limit| list_request(&self.resource, pass, window.as_ref(), limit);
         match self.trail.cursor() {
-            Some(cursor) => ask(limit).with("starting_after", cursor),
+            Some(cursor) => {
+                let request = ask(limit).with("starting_after", cursor);
+                Request { is_urgent: self.is_in_burst, ..request }
+            }
             None => ask(self.limit_of_start(limit)),
         }
     }
@@ -283,6 +289,8 @@ impl SliceReader {
         self.newest = self.newest.or(envelope.newest);
         self.reached = self.reached.into_iter().chain(envelope.reached).min();
         self.is_promised = envelope.has_more;
+        self.is_in_burst =
+            envelope.has_more && envelope.newest.is_some() && envelope.newest == envelope.reached;
         self.trail.advance(&envelope.ids, envelope.has_more, envelope.n_objects < limit);
         if !envelope.has_more {
             self.stop();

@@ -11,11 +11,13 @@ pub struct Request {
     /// Starts with `/v1/`.
     pub path: String,
     pub query: Vec<(String, String)>,
+    /// Whether it goes before others that wait for the limits.
+    pub is_urgent: bool,
 }
 
 impl Request {
     pub fn new(path: &str) -> Request {
-        Request { path: path.to_owned(), query: Vec::new() }
+        Request { path: path.to_owned(), query: Vec::new(), is_urgent: false }
     }
 
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Request {

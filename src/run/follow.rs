@@ -190,7 +190,7 @@ fn request(child: &Resource, open: &OpenList) -> Result<Request> {
             let paging = ["limit", "starting_after", "ending_before"];
             let query = url.query_pairs().filter(|(name, _)| !paging.contains(&name.as_ref()));
             let query = query.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
-            Request { path: url.path().to_owned(), query }
+            Request { query, ..Request::new(url.path()) }
         }
         None => Request::new(&child.path),
     };

@@ -163,14 +163,23 @@ fn eight_attempts_end_with_a_page_of_one_object() {
 
 /// Sends requests from many workers and returns when each one started, with its path.
 async fn started(limits: Arc<Limits>, workers: Vec<(usize, u64, u32)>) -> Vec<(usize, Duration)> {
+    let workers = workers.into_iter().map(|worker| (worker, false));
+    started_in_turn(limits, workers.collect()).await
+}
+
+/// The same, of workers whose requests are urgent or not.
+async fn started_in_turn(
+    limits: Arc<Limits>,
+    workers: Vec<((usize, u64, u32), bool)>,
+) -> Vec<(usize, Duration)> {
     let begin = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
-    for (path, pause, n) in workers {
+    for ((path, pause, n), is_urgent) in workers {
         let limits = limits.clone();
         tasks.spawn(async move {
             let mut starts = Vec::new();
             for _ in 0..n {
-                drop(limits.ready(&format!("/v1/{path}")).await);
+                drop(limits.ready(&format!("/v1/{path}"), is_urgent).await);
                 starts.push((path, begin.elapsed()));
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
@@ -197,10 +206,10 @@ proptest! {
     fn no_second_sees_more_requests_than_the_rate(
         share in 0.1f64..1.0,
         livemode in any::<bool>(),
-        workers in proptest::collection::vec((0usize..6, 0u64..400, 1u32..40), 1..24),
+        workers in proptest::collection::vec(((0usize..6, 0u64..400, 1u32..40), any::<bool>()), 1..24),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let starts = runtime.block_on(started(Arc::new(Limits::new(Rate::Share(share), livemode)), workers));
+        let starts = runtime.block_on(started_in_turn(Arc::new(Limits::new(Rate::Share(share), livemode)), workers));
         let all: Vec<Duration> = starts.iter().map(|(_, at)| *at).collect();
         let account = if livemode { 100.0 } else { 25.0 };
         prop_assert!(most_in_a_second(&all) <= (account * share).ceil() as usize, "{} in a second", most_in_a_second(&all));
@@ -223,11 +232,24 @@ async fn an_endpoint_that_waits_does_not_hold_up_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_urgent_request_overtakes_those_that_wait_and_costs_the_rate_nothing() {
+    let limits = Arc::new(Limits::new(Rate::PerSecond(10.0), true));
+    let others = tokio::spawn(started(limits.clone(), vec![(0, 0, 40); 5]));
+    let urgent = started_in_turn(limits, vec![((0, 300, 30), true)]).await;
+    // Each waits for one token at most, which is a tenth of a second, and its worker for 300 ms.
+    let last = urgent.last().unwrap().1;
+    assert!(last <= Duration::from_millis(30 * 400), "{last:?}");
+    // All 230 take the time that the rate gives, with 20 ms more in each second.
+    let last = others.await.unwrap().last().unwrap().1;
+    assert!((22.0..23.8).contains(&last.as_secs_f64()), "{last:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn n1_every_second_of_429_halves_the_rate_and_it_creeps_up_again() {
     let limits = Arc::new(Limits::new(Rate::Share(0.8), true));
     for _ in 0..4 {
         for _ in 0..5 {
-            drop(limits.ready("/v1/0").await);
+            drop(limits.ready("/v1/0", false).await);
             limits.slow_down("/v1/0", "global-rate");
         }
         tokio::time::sleep(Duration::from_millis(1_100)).await;
@@ -285,12 +307,12 @@ async fn n1_too_many_at_once_are_fewer_at_the_same_rate() {
         let limits = Arc::new(Limits::new(Rate::Share(0.8), true));
         let mut at_work = Vec::new();
         for _ in 0..7 {
-            at_work.push(limits.ready("/v1/0").await);
+            at_work.push(limits.ready("/v1/0", false).await);
         }
         limits.slow_down("/v1/0", reason);
         at_work.truncate(4);
         let in_a_second =
-            |path: &'static str| tokio::time::timeout(Duration::from_secs(1), limits.ready(path));
+            |path: &'static str| tokio::time::timeout(Duration::from_secs(1), limits.ready(path, false));
         // Half of eight are at work.
         assert!(in_a_second(path).await.is_err(), "{reason}");
         assert_eq!(in_a_second("/v1/2").await.is_ok(), other, "{reason}");
@@ -303,7 +325,7 @@ async fn n1_too_many_at_once_are_fewer_at_the_same_rate() {
         // The rate is what it was: a second's worth takes a second.
         let begin = Instant::now();
         for _ in 0..21 {
-            drop(limits.ready(path).await);
+            drop(limits.ready(path, false).await);
         }
         assert!(begin.elapsed() < Duration::from_millis(1_100), "{:?}", begin.elapsed());
     }

@@ -192,10 +192,10 @@ fn seconds(account: Account) -> Vec<i64> {
     }
 }
 
-/// A first sync of 100,000 charges takes so few requests, and reads at most so many slices of 32 pages ahead of
+/// A first sync of 100,000 charges takes so few requests, and reads at most so many slices of 48 pages ahead of
 /// the newest charge that is missing, for each worker that the rate leaves room for. `most_time` is to that of the
 /// full pages at that rate.
-fn check_large_list(density: Density, most_ahead: f64, most_time: f64) {
+fn check_large_list(density: Density, least_fill: f64, most_ahead: f64, most_time: f64) {
     const N: u64 = 100_000;
     let delay = Duration::from_millis(300);
     let bare = Bare::new(density, N, delay);
@@ -219,28 +219,32 @@ fn check_large_list(density: Density, most_ahead: f64, most_time: f64) {
     // Slices in flight end in partitions that are not complete; what they have read is kept all the same.
     assert!(n_written <= 3 * files + 12, "{density:?}: {n_written} files written, {files} there");
     assert_eq!(n_read as u64, N);
-    assert!(n_requests <= 1_050 + 40 && fill >= 0.97, "{density:?}: {n_requests} requests, {fill:.3} full");
+    assert!(
+        n_requests <= 1_050 + 40 && fill >= least_fill,
+        "{density:?}: {n_requests} requests, {fill:.3} full"
+    );
     let n_workers = RATE * delay.as_secs_f64() + 3.0;
-    let at_most = most_ahead * n_workers * 3_200.0;
+    let at_most = most_ahead * n_workers * 4_800.0;
     assert!(ahead as f64 <= at_most, "{density:?}: {ahead} rows ahead, at most {at_most}");
     assert!(secs <= most_time * N as f64 / 100.0 / RATE, "{density:?}: {secs} s");
 }
 
 #[test]
 fn a_large_even_list_is_read_newest_first_in_full_pages() {
-    check_large_list(Density::Even, 1.2, 1.08);
-    check_large_list(Density::Growing, 1.5, 1.08);
+    check_large_list(Density::Even, 0.98, 1.2, 1.08);
+    check_large_list(Density::Growing, 0.975, 1.5, 1.08);
 }
 
 #[test]
 fn a_large_list_with_one_dense_month_is_read_newest_first_in_full_pages() {
-    check_large_list(Density::Month, 2.0, 1.08);
+    check_large_list(Density::Month, 0.975, 2.0, 1.08);
 }
 
 #[test]
 fn a_large_list_with_bursts_is_read_newest_first_in_full_pages() {
     // A burst is a second of up to 60 pages, which nobody can cut; at the end the others have nothing else to do.
-    check_large_list(Density::Bursts, 4.0, 1.3);
+    // This account has pages 96.5 % full, twelve others 97.4 on the average.
+    check_large_list(Density::Bursts, 0.96, 4.0, 1.25);
 }
 
 /// Requests for a first sync of 100,000 charges that was killed after so many seconds, and for the one that continues it.
