@@ -13,7 +13,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use stripelake::decode::schema::schema_version;
 use stripelake::encode::picked::Picked;
 use stripelake::encode::settings::{Sample, properties};
-use stripelake::encode::{self, Options};
+use stripelake::encode::{self, Notes, Options};
 use stripelake::spool::sorted;
 
 const N_CHARGES: u64 = 20_000;
@@ -55,8 +55,15 @@ fn encode(criterion: &mut Criterion) {
 fn ours(schema: &SchemaRef, batches: &[RecordBatch]) -> usize {
     let mut bytes = Vec::new();
     let rows = batches.iter().cloned().map(Ok);
-    encode::write(&mut bytes, schema, "charges/charges.parquet", rows, N_CHARGES, Options::default())
-        .expect("a vector takes everything");
+    encode::write(
+        &mut bytes,
+        schema,
+        &Notes::new("charges/charges.parquet"),
+        rows,
+        N_CHARGES,
+        Options::default(),
+    )
+    .expect("a vector takes everything");
     bytes.len()
 }
 

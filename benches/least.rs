@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arrow::array::RecordBatch;
 use stripelake::decode::schema::arrow_schema;
 use stripelake::decode::{Decoder, Options};
-use stripelake::encode;
 use stripelake::encode::picked::Picked;
+use stripelake::encode::{self, Notes};
 use tokio::time::{Instant, sleep_until};
 
 const N_LISTS: u64 = 4;
@@ -115,7 +115,8 @@ fn write(out: &str, batches: Vec<RecordBatch>) {
     let (n_rows, schema) = (rows.len() as u64, arrow_schema(&support::charges()));
     let file = File::create(out).expect("a file");
     let rows = std::iter::once(Ok(Picked::new(batches, rows)));
-    encode::write(file, &schema, "charges", rows, n_rows, encode::Options::default()).expect("a file");
+    encode::write(file, &schema, &Notes::new("charges"), rows, n_rows, encode::Options::default())
+        .expect("a file");
 }
 
 /// Reads one list to its end; returns its charges.

@@ -2,12 +2,13 @@
 //!
 //! zstd, one schema per resource, rows sorted by `created` then `id`, row groups of up to 262,144
 //! rows or 64 MB with statistics where a filter can use them, a page index, and a bloom filter on `id`. Files
-//! made of the same rows in the same pieces are the same bytes.
+//! made of the same rows in the same pieces, and from the same file before, are the same bytes.
 
 mod columns;
 mod footer;
 pub mod gather;
 pub mod ids;
+pub mod lineage;
 pub mod memory;
 pub mod merge;
 pub mod old;
@@ -28,6 +29,7 @@ use crate::decode::schema::schema_version;
 use crate::encode::columns::Groups;
 use crate::encode::footer::{BLANK, FOOTER};
 use crate::encode::ids::Ids;
+use crate::encode::lineage::Lineage;
 use crate::encode::picked::Picked;
 use crate::encode::settings::{Sample, properties};
 use crate::error::{Error, Result, disk_hint};
@@ -84,15 +86,30 @@ pub struct Written {
     pub schema_version: String,
 }
 
+/// What a file says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Notes {
+    /// The path in the lake that it is made for: one that was moved is found out.
+    pub place: String,
+    /// What it is made from.
+    pub lineage: Lineage,
+}
+
+impl Notes {
+    /// Of a file that is made from none.
+    pub fn new(place: &str) -> Notes {
+        Notes { place: place.to_owned(), lineage: Lineage::default() }
+    }
+}
+
 /// Writes rows, which are sorted and have the schema `schema`, to `sink`.
 ///
-/// `place` is the path in the lake that the file is made for; it is in its metadata, so that a file which was moved is
-/// found out. `n_rows_at_most` sizes the bloom filters. Memory is bounded by one row group in its encoded form.
+/// `n_rows_at_most` sizes the bloom filters. Memory is bounded by one row group in its encoded form.
 /// Fails with [`crate::error::Kind::Destination`] where the sink does, or with the first failed batch.
 pub fn write<W: Write + Send, P: Into<Picked>>(
     sink: W,
     schema: &SchemaRef,
-    place: &str,
+    notes: &Notes,
     rows: impl Iterator<Item = Result<P>>,
     n_rows_at_most: u64,
     options: Options,
@@ -113,9 +130,9 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
         created = widen(created, &picked);
         groups.write(&picked, rows.peek().is_none()).map_err(failed)?;
     }
-    let place = KeyValue::new(PLACE.to_owned(), place.to_owned());
+    let place = KeyValue::new(PLACE.to_owned(), notes.place.clone());
     let footer = KeyValue::new(FOOTER.to_owned(), BLANK.to_owned());
-    groups.close(|sink| [place, sink.begin_tail(), footer]).map_err(failed)?;
+    groups.close(|sink| [place, notes.lineage.note(), sink.begin_tail(), footer]).map_err(failed)?;
     sink.end_tail().map_err(|e| failed(ParquetError::External(Box::new(e))))?;
     sink.flush().map_err(|e| failed(ParquetError::External(Box::new(e))))?;
     let (n_bytes, crc32) = (sink.n_bytes, crc::shown(sink.crc32));

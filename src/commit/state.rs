@@ -103,7 +103,7 @@ pub struct ResourceState {
     /// Folders whose files went away with their rows, and those files: what stands there now is not all, until all of it is
     /// listed, imported or restored.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub lost: BTreeMap<String, Vec<FileState>>,
+    pub lost: BTreeMap<String, Vec<LostFile>>,
     /// By folder name; `""` is the only file of a resource without partitions.
     pub partitions: BTreeMap<String, FileState>,
 }
@@ -226,6 +226,17 @@ pub struct FileState {
     pub schema_version: String,
 }
 
+/// A file that was there, and is no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostFile {
+    #[serde(flatten)]
+    pub file: FileState,
+    /// Whether another one stood in its place that was not made from it, such as an older copy: that may have the same objects as
+    /// they were before.
+    #[serde(default)]
+    pub is_overwritten: bool,
+}
+
 fn shown(ids: Ids) -> String {
     format!("{:016x}", ids.sum)
 }
@@ -254,7 +265,7 @@ impl FileState {
         ids.n == self.rows && self.ids.as_ref() == Some(&shown(ids))
     }
 
-    /// Whether these ids, of the same seconds, lack some of its own. Of more than it had they are taken for them.
+    /// Whether these ids, of the same seconds, lack some of its own, as far as their number tells.
     pub fn has_more_than(&self, ids: Ids) -> bool {
         ids.n < self.rows || (ids.n == self.rows && self.ids.is_some() && !self.has_ids(ids))
     }

@@ -129,7 +129,7 @@ impl<W: Write + Send> Groups<W> {
     }
 
     /// Writes the rest and the footer, with what `notes` makes of all that comes before it.
-    pub fn close(mut self, notes: impl FnOnce(&mut W) -> [KeyValue; 3]) -> Result<()> {
+    pub fn close(mut self, notes: impl FnOnce(&mut W) -> [KeyValue; 4]) -> Result<()> {
         if self.n_rows > 0 {
             self.end_group(None)?;
         }

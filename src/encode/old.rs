@@ -11,6 +11,7 @@ use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 
 use crate::crc::crc32_of;
 use crate::encode::footer::{FOOTER, is_whole};
+use crate::encode::lineage::Lineage;
 use crate::encode::merge::Run;
 use crate::encode::{CONTENT, PLACE, created_of};
 use crate::error::{Error, MADE_AGAIN, Result, files_hint};
@@ -28,6 +29,8 @@ pub struct OldFile {
     /// That of the catalog which the file was written with.
     pub schema: SchemaRef,
     pub n_rows: u64,
+    /// What it was made from, if it says so.
+    pub lineage: Option<Lineage>,
     /// Whether its bytes are those that the state speaks of.
     pub is_known: bool,
 }
@@ -51,11 +54,13 @@ pub fn open_known(bytes: impl ChunkReader + 'static) -> Result<OldFile> {
 
 fn open_as(bytes: impl ChunkReader + 'static, failed: fn(String) -> Error) -> Result<OldFile> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| failed(e.to_string()))?;
-    let n_rows = builder.metadata().file_metadata().num_rows().max(0) as u64;
+    let metadata = builder.metadata().file_metadata();
+    let n_rows = metadata.num_rows().max(0) as u64;
+    let lineage = Lineage::of_notes(metadata.key_value_metadata());
     let schema = builder.schema().clone();
     let reader = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(|e| failed(e.to_string()))?;
     let run: Run = Box::new(reader.map(move |batch| batch.map_err(|e| failed(e.to_string()))));
-    Ok(OldFile { run, schema, n_rows, is_known: true })
+    Ok(OldFile { run, schema, n_rows, lineage, is_known: true })
 }
 
 /// Fails at a row that was created outside of these seconds: a file in the place of another one would have its rows twice,

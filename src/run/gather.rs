@@ -122,8 +122,8 @@ pub struct Gatherer {
     is_mixed_up: bool,
     /// Whether everything was committed, and the state still says how far it was read.
     is_closed: bool,
-    /// How many rows of this run went into the partitions of each table.
-    filled: HashMap<(usize, Partition), u64>,
+    /// What the listing has not read at its end: it was lost in the meantime.
+    unread: Vec<Range<i64>>,
 }
 
 impl Gatherer {
@@ -181,7 +181,7 @@ impl Gatherer {
             lost: None,
             is_mixed_up: false,
             is_closed: false,
-            filled: HashMap::new(),
+            unread: Vec::new(),
         };
         if let Some(listing) = listing {
             gatherer.continue_from_state(&listing).await?;

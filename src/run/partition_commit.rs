@@ -9,17 +9,18 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use crate::catalog::Resource;
-use crate::commit::state::FileState;
+use crate::commit::state::{FileState, LostFile};
 use crate::commit::{Lake, ReplaceError, Staged, Version};
 use crate::crc::crc32_of;
 use crate::decode::older::Older;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::encode::ids::{Ids, ids_within};
+use crate::encode::lineage::Lineage;
 use crate::encode::merge::absent::{Absent, Parents};
 use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Changes, Merge, Run, Source};
 use crate::encode::old::{self, OldFile};
-use crate::encode::{self, Written};
+use crate::encode::{self, Notes, Written};
 use crate::error::{Error, Kind, Result, read_hint};
 use crate::partition::Partition;
 use crate::run::Setup;
@@ -49,7 +50,7 @@ pub struct PartitionCommit {
     /// What the state knows of the file.
     pub known: Option<FileState>,
     /// Files that stood there and have gone.
-    pub lost: Vec<FileState>,
+    pub lost: Vec<LostFile>,
 }
 
 impl PartitionCommit {
@@ -181,13 +182,23 @@ fn merge(
         let (outdated, new) = (HashSet::new(), Some((written, staged)));
         return Ok(Merged { changes, was_other, lacked_known: false, outdated, new });
     }
-    let was = old.as_ref().filter(|_| was_other).map(File::try_clone).transpose().map_err(unreadable)?;
+    let was = old.as_ref().map(File::try_clone).transpose().map_err(unreadable)?;
+    let from = was.as_ref().map(|was| identity(was, known.as_ref().filter(|_| is_known))).transpose()?;
     let old = old.map(|file| old::open(file, is_known, &path)).transpose()?;
-    let lacked_known = was.map_or(Ok(false), |was| lacks_known(wanted, &was))?;
+    let lineage = old.as_ref().and_then(|old| old.lineage.clone());
+    let lacked_known = match was.as_ref().filter(|_| was_other) {
+        Some(was) => lacks_known(wanted, was, lineage.as_ref())?,
+        None => false,
+    };
+    let lineage = match from {
+        Some((n_bytes, crc32)) => lineage.unwrap_or_default().behind(n_bytes, &crc32),
+        None => Lineage::default(),
+    };
+    let notes = Notes { place: path.clone(), lineage };
     let n_rows = n_rows + old.as_ref().map_or(0, |old| old.n_rows);
     let mut merge = merged(wanted, gathered, old)?;
     let written =
-        encode::write(BufWriter::new(staged.writer()), &schema, &path, &mut merge, n_rows, wanted.options)?;
+        encode::write(BufWriter::new(staged.writer()), &schema, &notes, &mut merge, n_rows, wanted.options)?;
     let (changes, outdated) = (merge.changes(), merge.take_outdated());
     let is_same = changes.is_none() && current.is_some();
     Ok(Merged { changes, was_other, lacked_known, outdated, new: (!is_same).then_some((written, staged)) })
@@ -241,20 +252,42 @@ pub fn is_described(mut file: &File, known: &FileState) -> Result<bool> {
     Ok(sum == known.crc32)
 }
 
-/// Whether the file that is there lacks objects of the one that the state speaks of. A merge takes no object away, so no killed run
-/// has left such a file: it is an older one. Rows of a child are taken away with their list, so of these only a file that was lost
-/// is known to be older.
-fn lacks_known(wanted: &PartitionCommit, file: &File) -> Result<bool> {
+/// Whether the file that is there may lack something of the one that the state speaks of. A killed run has made its file from
+/// that; any other is an older copy, or somebody else's.
+///
+/// Where the file does not say what it is made from, its ids tell. Rows of a child are taken away with their list, so of these only
+/// a file that was lost is known to be older.
+fn lacks_known(wanted: &PartitionCommit, file: &File, lineage: Option<&Lineage>) -> Result<bool> {
     let PartitionCommit { resource, known, lost, .. } = wanted;
-    let Some(known) = known else { return Ok(false) };
+    let Some(known) = known.as_ref().filter(|known| known.rows > 0) else { return Ok(false) };
+    if let Some(lineage) = lineage {
+        return Ok(!lineage.has(known.bytes, &known.crc32));
+    }
     let is_older = match resource.parent {
         None => true,
         Some(_) => {
-            let is_it = lost.iter().map(|lost| Ok(lost.has_ids(ids_of(file, lost)?)));
+            let is_it = lost.iter().map(|lost| Ok(lost.file.has_ids(ids_of(file, &lost.file)?)));
             is_it.collect::<Result<Vec<bool>>>()?.contains(&true)
         }
     };
     Ok(is_older && known.has_more_than(ids_of(file, known)?))
+}
+
+/// The length and the checksum of a file, which is the one that the state speaks of if that is given.
+fn identity(mut file: &File, known: Option<&FileState>) -> Result<(u64, String)> {
+    if let Some(known) = known {
+        return Ok((known.bytes, known.crc32.clone()));
+    }
+    file.rewind().map_err(unreadable)?;
+    let crc32 = crc32_of(file).map_err(unreadable)?;
+    file.rewind().map_err(unreadable)?;
+    Ok((file.metadata().map_err(unreadable)?.len(), crc32))
+}
+
+/// What a file is made from, if it says so.
+pub fn lineage_of(file: &File) -> Result<Option<Lineage>> {
+    let file = file.try_clone().map_err(unreadable)?;
+    Lineage::of(file).map_err(|e| Error::destination(format!("reading metadata: {e}")))
 }
 
 /// The ids in a file of those seconds from which another one has its rows.

@@ -185,7 +185,7 @@ impl Report {
             }
             if !lost.is_empty() {
                 let error = Error::integrity(format!("lost: {}", named(lost)))
-                    .hint("restore that from a copy, import all of its objects again, or list everything: stripelake sync, without --since and --until");
+                    .hint("restore that from a copy, import the same objects again, or list everything: stripelake sync, without --since and --until");
                 self.failures.push((table.clone(), error));
             }
         }

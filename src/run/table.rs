@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::catalog::Resource;
 use crate::commit::Version;
-use crate::commit::state::{FileState, ResourceState, state_path};
+use crate::commit::state::{FileState, LostFile, ResourceState, state_path};
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::encode::merge::absent::{Parents, Replaced};
 use crate::error::{Error, Result};
@@ -150,7 +150,7 @@ impl Table {
     }
 
     /// Takes note of which lost files are still missed. The state is written with the next ones.
-    pub fn still_lost(&mut self, folder: &str, files: Vec<FileState>) {
+    pub fn still_lost(&mut self, folder: &str, files: Vec<LostFile>) {
         self.is_behind |= self.state.lost.get(folder).is_some_and(|before| *before != files);
         match files.is_empty() {
             true => _ = self.state.lost.remove(folder),

@@ -52,7 +52,7 @@ fn emptied(is_it: impl Fn(&Request, &Value) -> bool + Send + Sync + 'static) -> 
 
 #[tokio::test(start_paused = true)]
 async fn what_a_run_has_read_that_met_another_ones_answer_is_read_again() {
-    let table = Table::charges(141, 3_000);
+    let table = Table::charges(141, 4_500);
     let charges = table.list("charges");
     let script = scripted_table(&table);
     let lake = TestLake::new();
@@ -184,10 +184,10 @@ async fn nothing_is_settled_by_a_page_that_is_in_doubt() {
 
 /// One page of the newest slice is one from far down the list; the run may have no more requests a little later.
 async fn check_jumped_over(requests: Option<u64>, ends_far: bool, expected: Kind) {
-    let table = Table::charges(145, 3_000);
+    let table = Table::charges(145, 4_500);
     if ends_far {
         table.edit("charges", |charges| {
-            for charge in &mut charges[2_900..] {
+            for charge in &mut charges[4_400..] {
                 charge["created"] = (created(charge) - 300 * 86_400).into();
             }
         });
@@ -201,7 +201,7 @@ async fn check_jumped_over(requests: Option<u64>, ends_far: bool, expected: Kind
             && parameter(request, "created[gte]").is_none()
             && parameter(request, "created[lt]").is_none();
         match is_newest && !is_done.swap(true, Ordering::SeqCst) {
-            true => Response { body: list(&charges[2_600..2_700], "/v1/charges", true), ..response },
+            true => Response { body: list(&charges[4_100..4_200], "/v1/charges", true), ..response },
             false => response,
         }
     });

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use stripelake::catalog::Resource;
 use stripelake::decode::schema::arrow_schema;
 use stripelake::decode::{Decoder, Options};
-use stripelake::encode::{self, Written};
+use stripelake::encode::{self, Notes, Written};
 use stripelake::partition::Grain;
 use stripelake::spool::sorted;
 
@@ -44,9 +44,15 @@ fn write(batch: &RecordBatch, rows_per_group: usize) -> (Bytes, Written) {
     // A schema of its own each time: the order of its metadata must not reach the file.
     let schema = arrow_schema(&refunds());
     let rows = sorted(vec![batch.clone()]);
-    let written =
-        encode::write(&mut bytes, &schema, "refunds/refunds.parquet", rows, batch.num_rows() as u64, options)
-            .unwrap();
+    let written = encode::write(
+        &mut bytes,
+        &schema,
+        &Notes::new("refunds/refunds.parquet"),
+        rows,
+        batch.num_rows() as u64,
+        options,
+    )
+    .unwrap();
     (bytes.into(), written)
 }
 
@@ -159,7 +165,7 @@ fn a_file_of_every_resource_has_the_full_schema_even_without_rows() {
         encode::write(
             &mut bytes,
             &schema,
-            &Grain::Whole.partition_of(0).path(&resource.name),
+            &Notes::new(&Grain::Whole.partition_of(0).path(&resource.name)),
             std::iter::empty::<Result<RecordBatch, _>>(),
             0,
             encode::Options::default(),
@@ -200,7 +206,8 @@ fn a_row_group_is_bounded_by_its_bytes_too() {
     let mut bytes = Vec::new();
     let options = encode::Options { bytes_per_group: 50_000, ..encode::Options::default() };
     let schema = arrow_schema(&refunds());
-    encode::write(&mut bytes, &schema, "refunds/refunds.parquet", rows, 30_000, options).unwrap();
+    encode::write(&mut bytes, &schema, &Notes::new("refunds/refunds.parquet"), rows, 30_000, options)
+        .unwrap();
     let bytes = Bytes::from(bytes);
     let groups = metadata(&bytes).num_row_groups();
     assert!((3..=30).contains(&groups), "{groups}");

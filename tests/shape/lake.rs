@@ -14,7 +14,7 @@ use stripelake::decode::schema::arrow_schema;
 use stripelake::encode::merge::absent::Absent;
 use stripelake::encode::merge::age::OldAge;
 use stripelake::encode::merge::{Changes, Merge, Run};
-use stripelake::encode::{self, old};
+use stripelake::encode::{self, Notes, old};
 use stripelake::partition::{Grain, Partition, split};
 use stripelake::spool::{Budget, Spool};
 
@@ -42,7 +42,8 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
         let mut merge =
             Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::at_least()).unwrap();
         let mut bytes = Vec::new();
-        encode::write(&mut bytes, &schema, &place, &mut merge, gathered.n_rows, options).unwrap();
+        encode::write(&mut bytes, &schema, &Notes::new(&place), &mut merge, gathered.n_rows, options)
+            .unwrap();
         changes.add(merge.changes());
         files.insert(partition, bytes.into());
     }
@@ -68,7 +69,15 @@ pub fn upgraded(files: &Files, resource: &Resource) -> Files {
             OldAge::at_least(),
         );
         let mut upgraded = Vec::new();
-        encode::write(&mut upgraded, &schema, &place, merge.unwrap(), 1, encode::Options::default()).unwrap();
+        encode::write(
+            &mut upgraded,
+            &schema,
+            &Notes::new(&place),
+            merge.unwrap(),
+            1,
+            encode::Options::default(),
+        )
+        .unwrap();
         upgraded.into()
     };
     files.iter().map(|(partition, bytes)| (*partition, rewrite(partition, bytes))).collect()

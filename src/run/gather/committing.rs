@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Gatherer;
+use super::folders::Loss;
 use crate::commit::state::FileState;
 use crate::encode::merge::age::OldAge;
 use crate::error::Result;
@@ -88,7 +89,6 @@ impl Gatherer {
             let known = table.state.partitions.get(&folder).cloned();
             let is_child = index > 0;
             let n_rows: u64 = gathered.iter().map(|rows| rows.n_rows).sum();
-            *self.filled.entry((index, partition)).or_default() += n_rows;
             if n_rows == 0 && known.is_none() && !self.is_there(index, &partition).await? {
                 continue;
             }
@@ -104,7 +104,7 @@ impl Gatherer {
                 lost: table.state.lost.get(&folder).cloned().unwrap_or_default(),
                 ..PartitionCommit::new(&self.setup, &table.resource, partition)
             };
-            let outcome = self.commit_table(index, wanted, gathered).await?;
+            let outcome = self.commit_table(index, wanted, gathered, is_first).await?;
             let table = &mut self.tables[index];
             table.report.add(outcome.changes, is_first);
             if !is_child {
@@ -112,7 +112,8 @@ impl Gatherer {
             }
             if let Some((written, version)) = outcome.written {
                 if outcome.lacked_known {
-                    self.note_lost(index, &[partition]).await?;
+                    self.forget_earlier(&partition, is_first);
+                    self.note_lost(index, &[partition], Loss::Overwritten).await?;
                 }
                 let table = &mut self.tables[index];
                 table.add_file(&self.setup, partition, FileState::new(&written, version.etag())).await?;
@@ -128,12 +129,14 @@ impl Gatherer {
         index: usize,
         wanted: PartitionCommit,
         gathered: Vec<Gathered>,
+        is_first: bool,
     ) -> Result<Outcome> {
         let (partition, gathered) = (wanted.partition, Arc::new(gathered));
         let outcome = match commit(wanted.clone(), &gathered).await? {
             Some(outcome) => outcome,
             None => {
-                self.note_lost(index, &[partition]).await?;
+                self.forget_earlier(&partition, is_first);
+                self.note_lost(index, &[partition], Loss::Gone).await?;
                 let outcome = commit(PartitionCommit { known: None, ..wanted }, &gathered).await?;
                 outcome.expect("nothing is known of the file")
             }
@@ -142,6 +145,13 @@ impl Gatherer {
             self.read_again(&[partition]).await?;
         }
         Ok(outcome)
+    }
+
+    /// What this run has put into a file that is lost has to be read again. What a first commit puts there comes behind the loss.
+    pub(super) fn forget_earlier(&mut self, partition: &Partition, is_first: bool) {
+        if !is_first {
+            self.fresh.remove(&partition.span());
+        }
     }
 
     pub(super) fn may_mark_vanished(&self) -> bool {

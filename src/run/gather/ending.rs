@@ -18,6 +18,7 @@ impl Gatherer {
     /// Commits what is left, touches files that have no new rows, and closes the states. What was read still counts as progress
     /// until [`Gatherer::finish`].
     pub(super) async fn complete(&mut self) -> Result<()> {
+        self.unread = self.covered.missing_in(&self.listing);
         self.covered.add(self.listing.clone());
         self.choose_grain(true);
         self.place_undecided()?;

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
 use super::Gatherer;
 use crate::commit::Version;
-use crate::commit::state::{FileState, ResourceState};
+use crate::commit::state::{FileState, LostFile, ResourceState};
 use crate::encode::ids::Ids;
+use crate::encode::lineage::Lineage;
 use crate::error::{Error, Result};
 use crate::partition::Partition;
 use crate::run::Setup;
 use crate::run::event::Event;
-use crate::run::partition_commit::ids_of;
+use crate::run::partition_commit::{ids_of, lineage_of};
 use crate::run::report::named;
 use crate::run::table::Table;
 
@@ -25,6 +27,14 @@ enum Compared {
     Copied(String),
     Other,
     Gone,
+}
+
+/// How a file was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    Gone,
+    /// Another one stood in its place that was not made from it.
+    Overwritten,
 }
 
 /// What became of a file that was lost.
@@ -63,7 +73,10 @@ impl Gatherer {
                     Compared::Gone => is_changed |= partitions.remove(&folder).is_some(),
                 }
             }
-            self.note_lost(index, &lost).await?;
+            for partition in &lost {
+                self.forget_earlier(partition, !self.committed.contains(partition));
+            }
+            self.note_lost(index, &lost, Loss::Gone).await?;
             if is_changed {
                 self.tables[index].write_state(&self.setup).await?;
             }
@@ -117,17 +130,26 @@ impl Gatherer {
     }
 
     /// Writes down that the files of these partitions have gone with their rows.
-    pub(super) async fn note_lost(&mut self, index: usize, partitions: &[Partition]) -> Result<()> {
+    pub(super) async fn note_lost(
+        &mut self,
+        index: usize,
+        partitions: &[Partition],
+        loss: Loss,
+    ) -> Result<()> {
         self.read_again(partitions).await?;
         let table = &mut self.tables[index];
         let ResourceState { lost, partitions: files, .. } = &mut table.state;
+        let is_overwritten = loss == Loss::Overwritten;
         let mut is_new = false;
         for folder in partitions.iter().map(Partition::to_string) {
             let Some(file) = files.get(&folder) else { continue };
             let lost = lost.entry(folder).or_default();
-            if !lost.iter().any(|lost| lost.has_bytes_of(file)) {
-                lost.push(file.clone());
-                is_new = true;
+            match lost.iter_mut().find(|lost| lost.file.has_bytes_of(file)) {
+                Some(lost) => is_new |= is_overwritten && !std::mem::replace(&mut lost.is_overwritten, true),
+                None => {
+                    lost.push(LostFile { file: file.clone(), is_overwritten });
+                    is_new = true;
+                }
             }
         }
         match is_new {
@@ -143,7 +165,7 @@ impl Gatherer {
             for (partition, path) in self.lost(index) {
                 let folder = partition.to_string();
                 let files = self.tables[index].state.lost.get(&folder).cloned().unwrap_or_default();
-                let is_listed = |lost: &FileState| self.has_listed_all_of(index, &partition, lost);
+                let is_listed = |lost: &LostFile| self.has_listed_all_of(index, &partition, &lost.file);
                 let Some((now, _)) = self.setup.lake.read(&path).await? else {
                     // Had this run put rows into it, it would have gone again.
                     if files.iter().all(is_listed) && !self.committed.contains(&partition) {
@@ -172,7 +194,7 @@ impl Gatherer {
         self.report_lost();
         for (paths, what) in [
             (restored, "lost, and there again"),
-            (made_anew, "lost, and made anew without what was deleted in Stripe or not imported now"),
+            (made_anew, "lost, and made anew without what was deleted in Stripe"),
             (forgotten, "lost, and Stripe lists nothing of it any longer"),
         ] {
             if !paths.is_empty() {
@@ -196,51 +218,53 @@ impl Gatherer {
     }
 
     /// What the file that stands there now has of a lost one.
-    async fn fate(&self, index: usize, partition: &Partition, lost: &FileState, now: &Arc<File>) -> Fate {
+    async fn fate(&self, index: usize, partition: &Partition, lost: &LostFile, now: &Arc<File>) -> Fate {
+        let LostFile { file, is_overwritten } = lost;
         // One that cannot be read is named as damaged.
-        let Ok(ids) = ids_of_now(now, lost).await else { return Fate::Missed };
+        let Ok((ids, lineage)) = found_now(now, file).await else { return Fate::Missed };
         let known = self.tables[index].state.partitions.get(&partition.to_string());
-        if lost.has_ids(ids) || known.is_some_and(|known| known.has_bytes_of(lost)) {
+        let is_made_from_it = lineage.as_ref().is_some_and(|lineage| lineage.has(file.bytes, &file.crc32));
+        // An older copy may have the same objects.
+        let may_be_older = *is_overwritten && lineage.is_some();
+        if is_made_from_it
+            || known.is_some_and(|known| known.has_bytes_of(file))
+            || (file.has_ids(ids) && !may_be_older)
+        {
             return Fate::ThereAgain;
         }
-        let is_listed = self.has_listed_all_of(index, partition, lost);
-        match is_listed || self.is_imported(index, partition, lost, ids) {
+        match self.has_listed_all_of(index, partition, file) {
             true => Fate::MadeAnew,
             false => Fate::Missed,
         }
     }
 
-    /// Whether this import has brought as many rows as a lost file had, and as many of its seconds are there, and more: those are
-    /// taken for them.
-    fn is_imported(&self, index: usize, partition: &Partition, lost: &FileState, ids: Ids) -> bool {
-        let n_filled = self.filled.get(&(index, *partition)).copied().unwrap_or_default();
-        !self.is_listing && n_filled.min(ids.n) >= lost.rows && !lost.has_more_than(ids)
-    }
-
-    /// Whether this run itself has listed all seconds from which a lost file had objects, or all of its partition where that is
-    /// not known: what belongs to an object lies where that does.
+    /// Whether all seconds from which a lost file had objects were listed since, or all of its partition where that is not known:
+    /// what belongs to an object lies where that does. An object that could not be a row may be one of the lost.
     fn has_listed_all_of(&self, index: usize, partition: &Partition, lost: &FileState) -> bool {
-        if !self.is_listing {
+        if !self.is_listing || !self.rejected.is_empty() {
             return false;
         }
-        if let (0, Some((first, last))) = (index, lost.created)
-            && self.fresh.contains(&(first..last + 1))
-        {
-            return true;
+        let has_read = |seconds: &Range<i64>| {
+            let is_read = |unread: &Range<i64>| unread.end <= seconds.start || seconds.end <= unread.start;
+            self.covered.contains(seconds) && self.unread.iter().all(is_read)
+        };
+        if let (0, Some((first, last))) = (index, lost.created) {
+            return has_read(&(first..last + 1));
         }
         let span = partition.span();
-        let files = self.tables[0].state.partitions.values();
+        let ResourceState { partitions, lost, .. } = &self.tables[0].state;
+        let files = partitions.values().chain(lost.values().flatten().map(|lost| &lost.file));
         let newest = files.filter_map(|file| Some(file.created?.1)).max().unwrap_or(i64::MAX);
         self.listing.start <= span.start
             && self.asked_until > newest.min(span.end - 1)
-            && self.fresh.contains(&self.listed_part(partition))
+            && has_read(&self.listed_part(partition))
     }
 }
 
-/// The ids in the file of now of those seconds from which a lost one had its rows.
-async fn ids_of_now(now: &Arc<File>, lost: &FileState) -> Result<Ids> {
+/// The ids in the file of now of those seconds from which a lost one had its rows, and what it is made from.
+async fn found_now(now: &Arc<File>, lost: &FileState) -> Result<(Ids, Option<Lineage>)> {
     let (now, lost) = (now.clone(), lost.clone());
-    let found = spawn_blocking(move || ids_of(&now, &lost)).await;
+    let found = spawn_blocking(move || Ok((ids_of(&now, &lost)?, lineage_of(&now)?))).await;
     found.map_err(|e| Error::bug(format!("reading ids: {e}")))?
 }
 

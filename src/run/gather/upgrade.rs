@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Gatherer;
+use super::folders::Loss;
 use crate::commit::state::FileState;
 use crate::decode::schema::{arrow_schema, schema_version};
 use crate::error::Result;
@@ -31,7 +32,7 @@ impl Gatherer {
     }
 
     async fn upgrade_file(&mut self, index: usize, partition: Partition) -> Result<()> {
-        let table = &mut self.tables[index];
+        let table = &self.tables[index];
         let known = table.state.partitions.get(&partition.to_string()).cloned();
         let wanted =
             PartitionCommit { known, ..PartitionCommit::new(&self.setup, &table.resource, partition) };
@@ -39,7 +40,11 @@ impl Gatherer {
         let outcome = commit(wanted, &Arc::default()).await?;
         // A file that somebody took away is made anew by the listing, and not as an empty one here.
         let Some(outcome) = outcome else { return Ok(()) };
+        if outcome.lacked_known {
+            self.note_lost(index, &[partition], Loss::Overwritten).await?;
+        }
         if let Some((written, version)) = outcome.written {
+            let table = &mut self.tables[index];
             table.add_file(&self.setup, partition, FileState::new(&written, version.etag())).await?;
         }
         Ok(())
