@@ -22,6 +22,7 @@ mod mixed_up;
 mod moved;
 mod network;
 mod order;
+mod older_copy;
 mod outage;
 mod paging;
 mod payload;

@@ -1,0 +1,217 @@
+//! Turns older copies in the place of files, and listings of parts behind a loss, into whether the lake is whole.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+use stripelake::commit::state::{ResourceState, state_path};
+use stripelake::error::Kind;
+use stripelake::fetch::allowance::Budgets;
+use stripelake::partition::{Grain, Partition};
+use stripelake::run::Setup;
+use stripelake::run::report::Report;
+use stripelake::run::sync::{Options, sync};
+
+use crate::damage::{forget, put};
+use crate::harness::{TestLake, account, check_kind};
+use crate::table::{Table, created};
+
+/// A lake by month of one resource, whose newest file is in question.
+struct ByMonth {
+    name: &'static str,
+    table: Arc<Table>,
+    lake: TestLake,
+    path: String,
+}
+
+impl ByMonth {
+    async fn new(name: &'static str, n_charges: u64) -> ByMonth {
+        let table = Table::some_of(&account(81, n_charges), |list| list == name);
+        let mut lake = ByMonth { name, table, lake: TestLake::new(), path: String::new() };
+        check_kind(&lake.sync().await, None);
+        lake.path = lake.lake.parquet(name).await.pop_last().unwrap().0;
+        lake
+    }
+
+    async fn sync_as(&self, change: impl FnOnce(Options) -> Options) -> Report {
+        let setup = Setup { grains: [(self.name.to_owned(), Grain::Month)].into(), ..self.lake.setup() };
+        sync(&setup, change(self.lake.options_for(&[self.name])), self.table.clone()).await.unwrap()
+    }
+
+    async fn sync(&self) -> Report {
+        self.sync_as(|options| options).await
+    }
+
+    /// Of seconds in which nothing was created.
+    async fn sync_nothing(&self) -> Report {
+        let last = self.table.list(self.name).iter().map(created).max().unwrap();
+        self.sync_as(|options| Options { since: Some(last + 1), ..options }).await
+    }
+
+    async fn bytes(&self, path: &str) -> Bytes {
+        let table = path.split_once('/').unwrap().0;
+        self.lake.parquet(table).await[path].0.clone()
+    }
+
+    fn is_within(&self, object: &Value) -> bool {
+        Partition::of_path(&self.path, self.name).unwrap().span().contains(&created(object))
+    }
+
+    /// The objects of the file's month, changed, without those for which `change` says so.
+    fn edit(&self, change: impl Fn(usize, &mut Value) -> bool) {
+        self.table.edit(self.name, |objects| {
+            let mut n = 0;
+            objects.retain_mut(|object| {
+                let is_within = self.is_within(object);
+                n += usize::from(is_within);
+                !is_within || change(n, object)
+            });
+        });
+    }
+
+    /// A loss that is named by each run until everything is listed.
+    async fn check_lost(&self) {
+        for _ in 0..2 {
+            check_kind(&self.sync_nothing().await, Some(Kind::Integrity));
+        }
+        check_kind(&self.sync().await, None);
+        self.lake.check_table_equals(&self.table, self.name).await;
+        check_kind(&self.sync_nothing().await, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_an_older_copy_with_the_same_objects_is_a_loss_of_what_has_changed() {
+    for name in ["charges", "customers"] {
+        let lake = ByMonth::new(name, 600).await;
+        let older = lake.bytes(&lake.path).await;
+        lake.edit(|_, object| {
+            object["description"] = "changed".into();
+            true
+        });
+        check_kind(&lake.sync().await, None);
+        put(&lake.lake, &lake.path, older).await;
+        lake.check_lost().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_an_older_copy_with_as_many_other_objects_is_a_loss_of_those_that_came_since() {
+    let lake = ByMonth::new("customers", 3_000).await;
+    let all = lake.table.list("customers");
+    // They are marked as deleted, and left out where the file is made anew.
+    lake.edit(|n, _| n % 2 == 0);
+    check_kind(&lake.sync().await, None);
+    let older = lake.bytes(&lake.path).await;
+    forget(&lake.lake, &[&lake.path]).await;
+    check_kind(&lake.sync().await, None);
+    let mut n = 0;
+    lake.table.edit("customers", |customers| {
+        let gone = all.iter().filter(|customer| lake.is_within(customer) && !customers.contains(customer));
+        let new: Vec<Value> = gone
+            .map(|customer| {
+                n += 1;
+                let mut new = customer.clone();
+                new["id"] = format!("cus_new{n}").into();
+                new
+            })
+            .collect();
+        customers.extend(new.into_iter().skip(1));
+        customers.sort_by_key(|customer| -created(customer));
+    });
+    assert!(n > 2, "{n}");
+    check_kind(&lake.sync().await, None);
+    put(&lake.lake, &lake.path, older).await;
+    lake.check_lost().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_an_older_copy_of_what_belongs_to_a_resource_is_a_loss() {
+    let lake = ByMonth::new("subscriptions", 600).await;
+    let path = lake.path.replace("subscriptions", "subscription_items");
+    let older = lake.bytes(&path).await;
+    lake.edit(|_, subscription| {
+        for item in subscription["items"]["data"].as_array_mut().unwrap() {
+            item["quantity"] = 77.into();
+        }
+        true
+    });
+    check_kind(&lake.sync().await, None);
+    assert_ne!(lake.bytes(&path).await, older);
+    put(&lake.lake, &path, older).await;
+    for _ in 0..2 {
+        check_kind(&lake.sync_nothing().await, Some(Kind::Integrity));
+    }
+    check_kind(&lake.sync().await, None);
+    check_kind(&lake.sync_nothing().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_an_older_copy_is_a_loss_also_where_its_columns_are_upgraded() {
+    let lake = ByMonth::new("charges", 600).await;
+    let older = lake.bytes(&lake.path).await;
+    lake.edit(|_, charge| {
+        charge["description"] = "changed".into();
+        true
+    });
+    check_kind(&lake.sync().await, None);
+    put(&lake.lake, &lake.path, older).await;
+    let path = state_path("charges");
+    let (mut state, version) = lake.lake.lake.read_json::<ResourceState>(&path).await.unwrap().unwrap();
+    state.partitions.values_mut().for_each(|file| file.schema_version = "of another catalog".to_owned());
+    lake.lake.lake.write_summed_json(&path, &state, &version).await.unwrap();
+    lake.check_lost().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_lost_file_is_not_made_anew_by_a_window_that_ends_within_it() {
+    let lake = ByMonth::new("charges", 600).await;
+    let within: Vec<i64> = lake.table.list("charges").iter().map(created).collect();
+    forget(&lake.lake, &[&lake.path]).await;
+    // The second to last charge of all.
+    let until = Some(within[1]);
+    check_kind(&lake.sync_as(|options| Options { until, ..options }).await, Some(Kind::Integrity));
+    lake.check_lost().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_lost_file_is_not_made_anew_where_an_object_could_not_be_a_row() {
+    let lake = ByMonth::new("charges", 600).await;
+    forget(&lake.lake, &[&lake.path]).await;
+    let whole = lake.table.list("charges");
+    lake.edit(|n, charge| {
+        if n == 2 {
+            charge["created"] = "yesterday".into();
+        }
+        true
+    });
+    let report = lake.sync().await;
+    assert!(
+        report.failures.iter().any(|(_, error)| error.kind() == Kind::Integrity),
+        "{:?}",
+        report.failures
+    );
+    lake.table.put("charges", whole);
+    lake.check_lost().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_lost_file_is_made_anew_by_many_runs_with_a_budget() {
+    let lake = ByMonth::new("customers", 6_000).await;
+    lake.edit(|n, _| n % 20 != 0);
+    check_kind(&lake.sync().await, None);
+    forget(&lake.lake, &[&lake.path]).await;
+    let budgets = Budgets { requests: Some(4), ..Budgets::default() };
+    let mut n_runs = 0;
+    loop {
+        n_runs += 1;
+        let report = lake.sync_as(|options| Options { budgets: budgets.clone(), ..options }).await;
+        match report.kind() {
+            Some(Kind::Budget) if n_runs < 60 => {}
+            kind => break assert_eq!(kind, None, "{n_runs} runs: {:?}", report.failures),
+        }
+    }
+    assert!(n_runs > 3, "{n_runs}");
+    lake.lake.check_table_equals(&lake.table, "customers").await;
+    check_kind(&lake.sync_nothing().await, None);
+}
