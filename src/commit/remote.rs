@@ -231,7 +231,7 @@ impl RemoteLake {
         loop {
             let store = if self.patience.writes_are_given_up() { &self.once } else { &self.store };
             let put = store.put_opts(&at, bytes.clone().into(), mode(&seen).into());
-            let error = match self.patience.write(path, bytes.len() as u64, put).await {
+            let error = match self.patience.write(path, bytes.len() as u64, !asks_for_lease, put).await {
                 Ok(result) => {
                     let written = version(result.e_tag);
                     if self.tags.fit(written.etag(), &bytes) {

@@ -123,7 +123,7 @@ impl RemoteLake {
         loop {
             // When all tags are others, the store may make them otherwise.
             let tries = self.patience.tries_to_write();
-            let sent = tries.repeated(|| self.patience.write(path, PART as u64, send())).await?;
+            let sent = tries.repeated(|| self.patience.write(path, PART as u64, false, send())).await?;
             n_sends += 1;
             let fits = self.tags.fit_part(&sent.content_id, &part);
             if fits || n_sends == MOST_SENDS {

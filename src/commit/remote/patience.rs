@@ -26,6 +26,10 @@ const FEWEST_TRIES: u32 = 3;
 const RETRIES: Duration = Duration::from_secs(20);
 /// For so long where a store that has answered does no longer: it may be started anew.
 const OUTAGE: Duration = Duration::from_secs(180);
+/// And for so long for each further write behind one that was waited for in vain.
+const LAST_ANSWER: Duration = Duration::from_secs(3);
+/// No failure for so long is the end of an outage of writes, where none has been tried.
+const QUIET: Duration = Duration::from_secs(60);
 /// So often it is told that a write is still on its way.
 const SILENCE: Duration = Duration::from_secs(10);
 /// How the codes begin by which a store says that it may do later what it does not now. A removal is refused with status 200 and
@@ -37,9 +41,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// Of doublings of the wait.
 const MOST_DOUBLINGS: u32 = 6;
 
-/// How long a request with a body of so many bytes may take.
+/// How long sending so many bytes may take.
 fn sending(n_bytes: u64) -> Duration {
-    ANSWER + Duration::from_secs(n_bytes / SLOWEST)
+    Duration::from_secs(n_bytes / SLOWEST)
 }
 
 /// What of a store takes long.
@@ -51,6 +55,12 @@ pub enum Delay {
     Silence { path: String, time: Duration },
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Unwritten {
+    since: Instant,
+    failed: Instant,
+}
+
 type Tell = Box<dyn Fn(Delay) + Send + Sync>;
 
 /// For how long one store is asked again, by all who ask it.
@@ -59,8 +69,8 @@ pub struct Patience {
     has_answered: AtomicBool,
     /// An outage has lasted for too long: until it ends, who asks is not patient any more.
     is_given_up: AtomicBool,
-    /// When the first of the writes failed of which none has succeeded since.
-    unwritten_since: Mutex<Option<Instant>>,
+    /// Since when no write has succeeded, and when the last one has failed.
+    unwritten: Mutex<Option<Unwritten>>,
     /// When an outage was told.
     told: Mutex<Option<Instant>>,
     tell: OnceLock<Tell>,
@@ -127,7 +137,21 @@ impl Patience {
     }
 
     fn unwritten_since(&self) -> Option<Instant> {
-        *self.unwritten_since.lock().expect("no panic while writing")
+        let unwritten = *self.unwritten.lock().expect("no panic while writing");
+        unwritten.filter(|unwritten| unwritten.failed.elapsed() < QUIET).map(|unwritten| unwritten.since)
+    }
+
+    /// Notes what became of a write that began then. The lease's may succeed where no other does: a store may refuse by names.
+    fn note_write(&self, began: Instant, has_failed: bool, is_lease: bool) {
+        let mut unwritten = self.unwritten.lock().expect("no panic while writing");
+        let now = Instant::now();
+        // Of a failure long before nothing is known to have lasted.
+        let before = unwritten.filter(|unwritten| began.duration_since(unwritten.failed) < QUIET);
+        *unwritten = match (has_failed, is_lease) {
+            (true, _) => Some(Unwritten { since: before.map_or(now, |before| before.since), failed: now }),
+            (false, true) => *unwritten,
+            (false, false) => None,
+        };
     }
 
     /// Whether a store that has answered does no longer.
@@ -154,20 +178,21 @@ impl Patience {
         }
     }
 
-    /// What becomes of the write of so many bytes. That it takes long is told again and again; that no write succeeds, once.
+    /// What becomes of the write of so many bytes, of the lease or of something else. That it takes long is told again and again;
+    /// that no write succeeds, once.
     pub async fn write<T>(
         &self,
         path: &str,
         n_bytes: u64,
+        is_lease: bool,
         write: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let written = self.within(sending(n_bytes), self.told(path, write)).await;
+        let began = Instant::now();
+        let answer = if self.writes_are_given_up() { LAST_ANSWER } else { ANSWER };
+        let written = self.within(answer + sending(n_bytes), self.told(path, write)).await;
         let failed = written.as_ref().err().filter(|error| self.has_ended(error));
-        let since = {
-            let mut since = self.unwritten_since.lock().expect("no panic while writing");
-            *since = failed.and(since.or(Some(Instant::now())));
-            *since
-        };
+        self.note_write(began, failed.is_some(), is_lease);
+        let since = self.unwritten_since();
         // A store that can be read may be out for writes: each waits for the lease, and none of them long enough to tell.
         let is_long = since.is_some_and(|since| (RETRIES..OUTAGE).contains(&since.elapsed()));
         if let Some(error) = failed.filter(|error| is_long && self.how_long(error) == OUTAGE) {
