@@ -185,7 +185,10 @@ impl SliceReader {
             }
             self.size.note(came);
             if self.is_full_end(&page) && self.goes_on_behind(fetcher, &page.envelope).await? {
-                fetcher.note_another(&resource.path, Reason::Doubtful);
+                // Where nothing more may be asked, nobody has asked.
+                if fetcher.allowance.ended().is_none() {
+                    fetcher.note_another(&resource.path, Reason::Doubtful);
+                }
                 page.envelope.has_more = true;
             }
             page.is_last_pass = self.is_last_pass();

@@ -180,6 +180,7 @@ fn summary(report: &Report, left_out: &[(String, Error)], kind: Option<Kind>) ->
         "event": "end",
         "run_id": report.run_id,
         "exit_code": kind.map_or(0, Kind::exit_code),
+        "window": report.window,
         "secs": report.secs,
         "requests": report.requests,
         "retries": report.retries,
