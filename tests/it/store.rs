@@ -498,6 +498,23 @@ async fn o1_an_outage_of_writes_that_does_not_end_is_waited_for_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn o1_writes_side_by_side_that_nobody_answers_are_waited_for_once() {
+    let store = Odd::default();
+    let lake = lake(&store);
+    let held = acquire(&lake, "ours").await.unwrap();
+    store.set(Request::Put, "", Manner::Silent, u32::MAX);
+    let began = Instant::now();
+    // Each asks for the lease in between, one after the other.
+    let paths = ["a", "b", "c", "d", "e", "f"];
+    let writes = paths.map(|path| lake.write_bytes(path, b"1", &Version::Absent));
+    for written in ends(futures::future::join_all(writes)).await {
+        assert!(written.is_err());
+    }
+    assert!((150..290).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
 async fn o1_an_outage_of_all_writes_but_the_lease_is_waited_for_once() {
     let store = Odd::default();
     let lake = lake(&store);

@@ -187,11 +187,12 @@ impl Patience {
         is_lease: bool,
         write: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let began = Instant::now();
+        let mut trying = Trying { patience: self, began: Instant::now(), is_lease, is_over: false };
         let answer = if self.writes_are_given_up() { LAST_ANSWER } else { ANSWER };
         let written = self.within(answer + sending(n_bytes), self.told(path, write)).await;
         let failed = written.as_ref().err().filter(|error| self.has_ended(error));
-        self.note_write(began, failed.is_some(), is_lease);
+        trying.is_over = true;
+        self.note_write(trying.began, failed.is_some(), is_lease);
         let since = self.unwritten_since();
         // A store that can be read may be out for writes: each waits for the lease, and none of them long enough to tell.
         let is_long = since.is_some_and(|since| (RETRIES..OUTAGE).contains(&since.elapsed()));
@@ -212,6 +213,22 @@ impl Patience {
             if let Some(tell) = self.tell.get() {
                 tell(Delay::Silence { path: path.to_owned(), time });
             }
+        }
+    }
+}
+
+/// A write that is on its way. One that nobody waits for any longer, such as a renewal, has failed, too.
+struct Trying<'a> {
+    patience: &'a Patience,
+    began: Instant,
+    is_lease: bool,
+    is_over: bool,
+}
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.patience.note_write(self.began, true, self.is_lease);
         }
     }
 }
