@@ -162,10 +162,10 @@ impl Slices {
             return None;
         }
         let lowest = Part::new(span.clone()).lowest(self.first_object);
+        let left = |density: f64| density * (span.end - lowest) as f64;
         let start = match density.filter(|_| self.can_cut && !is_probe) {
-            Some(density) if density * (span.end - lowest) as f64 > WHOLE * LEAST_ROWS => {
-                let left = density * (span.end - lowest) as f64;
-                (span.end - secs_of_slice(left, density)).max(span.start)
+            Some(density) if left(density) > WHOLE * LEAST_ROWS => {
+                (span.end - secs_of_slice(left(density), density)).max(span.start)
             }
             _ => span.start,
         };
