@@ -205,7 +205,7 @@ async fn s7_a_lost_file_is_made_anew_by_many_runs_with_a_budget() {
     let mut n_runs = 0;
     loop {
         n_runs += 1;
-        let report = lake.sync_as(|options| Options { budgets: budgets.clone(), ..options }).await;
+        let report = lake.sync_as(|options| Options { budgets, ..options }).await;
         match report.kind() {
             Some(Kind::Budget) if n_runs < 60 => {}
             kind => break assert_eq!(kind, None, "{n_runs} runs: {:?}", report.failures),
