@@ -25,9 +25,9 @@ const SLICE_ROWS: f64 = 4_800.0;
 const LEAST_ROWS: f64 = 3_200.0;
 /// Of what is left a slice takes one part in so many.
 const SHARES: f64 = 8.0;
-/// A rest no larger than this many slices is one slice.
+/// A rest no larger than this many of the least slices is one slice.
 const WHOLE: f64 = 1.5;
-/// A slice that has so many times as much to read as it should gives the rest back.
+/// A slice that has so many times as much to read as the least gives the rest back.
 const FAR_DENSER: f64 = 3.0;
 /// Pages before that is believed of a slice whose size was chosen.
 const PAGES_TO_BELIEVE: u32 = 3;

@@ -129,10 +129,7 @@ pub struct Limits {
 struct Buckets {
     account: Option<Bucket>,
     endpoints: HashMap<String, Bucket>,
-    /// Requests that wait, by the bucket that they wait for.
-    waiting: HashMap<Scarce, usize>,
-    /// Requests that go before others to the same path, and wait.
-    urgent: HashMap<String, usize>,
+    waiting: HashMap<Wait, usize>,
     /// Requests that are at work.
     at_work: HashMap<Scarce, usize>,
     /// How many may be, where there were too many, and since when.
@@ -196,37 +193,24 @@ enum Scarce {
     Endpoint(String),
 }
 
+/// What waiting requests are counted by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Wait {
+    For(Scarce),
+    /// Those that go before others to this path.
+    First(String),
+}
+
 /// A request that waits; no longer once this is dropped.
 struct Waiting<'a> {
     limits: &'a Limits,
-    scarce: Scarce,
+    wait: Wait,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut buckets = self.limits.buckets.lock().expect("no panic while counting");
-        *buckets.waiting.entry(self.scarce.clone()).or_default() -= 1;
-    }
-}
-
-/// A request that goes before others; no longer once this is dropped.
-struct Urgent<'a> {
-    limits: &'a Limits,
-    path: &'a str,
-}
-
-impl Urgent<'_> {
-    fn new<'a>(limits: &'a Limits, path: &'a str) -> Urgent<'a> {
-        let mut buckets = limits.buckets.lock().expect("no panic while counting");
-        *buckets.urgent.entry(path.to_owned()).or_default() += 1;
-        Urgent { limits, path }
-    }
-}
-
-impl Drop for Urgent<'_> {
-    fn drop(&mut self) {
-        let mut buckets = self.limits.buckets.lock().expect("no panic while counting");
-        *buckets.urgent.entry(self.path.to_owned()).or_default() -= 1;
+        *buckets.waiting.entry(self.wait.clone()).or_default() -= 1;
     }
 }
 
@@ -240,7 +224,6 @@ impl Limits {
             account,
             endpoints: HashMap::new(),
             waiting: HashMap::new(),
-            urgent: HashMap::new(),
             at_work: HashMap::new(),
             most_at_work: HashMap::new(),
         };
@@ -263,7 +246,7 @@ impl Limits {
     /// Both buckets give their tokens in the same instant: one taken early, to be used when the other
     /// bucket allows it, would let the requests that waited start together.
     pub async fn ready(&self, path: &str, is_urgent: bool) -> AtWork<'_> {
-        let _urgent = is_urgent.then(|| Urgent::new(self, path));
+        let _first = is_urgent.then(|| self.waiting(Wait::First(path.to_owned())));
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
@@ -271,27 +254,27 @@ impl Limits {
             match self.take(path, is_urgent) {
                 Ok(at_work) => return at_work,
                 Err(Hold::Until(at, scarce)) => {
-                    let _waiting = self.waiting(scarce);
+                    let _waiting = self.waiting(Wait::For(scarce));
                     tokio::time::sleep_until(at).await;
                 }
                 Err(Hold::Work(at, scarce)) => {
-                    let _waiting = self.waiting(scarce);
+                    let _waiting = self.waiting(Wait::For(scarce));
                     let _ = tokio::time::timeout_at(at, ended).await;
                 }
             }
         }
     }
 
-    fn waiting(&self, scarce: Scarce) -> Waiting<'_> {
+    fn waiting(&self, wait: Wait) -> Waiting<'_> {
         let mut buckets = self.buckets.lock().expect("no panic while counting");
-        *buckets.waiting.entry(scarce.clone()).or_default() += 1;
-        Waiting { limits: self, scarce }
+        *buckets.waiting.entry(wait.clone()).or_default() += 1;
+        Waiting { limits: self, wait }
     }
 
     /// Whether so many requests wait for their turn that one more at a time to `path` would only wait, too.
     pub fn is_saturated(&self, path: &str) -> bool {
         let buckets = self.buckets.lock().expect("no panic while counting");
-        let n_waiting = |scarce| buckets.waiting.get(&scarce).copied().unwrap_or(0);
+        let n_waiting = |scarce| buckets.waiting.get(&Wait::For(scarce)).copied().unwrap_or(0);
         n_waiting(Scarce::Account) >= ENOUGH || n_waiting(Scarce::Endpoint(path.to_owned())) >= ENOUGH
     }
 
@@ -304,7 +287,7 @@ impl Limits {
             let since = buckets.most_at_work.get(&scarce).map_or(now, |(_, since)| *since);
             return Err(Hold::Work(since + ONE_MORE_EVERY, scarce));
         }
-        let Buckets { account, endpoints, urgent, .. } = &mut *buckets;
+        let Buckets { account, endpoints, waiting, .. } = &mut *buckets;
         let endpoint = self
             .per_endpoint
             .map(|rate| endpoints.entry(path.to_owned()).or_insert_with(|| Bucket::new(rate, now)));
@@ -315,8 +298,8 @@ impl Limits {
             let scarce = if is_endpoint { Scarce::Endpoint(path.to_owned()) } else { Scarce::Account };
             return Err(Hold::Until(due, scarce));
         }
-        let is_overtaken = !is_urgent && urgent.get(path).is_some_and(|n| *n > 0);
-        if is_overtaken {
+        let is_overtaken = || waiting.get(&Wait::First(path.to_owned())).is_some_and(|n| *n > 0);
+        if !is_urgent && is_overtaken() {
             return Err(Hold::Until(now + OVERTAKING, Scarce::Endpoint(path.to_owned())));
         }
         account.iter_mut().chain(endpoint).for_each(|bucket| bucket.take(now));

@@ -243,13 +243,11 @@ fn present(old: OldFile, resource: &Resource) -> Run {
 
 /// Whether the file is what the state says. It is not where a run ended between the file and the state;
 /// the file is then written anew, so that the state tells the truth again. Nor where it is damaged.
-pub fn is_described(mut file: &File, known: &FileState) -> Result<bool> {
+pub fn is_described(file: &File, known: &FileState) -> Result<bool> {
     if file.metadata().map_err(unreadable)?.len() != known.bytes {
         return Ok(false);
     }
-    let sum = crc32_of(file).map_err(unreadable)?;
-    file.rewind().map_err(unreadable)?;
-    Ok(sum == known.crc32)
+    Ok(sum_of(file)? == known.crc32)
 }
 
 /// Whether the file that is there may lack something of the one that the state speaks of. A killed run has made its file from
@@ -274,14 +272,18 @@ fn lacks_known(wanted: &PartitionCommit, file: &File, lineage: Option<&Lineage>)
 }
 
 /// The length and the checksum of a file, which is the one that the state speaks of if that is given.
-fn identity(mut file: &File, known: Option<&FileState>) -> Result<(u64, String)> {
-    if let Some(known) = known {
-        return Ok((known.bytes, known.crc32.clone()));
+fn identity(file: &File, known: Option<&FileState>) -> Result<(u64, String)> {
+    match known {
+        Some(known) => Ok((known.bytes, known.crc32.clone())),
+        None => Ok((file.metadata().map_err(unreadable)?.len(), sum_of(file)?)),
     }
+}
+
+fn sum_of(mut file: &File) -> Result<String> {
     file.rewind().map_err(unreadable)?;
-    let crc32 = crc32_of(file).map_err(unreadable)?;
+    let sum = crc32_of(file).map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
-    Ok((file.metadata().map_err(unreadable)?.len(), crc32))
+    Ok(sum)
 }
 
 /// What a file is made from, if it says so.

@@ -69,6 +69,13 @@ impl ByMonth {
         });
     }
 
+    fn change_all(&self) {
+        self.edit(|_, object| {
+            object["description"] = "changed".into();
+            true
+        });
+    }
+
     /// A loss that is named by each run until everything is listed.
     async fn check_lost(&self) {
         for _ in 0..2 {
@@ -85,10 +92,7 @@ async fn s7_an_older_copy_with_the_same_objects_is_a_loss_of_what_has_changed() 
     for name in ["charges", "customers"] {
         let lake = ByMonth::new(name, 600).await;
         let older = lake.bytes(&lake.path).await;
-        lake.edit(|_, object| {
-            object["description"] = "changed".into();
-            true
-        });
+        lake.change_all();
         check_kind(&lake.sync().await, None);
         put(&lake.lake, &lake.path, older).await;
         lake.check_lost().await;
@@ -150,10 +154,7 @@ async fn s7_an_older_copy_of_what_belongs_to_a_resource_is_a_loss() {
 async fn s7_an_older_copy_is_a_loss_also_where_its_columns_are_upgraded() {
     let lake = ByMonth::new("charges", 600).await;
     let older = lake.bytes(&lake.path).await;
-    lake.edit(|_, charge| {
-        charge["description"] = "changed".into();
-        true
-    });
+    lake.change_all();
     check_kind(&lake.sync().await, None);
     put(&lake.lake, &lake.path, older).await;
     let path = state_path("charges");

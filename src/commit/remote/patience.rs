@@ -61,6 +61,13 @@ struct Unwritten {
     failed: Instant,
 }
 
+impl Unwritten {
+    /// Whether it may have lasted until then. Of a failure long before nothing is known.
+    fn lasts(&self, until: Instant) -> bool {
+        until.duration_since(self.failed) < QUIET
+    }
+}
+
 type Tell = Box<dyn Fn(Delay) + Send + Sync>;
 
 /// For how long one store is asked again, by all who ask it.
@@ -138,15 +145,14 @@ impl Patience {
 
     fn unwritten_since(&self) -> Option<Instant> {
         let unwritten = *self.unwritten.lock().expect("no panic while writing");
-        unwritten.filter(|unwritten| unwritten.failed.elapsed() < QUIET).map(|unwritten| unwritten.since)
+        unwritten.filter(|unwritten| unwritten.lasts(Instant::now())).map(|unwritten| unwritten.since)
     }
 
     /// Notes what became of a write that began then. The lease's may succeed where no other does: a store may refuse by names.
     fn note_write(&self, began: Instant, has_failed: bool, is_lease: bool) {
         let mut unwritten = self.unwritten.lock().expect("no panic while writing");
         let now = Instant::now();
-        // Of a failure long before nothing is known to have lasted.
-        let before = unwritten.filter(|unwritten| began.duration_since(unwritten.failed) < QUIET);
+        let before = unwritten.filter(|unwritten| unwritten.lasts(began));
         *unwritten = match (has_failed, is_lease) {
             (true, _) => Some(Unwritten { since: before.map_or(now, |before| before.since), failed: now }),
             (false, true) => *unwritten,
@@ -187,12 +193,12 @@ impl Patience {
         is_lease: bool,
         write: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let mut trying = Trying { patience: self, began: Instant::now(), is_lease, is_over: false };
+        let mut trying = Trying { patience: self, began: Instant::now(), is_lease, has_failed: true };
         let answer = if self.writes_are_given_up() { LAST_ANSWER } else { ANSWER };
         let written = self.within(answer + sending(n_bytes), self.told(path, write)).await;
         let failed = written.as_ref().err().filter(|error| self.has_ended(error));
-        trying.is_over = true;
-        self.note_write(trying.began, failed.is_some(), is_lease);
+        trying.has_failed = failed.is_some();
+        drop(trying);
         let since = self.unwritten_since();
         // A store that can be read may be out for writes: each waits for the lease, and none of them long enough to tell.
         let is_long = since.is_some_and(|since| (RETRIES..OUTAGE).contains(&since.elapsed()));
@@ -222,14 +228,12 @@ struct Trying<'a> {
     patience: &'a Patience,
     began: Instant,
     is_lease: bool,
-    is_over: bool,
+    has_failed: bool,
 }
 
 impl Drop for Trying<'_> {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.patience.note_write(self.began, true, self.is_lease);
-        }
+        self.patience.note_write(self.began, self.has_failed, self.is_lease);
     }
 }
 
