@@ -22,6 +22,8 @@ SEED = int(os.environ.get("STRIPELAKE_SOAK_SEED", time.time_ns() % 1_000_000))
 CHARGES = 12_000
 MOST_RSS_KIB = 256 * 1024
 MOST_FDS = 64
+# One for the account, five lists, and two for each of the three passes over prices: with fewer the program refuses to start.
+LEAST_REQUESTS = 12
 # Runs after the time is over, until one is complete.
 MOST_LAST_RUNS = 20
 FAULT_SHARE = 0.02
@@ -80,7 +82,7 @@ class Soak:
         """One sync, ended early if told to; its exit code. Fails on a code that nothing explains."""
         flags, after = [], self.random.uniform(1.5, 6)
         if end == "requests":
-            flags = ["--max-requests", self.random.randint(10, 200)]
+            flags = ["--max-requests", self.random.randint(LEAST_REQUESTS, 200)]
         if end == "duration":
             flags = ["--max-duration", f"{int(after * 1000)}ms"]
         numbers = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
