@@ -179,6 +179,17 @@ def test_a_run_that_fails_before_it_begins_has_an_end_event_too(fake, lake, tmp_
     assert harness.sync(fake, tmp_path / "none", key=None).out == "", "without --json stdout is for the table"
 
 
+def test_the_end_event_names_the_window_that_was_asked_for(fake, tmp_path):
+    def window(*flags):
+        outcome = harness.sync(fake, tmp_path / "lake", "prices", "--json", *flags).expect(0)
+        return json.loads(outcome.out.splitlines()[-1])["window"]
+
+    flags = ["--since", "2026-01-01", "--until", "2026-02-01T12:00:00Z"]
+    assert window(*flags) == {"since": "2026-01-01T00:00:00Z", "until": "2026-02-01T12:00:00Z"}
+    assert window("--since", "2026-01-01") == {"since": "2026-01-01T00:00:00Z"}
+    assert window() == {}
+
+
 @pytest.mark.parametrize("is_ignored", [False, True], ids=["caught", "nohup"])
 def test_a_terminal_that_goes_ends_a_run_unless_it_was_told_to_go_on(fake, tmp_path, is_ignored):
     command = [harness.binary(), "sync", "prices", "--lake", tmp_path / "lake", "--api-base", fake.url, "--rate", "1"]

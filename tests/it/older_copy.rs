@@ -176,6 +176,15 @@ async fn s7_a_lost_file_is_not_made_anew_by_a_window_that_ends_within_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s7_a_lost_file_of_what_belongs_to_a_resource_is_not_made_anew_by_a_window_that_ends_within_it() {
+    let lake = ByMonth::new("subscriptions", 600).await;
+    let newest = lake.table.list("subscriptions").iter().map(created).max();
+    forget(&lake.lake, &[&lake.path.replace("subscriptions", "subscription_items")]).await;
+    check_kind(&lake.sync_as(|options| Options { until: newest, ..options }).await, Some(Kind::Integrity));
+    lake.check_lost().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn s7_a_lost_file_is_not_made_anew_where_an_object_could_not_be_a_row() {
     let lake = ByMonth::new("charges", 600).await;
     forget(&lake.lake, &[&lake.path]).await;
