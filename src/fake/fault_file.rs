@@ -103,6 +103,10 @@ impl Fields {
     fn rule(mut self) -> Result<(Rule<Fault>, Option<HeldBack>)> {
         self.kind = self.text("kind")?.ok_or_else(|| Error::usage("expected a kind, found none"))?;
         let path = self.text("path")?.unwrap_or_else(|| "/v1/*".to_owned());
+        if !path.starts_with('/') {
+            let what = format!("path: expected one like /v1/charges or /v1/*, got \"{path}\"");
+            return Err(Error::usage(what));
+        }
         let query = match self.table.remove("query") {
             None => Table::new(),
             Some(Value::Table(query)) => query,
@@ -226,7 +230,13 @@ impl Fields {
 }
 
 fn wrong(name: &str, expected: &str, got: &Value) -> Error {
-    Error::usage(format!("{name}: expected {expected}, got {}", got.type_str()))
+    let got = match got {
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::String(text) => format!("\"{text}\""),
+        other => other.type_str().to_owned(),
+    };
+    Error::usage(format!("{name}: expected {expected}, got {got}"))
 }
 
 fn damage(kind: &str) -> Result<Damage> {
@@ -309,7 +319,9 @@ mod tests {
                 "line 4: unexpected key status",
             ),
             ("[[fault]]\nkind = \"status\"\nstatus = 42", "expected 200 to 599"),
-            ("[[fault]]\nkind = \"hang\"\nfrom = 0", "at least 1"),
+            ("[[fault]]\nkind = \"hang\"\nfrom = 0", "at least 1, got 0"),
+            ("[[fault]]\nkind = \"hang\"\nfrom = [1]", "at least 1, got array"),
+            ("[[fault]]\nkind = \"hang\"\npath = \"charges\"", "like /v1/charges or /v1/*, got \"charges\""),
             ("[[fault]]\nkind = \"appear\"\ntimes = 1", "needs one path"),
             ("[[fault]]\npath = \"/v1/charges\"", "expected a kind"),
         ] {

@@ -25,9 +25,10 @@ WALKS = {
 class Fake:
     """A running fake account: `url`, `key`, `account`. Use as a context manager."""
 
-    def __init__(self, charges, seed=7, latency=None):
+    def __init__(self, charges, seed=7, latency=None, now=None):
         self.args = ["fake-stripe", "--port", "0", "--charges", str(charges), "--seed", str(seed)]
-        self.args += [*(["--latency", latency] if latency else []), "--json", "--until-stdin-closes"]
+        self.args += [*(["--latency", latency] if latency else []), *(["--now", str(now)] if now else [])]
+        self.args += ["--json", "--until-stdin-closes"]
         self.held = {}
 
     def __enter__(self):

@@ -18,8 +18,8 @@ def toml(value):
 class Misbehaving(fake.Fake):
     """`fake-stripe --faults` with these faults, each a dict of the keys of one `[[fault]]`."""
 
-    def __init__(self, *faults, charges=250, seed=7, flags=(), **settings):
-        super().__init__(charges=charges, seed=seed)
+    def __init__(self, *faults, charges=250, seed=7, now=None, flags=(), **settings):
+        super().__init__(charges=charges, seed=seed, now=now)
         lines = [f"{name} = {toml(value)}" for name, value in settings.items()]
         for fault in faults:
             lines += ["[[fault]]"] + [f"{name} = {toml(value)}" for name, value in fault.items()]

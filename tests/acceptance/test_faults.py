@@ -5,14 +5,18 @@ they are listed, stands in `tests/it` under a paused clock; ARCHITECTURE.md list
 """
 
 import re
+import time
 
 import pytest
 
 import duck
+import fake
 import harness
 from misbehaving import Misbehaving, sync
 
 CHARGES = "/v1/charges"
+# 2026-05-01T12:00:00Z
+PRESENT = 1_777_636_800
 # Each fault hits requests of a list on their way and passes; the lake must be whole.
 PASSING = {
     "N1-rate": {"kind": "status", "status": 429, "reason": "endpoint-rate", "times": 6},
@@ -222,7 +226,21 @@ def test_a_bad_file_of_faults_is_refused_by_its_line(tmp_path):
     ]:
         path = tmp_path / "faults.toml"
         path.write_text(text)
-        harness.run("fake-stripe", "--faults", path, key=None).expect(2).expect_said("--faults", says)
+        outcome = harness.run("fake-stripe", "--faults", path, key=None).expect(2)
+        outcome.expect_said("--faults", says, "stripelake fake-stripe --help")
+
+
+def test_a_fake_account_is_the_same_again_where_its_present_is_given():
+    objects = []
+    for _ in range(2):
+        with fake.Fake(charges=40, now=PRESENT) as server:
+            objects.append({table: server.all(table) for table in harness.TABLES})
+        time.sleep(1.1)
+    assert objects[0] == objects[1]
+    newest = max(charge["created"] for charge in objects[0]["charges"])
+    assert 0 < PRESENT - newest < 60 * 86_400, newest
+    for present in ["1999-01-01", "2400-01-01", "soon"]:
+        harness.run("fake-stripe", "--now", present, key=None).expect(2).expect_said("--now", present)
 
 
 def test_the_help_of_the_fake_account_tells_every_kind():

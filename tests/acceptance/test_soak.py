@@ -193,7 +193,8 @@ def digest(rows):
 def test_a_soak_of_faults_and_kills_ends_in_the_account(tmp_path):
     share = FAULT_SHARE / len(FAULTS)
     faults = [fault | {"chance": share} for fault in FAULTS]
-    account = {"charges": CHARGES, "seed": 7}
+    # Two servers of one account, whose objects are dated back from its present.
+    account = {"charges": CHARGES, "seed": 7, "now": int(time.time())}
     flags = ["--latency", "20ms"]
     server = Misbehaving(*faults, **account, flags=flags)
     # The account is of seed 7; the faults are of the soak's.

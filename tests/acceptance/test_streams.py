@@ -170,6 +170,8 @@ def test_a_run_that_fails_before_it_begins_has_an_end_event_too(fake, lake, tmp_
     no_key = harness.sync(fake, tmp_path / "none", "--json", key=None).expect(2)
     assert end(no_key)["event"] == "end" and "STRIPE_API_KEY" in end(no_key)["failures"][0]["fix"]
     assert end(harness.sync(fake, tmp_path / "none", "--json", "--dry-run", key=None))["event"] == "estimate_end"
+    soon = harness.sync(fake, tmp_path / "none", "--json", "--max-duration", "soon", key=fake.key).expect(2)
+    assert end(soon)["failures"][0]["fix"] == "see stripelake sync --help"
     end(harness.run("import", "charges", "no-such-file", "--lake", tmp_path / "none", "--json").expect(2))
     shutil.copytree(lake, tmp_path / "lake")
     end(harness.sync(fake, tmp_path / "lake", "--json", key=LIVE).expect(4))

@@ -29,6 +29,13 @@ impl Cli {
     }
 }
 
+/// The command that explains the one of this process.
+pub fn help_of_process() -> String {
+    let command = Cli::command();
+    let mut names = std::env::args().skip(1).filter(|arg| command.find_subcommand(arg).is_some());
+    names.next().map_or("stripelake --help".to_owned(), |name| format!("stripelake {name} --help"))
+}
+
 /// What a value is called where it was set: by its flag, or by the variable in its place.
 pub fn given(flag: &str) -> String {
     let is_it = |arg: std::ffi::OsString| {
@@ -275,7 +282,7 @@ pub struct Account {
     /// Charges of the account; other objects follow from them
     #[arg(long, value_name = "N", default_value_t = 12_400, env = "STRIPELAKE_CHARGES")]
     pub charges: u64,
-    /// The same seed makes the same objects, dated back from the time of the start
+    /// The same seed makes the same objects, dated back from the present
     #[arg(long, value_name = "N", default_value_t = 7, env = "STRIPELAKE_SEED")]
     pub seed: u64,
 }
@@ -299,6 +306,9 @@ pub struct Demo {
 pub struct FakeStripe {
     #[command(flatten)]
     pub account: Account,
+    /// The account's present at the start, like 2026-11-23; with the same --seed it is the same account [default: this machine's]
+    #[arg(long, value_name = "TIME", env = "STRIPELAKE_NOW")]
+    pub now: Option<String>,
     /// Loopback port; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 0, env = "STRIPELAKE_PORT")]
     pub port: u16,

@@ -9,7 +9,7 @@ use stripelake::catalog::Catalog;
 use stripelake::commit::Lake;
 use stripelake::encode;
 use stripelake::error::{Error, Kind, Result};
-use stripelake::fake::{self, Spec};
+use stripelake::fake;
 use stripelake::fetch::allowance::Budgets;
 use stripelake::fetch::http::Http;
 use stripelake::fetch::limit::Rate;
@@ -51,7 +51,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await;
         let listener = listener.map_err(|e| limits::failed("loopback", e))?;
         let address = listener.local_addr().map_err(|e| Error::bug(e.to_string()))?;
-        let spec = Spec { now: NOW, ..fake_stripe::spec(&account, false) };
+        let spec = fake_stripe::spec(&account, false, NOW);
         let account = Arc::new(fake::Account::new(spec));
         check_lake(&setup.lake, &account.id()).await?;
         if !global.quiet {

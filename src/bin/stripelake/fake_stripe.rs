@@ -1,16 +1,19 @@
 //! `stripelake fake-stripe`: the fake account as a server on loopback.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use stripelake::catalog::Catalog;
 use stripelake::config::Settings;
+use stripelake::config::value::parse_second;
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fake::{self, Faults, Spec};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use crate::cli::{Account, FakeStripe};
+use crate::cli::{Account, FakeStripe, given};
 use crate::output::out;
 use crate::{setup, signals};
 
@@ -19,20 +22,32 @@ pub fn key(livemode: bool) -> String {
     format!("rk_{}_stripelakefakeaccount", if livemode { "live" } else { "test" })
 }
 
-/// The account that the flags describe, as of today.
-pub fn spec(account: &Account, livemode: bool) -> Spec {
-    Spec {
-        seed: account.seed,
-        charges: account.charges,
-        livemode,
-        now: jiff::Timestamp::now().as_second(),
-        ..Spec::default()
+/// Stripe opened to all in 2011, and an account has two years behind it.
+const PRESENTS: Range<&str> = "2014-01-01".."2200-01-01";
+
+/// The account that the flags describe.
+pub fn spec(account: &Account, livemode: bool, now: i64) -> Spec {
+    Spec { seed: account.seed, charges: account.charges, livemode, now, ..Spec::default() }
+}
+
+/// The second of the account's present.
+fn present(now: Option<&str>) -> Result<i64> {
+    let Some(text) = now else { return Ok(Timestamp::now().as_second()) };
+    let wrong = |e: Error| e.context(given("--now"));
+    let second = parse_second(text).map_err(wrong)?;
+    match (parse_second(PRESENTS.start)?..parse_second(PRESENTS.end)?).contains(&second) {
+        true => Ok(second),
+        false => {
+            let Range { start, end } = PRESENTS;
+            Err(wrong(Error::usage(format!("expected a time from {start} to {end}, got \"{text}\""))))
+        }
     }
 }
 
 pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
     let FakeStripe {
         account,
+        now,
         port,
         livemode,
         accept_key_file,
@@ -45,7 +60,7 @@ pub fn run(flags: FakeStripe) -> Result<Option<Kind>> {
         until_stdin_closes,
     } = flags;
     let faults = misbehaviour(faults.as_deref(), latency.as_deref(), rate_limit.as_deref())?;
-    let mut spec = Spec { density, ..spec(&account, livemode) };
+    let mut spec = Spec { density, ..spec(&account, livemode, present(now.as_deref())?) };
     let mut shown_key = key(livemode);
     if accept_key_file.is_some() {
         let settings = Settings { api_key_file: accept_key_file, ..Settings::default() };

@@ -8,6 +8,8 @@ use stripelake::error::{Error, Kind};
 use stripelake::redact::{shown, without_own_key};
 use stripelake::run::report::{Continued, Report, TableReport, Window};
 
+use crate::cli::help_of_process;
+
 /// Why a result could not be printed.
 static LOST: OnceLock<String> = OnceLock::new();
 
@@ -62,17 +64,22 @@ pub fn error(error: &Error) {
 
 /// Says what helps.
 fn fix(error: &Error) {
-    let hint = error.hint_text().or(match error.kind() {
-        Kind::Usage => Some("see the command's --help, such as stripelake sync --help"),
-        Kind::Bug => {
-            Some("this should not happen: please report it, with this message and stripelake --version")
-        }
-        Kind::Destination => Some("check the disk or the store, then run the same command again"),
-        _ => None,
-    });
-    if let Some(hint) = hint {
-        say(&format!("  fix:         {}", shown(hint, 500)));
+    if let Some(hint) = hint(error) {
+        say(&format!("  fix:         {}", shown(&hint, 500)));
     }
+}
+
+/// What helps against this error, or else against those of its kind.
+fn hint(error: &Error) -> Option<String> {
+    let of_kind = || match error.kind() {
+        Kind::Usage => Some(format!("see {}", help_of_process())),
+        Kind::Bug => Some(
+            "this should not happen: please report it, with this message and stripelake --version".to_owned(),
+        ),
+        Kind::Destination => Some("check the disk or the store, then run the same command again".to_owned()),
+        _ => None,
+    };
+    error.hint_text().map(str::to_owned).or_else(of_kind)
 }
 
 /// One line per table.
@@ -208,7 +215,7 @@ pub fn failure(resource: Option<&str>, error: &Error) -> serde_json::Value {
     serde_json::json!({
         "resource": resource,
         "error": shown(&error.to_string(), 1000),
-        "fix": error.hint_text(),
+        "fix": hint(error),
         "request_id": error.request_id_text(),
     })
 }
