@@ -55,15 +55,8 @@ fn encode(criterion: &mut Criterion) {
 fn ours(schema: &SchemaRef, batches: &[RecordBatch]) -> usize {
     let mut bytes = Vec::new();
     let rows = batches.iter().cloned().map(Ok);
-    encode::write(
-        &mut bytes,
-        schema,
-        &Notes::new("charges/charges.parquet"),
-        rows,
-        N_CHARGES,
-        Options::default(),
-    )
-    .expect("a vector takes everything");
+    encode::write(&mut bytes, schema, &Notes::default(), rows, N_CHARGES, Options::default())
+        .expect("a vector takes everything");
     bytes.len()
 }
 

@@ -115,7 +115,7 @@ fn write(out: &str, batches: Vec<RecordBatch>) {
     let (n_rows, schema) = (rows.len() as u64, arrow_schema(&support::charges()));
     let file = File::create(out).expect("a file");
     let rows = std::iter::once(Ok(Picked::new(batches, rows)));
-    encode::write(file, &schema, &Notes::new("charges"), rows, n_rows, encode::Options::default())
+    encode::write(file, &schema, &Notes::default(), rows, n_rows, encode::Options::default())
         .expect("a file");
 }
 

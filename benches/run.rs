@@ -29,6 +29,7 @@ async fn first_sync(address: &str) -> u64 {
         run_id: "bench".to_owned(),
         started_at: jiff::Timestamp::now(),
         encode: encode::Options::default(),
+        owner: None,
         memory: 256 << 20,
         temporary: std::env::temp_dir(),
         grains: Default::default(),

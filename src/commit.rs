@@ -330,6 +330,15 @@ impl Lake {
             Lake::Remote(lake) => lake.remove(path).await,
         }
     }
+
+    /// Takes an empty file away whose folder is of another kind than that of `path`, which is about to be written: readers meet
+    /// no two kinds. In a folder they meet one of them at any time; in a store, for as long as the write takes, none.
+    pub async fn give_way(&self, empty: &str, path: &str) -> Result<()> {
+        match self {
+            Lake::Local(lake) => lake.rename(empty, path),
+            Lake::Remote(lake) => lake.remove(empty).await,
+        }
+    }
 }
 
 /// The folder of a `file:` URL. What a URL may have beside a path is no part of a folder's name.

@@ -16,8 +16,10 @@ pub mod picked;
 mod reorder;
 pub mod same;
 pub mod settings;
+pub mod shift;
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -54,6 +56,8 @@ pub const CONTENT: &str = "stripelake.content";
 
 /// The key of the path, relative to the lake, that a file is made for, in its metadata.
 pub const PLACE: &str = "stripelake.file";
+/// The metadata key for whose lake the file is made for.
+pub const OWNER: &str = "stripelake.account";
 
 /// The key of the schema version in a file's metadata.
 pub const SCHEMA_VERSION: &str = "stripelake.schema_version";
@@ -86,20 +90,23 @@ pub struct Written {
     pub schema_version: String,
 }
 
+/// Where a file belongs.
+#[derive(Debug, Clone, Default)]
+pub struct Home {
+    /// The path in the lake: one that was moved is found out.
+    pub place: String,
+    /// Whose lake it is, where that is known: nobody else's file is taken for one of its own.
+    pub owner: Option<Arc<str>>,
+}
+
 /// What a file says of itself.
 #[derive(Debug, Clone, Default)]
 pub struct Notes {
-    /// The path in the lake that it is made for: one that was moved is found out.
-    pub place: String,
+    pub home: Home,
     /// What it is made from.
     pub lineage: Lineage,
-}
-
-impl Notes {
-    /// Of a file that is made from none.
-    pub fn new(place: &str) -> Notes {
-        Notes { place: place.to_owned(), lineage: Lineage::default() }
-    }
+    /// How far behind its beginning it begins.
+    pub shift: usize,
 }
 
 /// Writes rows, which are sorted and have the schema `schema`, to `sink`.
@@ -120,7 +127,8 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
     let sample = Sample { rows: &first, is_all: rows.peek().is_none(), n_rows_at_most };
     let properties = properties(schema, &version, &sample, options)?;
     let mut sink = Summed { sink, n_bytes: 0, crc32: crc32fast::Hasher::new(), tail: None };
-    let mut groups = Groups::new(&mut sink, schema, properties, options.bytes_per_group).map_err(failed)?;
+    let mut groups =
+        Groups::new(&mut sink, schema, properties, options.bytes_per_group, notes.shift).map_err(failed)?;
     let (mut n_rows, mut ids) = (0, Ids::default());
     let mut created: Option<(i64, i64)> = None;
     let mut rows = first.into_iter().map(Ok).chain(rows).peekable();
@@ -130,9 +138,12 @@ pub fn write<W: Write + Send, P: Into<Picked>>(
         created = widen(created, &picked);
         groups.write(&picked, rows.peek().is_none()).map_err(failed)?;
     }
-    let place = KeyValue::new(PLACE.to_owned(), notes.place.clone());
+    let Home { place, owner } = &notes.home;
+    let place = KeyValue::new(PLACE.to_owned(), place.clone());
+    let owner = owner.as_ref().map(|owner| KeyValue::new(OWNER.to_owned(), owner.to_string()));
     let footer = KeyValue::new(FOOTER.to_owned(), BLANK.to_owned());
-    groups.close(|sink| [place, notes.lineage.note(), sink.begin_tail(), footer]).map_err(failed)?;
+    let notes = [place, notes.lineage.note()].into_iter().chain(owner);
+    groups.close(|sink| notes.chain([sink.begin_tail(), footer])).map_err(failed)?;
     sink.end_tail().map_err(|e| failed(ParquetError::External(Box::new(e))))?;
     sink.flush().map_err(|e| failed(ParquetError::External(Box::new(e))))?;
     let (n_bytes, crc32) = (sink.n_bytes, crc::shown(sink.crc32));

@@ -73,6 +73,7 @@ struct Inner {
     lake: Option<String>,
     refused_with: Option<u16>,
     is_foreign: bool,
+    is_loss: bool,
 }
 
 /// What is behind an error, from its own cause on.
@@ -151,6 +152,7 @@ impl Error {
             lake: None,
             refused_with: None,
             is_foreign: false,
+            is_loss: false,
         }))
     }
     pub fn bug(message: impl Into<String>) -> Error {
@@ -213,6 +215,13 @@ impl Error {
         self.0.is_foreign
     }
 
+    /// Part of a table is lost, which a listing may bring back.
+    pub fn loss(message: impl Into<String>) -> Error {
+        let mut error = Error::integrity(message);
+        error.0.is_loss = true;
+        error
+    }
+
     /// Whether the run must end, since no other resource can do better. A 403 is about one resource, a
     /// 401 about all. A file or a state that is damaged is one resource's.
     pub fn is_fatal(&self) -> bool {
@@ -223,10 +232,16 @@ impl Error {
         }
     }
 
-    /// Whether a person must look at the lake: no later run can do better before.
+    /// Whether a table is not what it should be.
     pub fn is_damage(&self) -> bool {
         self.0.kind == Kind::Integrity
     }
+
+    /// Whether a person must look at the lake: no later run can do better before.
+    pub fn needs_a_person(&self) -> bool {
+        self.is_damage() && !self.0.is_loss
+    }
+
     pub fn kind(&self) -> Kind {
         self.0.kind
     }

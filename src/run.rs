@@ -38,6 +38,8 @@ use crate::run::event::{Event, OnEvent};
 pub struct Setup {
     pub catalog: Arc<Catalog>,
     pub lake: Arc<Lake>,
+    /// Whose lake it is, as its files say it; `None` until that is known.
+    pub owner: Option<Arc<str>>,
     /// Names this run in the lake.
     pub run_id: String,
     pub started_at: Timestamp,

@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::encode::Options;
 use crate::encode::memory::slice_bytes_of;
 use crate::encode::merge::Source;
 use crate::encode::picked::Picked;
+use crate::encode::{Home, Options};
 use crate::error::Result;
 use crate::ipc::with_values;
 use crate::partition::Partition;
@@ -109,6 +109,8 @@ struct Part {
 pub struct Spool {
     /// Its name, which is in the path of each of its files.
     table: String,
+    /// Whose lake it is, where that is known.
+    pub owner: Option<Arc<str>>,
     schema: SchemaRef,
     /// With rows of a child, by how often their parent's list had been read before them.
     parts: BTreeMap<(Partition, usize), Part>,
@@ -177,6 +179,7 @@ impl Spool {
     pub fn new(table: String, schema: SchemaRef, budget: Budget, dir: PathBuf, options: Options) -> Spool {
         Spool {
             table,
+            owner: None,
             schema,
             parts: BTreeMap::new(),
             budget,
@@ -267,8 +270,8 @@ impl Spool {
         let parts =
             self.parts.iter_mut().filter(|((partition, _), part)| is_of_use(partition) && is_quiet(part));
         for ((partition, _), part) in parts {
-            let place = partition.path(&self.table);
-            part.seal(&place, &self.schema, &mut self.files, &self.budget, self.options)?;
+            let home = Home { place: partition.path(&self.table), owner: self.owner.clone() };
+            part.seal(&home, &self.schema, &mut self.files, &self.budget, self.options)?;
         }
         Ok(())
     }
@@ -297,10 +300,10 @@ impl Spool {
             }
             n_freed += part.n_bytes;
             let is_busy = part.is_busy(self.n_pushes.saturating_sub(QUIET_ENOUGH));
-            let place = partition.path(&self.table);
+            let home = Home { place: partition.path(&self.table), owner: self.owner.clone() };
             match is_busy || self.with_files.contains(partition) {
                 true => part.spill(&self.schema, &mut self.files, &self.budget)?,
-                false => part.seal(&place, &self.schema, &mut self.files, &self.budget, self.options)?,
+                false => part.seal(&home, &self.schema, &mut self.files, &self.budget, self.options)?,
             }
         }
         Ok(())
@@ -319,10 +322,10 @@ impl Part {
         self.held.iter().all(|held| held.copy.is_some())
     }
 
-    /// Writes the rows in memory as the Parquet file for `place` in the lake.
+    /// Writes the rows in memory as the Parquet file that belongs there.
     fn seal(
         &mut self,
-        place: &str,
+        home: &Home,
         schema: &SchemaRef,
         files: &mut Files,
         budget: &Budget,
@@ -330,7 +333,7 @@ impl Part {
     ) -> Result<()> {
         let batches = self.take_held();
         let order = order(&batches);
-        self.sealed = Some(files.seal(schema, place, Picked::new(batches, order), options)?);
+        self.sealed = Some(files.seal(schema, home, Picked::new(batches, order), options)?);
         budget.give_back(std::mem::take(&mut self.n_bytes));
         Ok(())
     }

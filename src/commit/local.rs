@@ -182,9 +182,18 @@ impl LocalLake {
     }
 
     pub fn remove(&self, path: &str) -> Result<()> {
+        self.take_away(path, |target| fs::remove_file(target))
+    }
+
+    /// From one folder into another that is there.
+    pub fn rename(&self, path: &str, new: &str) -> Result<()> {
+        self.take_away(path, |target| fs::rename(target, self.path(new)))
+    }
+
+    fn take_away(&self, path: &str, take: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
         self.check_held()?;
         let target = self.path(path);
-        match fs::remove_file(&target) {
+        match take(&target) {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(self.failed(path, e)),

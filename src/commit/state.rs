@@ -1,6 +1,7 @@
 //! What the lake remembers between runs, as JSON under `_stripelake`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,12 @@ pub struct LakeInfo {
 }
 
 impl LakeInfo {
+    /// As its files say it: `None` until the account is known.
+    pub fn owner(&self) -> Option<Arc<str>> {
+        let mode = if self.livemode? { "live" } else { "test" };
+        Some(format!("{} {mode}", self.account.as_ref()?).into())
+    }
+
     /// Refuses a lake that a newer program wrote.
     pub fn check_format(&self) -> Result<()> {
         check_format("the lake", self.format)
@@ -100,8 +107,8 @@ pub struct ResourceState {
     /// the state.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub begun: BTreeSet<String>,
-    /// Folders whose files went away with their rows, and those files: what stands there now is not all, until all of it is
-    /// listed, imported or restored.
+    /// Folders whose files went away with their rows, or were overwritten, and those files: what stands there now is not all, until
+    /// all of it is listed or restored or, if it went away, imported.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lost: BTreeMap<String, Vec<LostFile>>,
     /// By folder name; `""` is the only file of a resource without partitions.
@@ -156,9 +163,10 @@ impl ResourceState {
 }
 
 /// Which of two unfinished listings of one resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Extent {
     /// The one that lists most.
+    #[default]
     Longest,
     /// One for a part of that.
     Window,

@@ -16,6 +16,7 @@ use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
 
 use crate::encode::picked::{Part, Picked};
+use crate::encode::shift::filling;
 use crate::encode::{WORTH_SHARING, n_leaves};
 
 /// One field of the schema, and the writers of its leaves.
@@ -45,10 +46,12 @@ impl<W: Write + Send> Groups<W> {
         schema: &SchemaRef,
         properties: WriterProperties,
         bytes_per_group: usize,
+        shift: usize,
     ) -> Result<Groups<W>> {
         let rows_per_group = properties.max_row_group_row_count().unwrap_or(usize::MAX);
-        let (file, factory) =
+        let (mut file, factory) =
             ArrowWriter::try_new(sink, schema.clone(), Some(properties))?.into_serialized_writer()?;
+        file.write_all(&filling(shift))?;
         let (group, schema) = (Vec::new(), schema.clone());
         Ok(Groups { file, factory, schema, rows_per_group, bytes_per_group, group, n_rows: 0, n_groups: 0 })
     }
@@ -129,7 +132,10 @@ impl<W: Write + Send> Groups<W> {
     }
 
     /// Writes the rest and the footer, with what `notes` makes of all that comes before it.
-    pub fn close(mut self, notes: impl FnOnce(&mut W) -> [KeyValue; 4]) -> Result<()> {
+    pub fn close<N>(mut self, notes: impl FnOnce(&mut W) -> N) -> Result<()>
+    where
+        N: IntoIterator<Item = KeyValue>,
+    {
         if self.n_rows > 0 {
             self.end_group(None)?;
         }

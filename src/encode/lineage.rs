@@ -1,7 +1,7 @@
 //! Turns the files that a file was made from into a note in its metadata, and back.
 //!
 //! A file that the state does not speak of was left by a run that was killed, or somebody has put it there, an older copy perhaps.
-//! The first kind was made from the file that the state speaks of.
+//! The first kind was made from the file that the state speaks of, or in the knowledge that this one is lost.
 
 use std::fs::File;
 
@@ -24,12 +24,31 @@ fn named(n_bytes: u64, crc32: &str) -> String {
     format!("{n_bytes}-{crc32}")
 }
 
+fn lost(n_bytes: u64, crc32: &str) -> String {
+    named(n_bytes, crc32) + "-lost"
+}
+
 impl Lineage {
     /// That of what is made from such a file, which has this lineage itself.
     pub fn behind(mut self, n_bytes: u64, crc32: &str) -> Lineage {
         self.files.truncate(MOST - 1);
         self.files.insert(0, named(n_bytes, crc32));
         self
+    }
+
+    /// The same of what is made where such a file is known to be lost.
+    pub fn beside_lost(mut self, n_bytes: u64, crc32: &str) -> Lineage {
+        let lost = lost(n_bytes, crc32);
+        if !self.files.contains(&lost) {
+            self.files.truncate(MOST - 1);
+            self.files.push(lost);
+        }
+        self
+    }
+
+    /// Whether such a file was known to be lost.
+    pub fn knows_lost(&self, n_bytes: u64, crc32: &str) -> bool {
+        self.files.contains(&lost(n_bytes, crc32))
     }
 
     /// Whether such a file is one of them.
@@ -67,6 +86,12 @@ mod tests {
         }
         let has = |n| lineage.has(n, "0a1b2c3d");
         assert!(has(39) && has(8) && !has(7) && !lineage.has(39, "00000000"));
+        let beside = lineage.beside_lost(40, "0a1b2c3d").beside_lost(40, "0a1b2c3d");
+        assert_eq!(Lineage::of_notes(Some(&vec![beside.note()])), Some(beside.clone()));
+        assert!(
+            beside.knows_lost(40, "0a1b2c3d") && !beside.has(40, "0a1b2c3d") && beside.has(9, "0a1b2c3d")
+        );
+        assert!(!beside.knows_lost(39, "0a1b2c3d"));
         assert_eq!(Lineage::of_notes(Some(&Vec::new())), None);
         assert_eq!(Lineage::of_notes(None), None);
     }

@@ -13,7 +13,8 @@ use crate::crc::crc32_of;
 use crate::encode::footer::{FOOTER, is_whole};
 use crate::encode::lineage::Lineage;
 use crate::encode::merge::Run;
-use crate::encode::{CONTENT, PLACE, created_of};
+use crate::encode::shift;
+use crate::encode::{CONTENT, Home, OWNER, PLACE, created_of};
 use crate::error::{Error, MADE_AGAIN, Result, files_hint};
 
 const ROWS_PER_BATCH: usize = 2048;
@@ -31,19 +32,20 @@ pub struct OldFile {
     pub n_rows: u64,
     /// What it was made from, if it says so.
     pub lineage: Option<Lineage>,
+    /// How far behind its beginning it begins.
+    pub shift: usize,
     /// Whether its bytes are those that the state speaks of.
     pub is_known: bool,
 }
 
-/// Opens the partition file that stands at `place` in the lake. `is_known` says that its bytes are those that the state
-/// speaks of.
+/// Opens the partition file that stands where `home` says. `is_known` says that its bytes are those that the state speaks of.
 ///
-/// Fails with [`crate::error::Kind::Integrity`] where the file is damaged, or was made for another place.
-pub fn open(file: File, is_known: bool, place: &str) -> Result<OldFile> {
+/// Fails with [`crate::error::Kind::Integrity`] where the file is damaged, or was made for another place or lake.
+pub fn open(file: File, is_known: bool, home: &Home) -> Result<OldFile> {
     if is_known {
         return open_known(file);
     }
-    check_notes(file.try_clone().map_err(|e| damaged(e.to_string()))?, place)?;
+    check_notes(file.try_clone().map_err(|e| damaged(e.to_string()))?, home)?;
     Ok(OldFile { is_known: false, ..open_as(file, damaged)? })
 }
 
@@ -57,10 +59,11 @@ fn open_as(bytes: impl ChunkReader + 'static, failed: fn(String) -> Error) -> Re
     let metadata = builder.metadata().file_metadata();
     let n_rows = metadata.num_rows().max(0) as u64;
     let lineage = Lineage::of_notes(metadata.key_value_metadata());
+    let shift = shift::of(builder.metadata());
     let schema = builder.schema().clone();
     let reader = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(|e| failed(e.to_string()))?;
     let run: Run = Box::new(reader.map(move |batch| batch.map_err(|e| failed(e.to_string()))));
-    Ok(OldFile { run, schema, n_rows, lineage, is_known: true })
+    Ok(OldFile { run, schema, n_rows, lineage, shift, is_known: true })
 }
 
 /// Fails at a row that was created outside of these seconds: a file in the place of another one would have its rows twice,
@@ -83,13 +86,20 @@ pub fn within(run: Run, seconds: Range<i64>) -> Run {
 
 /// A file that the state does not speak of was left by a run that ended before it wrote the state, or somebody
 /// has changed or moved it. In the first case what its footer says of its place and of the bytes before holds.
-fn check_notes(mut file: File, place: &str) -> Result<()> {
+fn check_notes(mut file: File, home: &Home) -> Result<()> {
     let reader = SerializedFileReader::new(file.try_clone().map_err(|e| damaged(e.to_string()))?)
         .map_err(|e| damaged(e.to_string()))?;
     let metadata = reader.metadata().file_metadata().key_value_metadata();
     let noted = |key| metadata.into_iter().flatten().find(|note| note.key == key)?.value.as_deref();
-    if let Some(other) = noted(PLACE).filter(|noted| *noted != place) {
+    // One without rows gives way to the first with some, and may have been moved there for that.
+    let has_rows = reader.metadata().file_metadata().num_rows() > 0;
+    if let Some(other) = noted(PLACE).filter(|noted| *noted != home.place && has_rows) {
         return Err(misplaced(other));
+    }
+    if let (Some(owner), Some(other)) = (home.owner.as_deref(), noted(OWNER))
+        && owner != other
+    {
+        return Err(of_another(owner, other));
     }
     let failed = |e: io::Error| unreadable(e.to_string());
     let Some(content) = noted(CONTENT) else {
@@ -133,6 +143,12 @@ fn unreadable(error: String) -> Error {
 fn misplaced(own_place: &str) -> Error {
     Error::integrity(format!("expected the file that belongs here, got that of {own_place}")).hint(
         "move the file out of the lake, or to its own place if none is there, and sync again without a window: that makes anew what is missing",
+    )
+}
+
+fn of_another(owner: &str, other: &str) -> Error {
+    Error::integrity(format!("expected a file of {owner}, got one of {other}")).hint(
+        "move the file out of the lake, and sync again without a window: that makes anew what is missing",
     )
 }
 

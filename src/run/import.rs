@@ -62,8 +62,10 @@ pub async fn import(
     let started = Instant::now();
     setup.tell_delays();
     setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
-    let livemode =
-        read_lake(&setup.lake).await.map_err(|e| e.lake("unchanged"))?.and_then(|(info, _)| info.livemode);
+    let known = read_lake(&setup.lake).await.map_err(|e| e.lake("unchanged"))?;
+    let owner = known.as_ref().and_then(|(info, _)| info.owner());
+    let livemode = known.and_then(|(info, _)| info.livemode);
+    let setup = &Setup { owner, ..setup.clone() };
     let budget = Budget::new(setup.memory);
     let mut gatherer = Gatherer::open(setup, resource, None, &budget).await?;
     let (sender, mut messages) = mpsc::channel(2);
@@ -132,7 +134,7 @@ async fn claim(setup: &Setup, livemode: Option<bool>) -> Result<()> {
     }
     match &known {
         Some((info, _)) if info.livemode.is_some() || livemode.is_none() => Ok(()),
-        _ => write_down(setup, known, None, livemode).await,
+        _ => write_down(setup, known, None, livemode).await.map(drop),
     }
 }
 

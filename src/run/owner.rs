@@ -152,7 +152,7 @@ pub(super) fn check_account(known: Option<&(LakeInfo, Version)>, account: Option
 }
 
 /// Writes down to whom the lake belongs, as far as it is known.
-pub(super) async fn claim(setup: &Setup, account: Option<String>, livemode: bool) -> Result<()> {
+pub(super) async fn claim(setup: &Setup, account: Option<String>, livemode: bool) -> Result<LakeInfo> {
     let known = read_lake(&setup.lake).await?;
     // Another run may have made the lake its own while this one waited for the lock.
     check_mode(known.as_ref(), livemode, "a key")?;
@@ -166,7 +166,7 @@ pub(super) async fn write_down(
     known: Option<(LakeInfo, Version)>,
     account: Option<String>,
     livemode: Option<bool>,
-) -> Result<()> {
+) -> Result<LakeInfo> {
     let (before, seen) = known.map_or((None, Version::Absent), |(info, version)| (Some(info), version));
     let info = LakeInfo {
         format: FORMAT,
@@ -177,5 +177,5 @@ pub(super) async fn write_down(
     if before.as_ref() != Some(&info) {
         setup.lake.write_summed_json(LAKE, &info, &seen).await?;
     }
-    Ok(())
+    Ok(info)
 }

@@ -20,7 +20,8 @@ use crate::encode::merge::absent::{Absent, Parents};
 use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Changes, Merge, Run, Source};
 use crate::encode::old::{self, OldFile};
-use crate::encode::{self, Notes, Written};
+use crate::encode::shift;
+use crate::encode::{self, Home, Notes, Written};
 use crate::error::{Error, Kind, Result, read_hint};
 use crate::partition::Partition;
 use crate::run::Setup;
@@ -37,6 +38,7 @@ const COPIED_AT_ONCE: usize = 1 << 18;
 #[derive(Clone)]
 pub struct PartitionCommit {
     pub lake: Arc<Lake>,
+    pub owner: Option<Arc<str>>,
     pub resource: Arc<Resource>,
     pub partition: Partition,
     pub options: encode::Options,
@@ -49,8 +51,10 @@ pub struct PartitionCommit {
     pub has_children: bool,
     /// What the state knows of the file.
     pub known: Option<FileState>,
-    /// Files that stood there and have gone.
+    /// Files that stood there and are lost.
     pub lost: Vec<LostFile>,
+    /// The path of an empty file in a folder of another kind, which gives way to the first one with rows.
+    pub empty: Option<String>,
 }
 
 impl PartitionCommit {
@@ -58,6 +62,7 @@ impl PartitionCommit {
     pub fn new(setup: &Setup, resource: &Arc<Resource>, partition: Partition) -> PartitionCommit {
         PartitionCommit {
             lake: setup.lake.clone(),
+            owner: setup.owner.clone(),
             resource: resource.clone(),
             partition,
             options: setup.encode,
@@ -67,6 +72,7 @@ impl PartitionCommit {
             has_children: false,
             known: None,
             lost: Vec::new(),
+            empty: None,
         }
     }
 }
@@ -78,7 +84,7 @@ pub struct Outcome {
     pub outdated: HashSet<String>,
     /// Whether another file than that which the state speaks of was there.
     pub was_other: bool,
-    /// Whether that one lacks objects of the file which the state speaks of.
+    /// Whether that one was not made from the file which the state speaks of: it may lack some of it.
     pub lacked_known: bool,
     /// `None` when the file stayed as it was.
     pub written: Option<(Written, Version)>,
@@ -126,6 +132,9 @@ pub async fn commit(wanted: PartitionCommit, gathered: &Arc<Vec<Gathered>>) -> R
         let Merged { changes, was_other, lacked_known, outdated, new } = merged;
         let done = |written| Some(Outcome { changes, outdated, was_other, lacked_known, written });
         let Some((written, staged)) = new else { return Ok(done(None)) };
+        if let Some(empty) = wanted.empty.as_ref().filter(|_| written.n_rows > 0) {
+            wanted.lake.give_way(empty, &path).await?;
+        }
         match wanted.lake.replace(&path, staged, &seen).await {
             Ok(version) => return Ok(done(Some((written, version)))),
             Err(ReplaceError::Conflict) => {}
@@ -144,7 +153,7 @@ fn merge(
     is_same: bool,
 ) -> Result<Merged> {
     let PartitionCommit { resource, partition, parents, known, .. } = wanted;
-    let path = partition.path(&resource.name);
+    let home = Home { place: partition.path(&resource.name), owner: wanted.owner.clone() };
     let is_known = match (&old, known) {
         (Some(file), Some(known)) => is_described(file, known)?,
         _ => false,
@@ -162,18 +171,20 @@ fn merge(
     let may_stay = current.is_some_and(|known| n_rows <= known.rows + known.rows / READ_TWICE);
     if let Some(file) = old.as_ref().filter(|_| may_stay) {
         let file = file.try_clone().map_err(unreadable)?;
-        let mut merge = merged(wanted, gathered, Some(old::open(file, is_known, &path)?))?;
+        let mut merge = merged(wanted, gathered, Some(old::open(file, is_known, &home)?))?;
         while merge.changes().is_none() && merge.next().transpose()?.is_some() {}
         if merge.changes().is_none() {
             let (changes, outdated) = (merge.changes(), merge.take_outdated());
             return Ok(Merged { changes, was_other, lacked_known: false, outdated, new: None });
         }
     }
-    let mut staged = wanted.lake.stage(&path)?;
+    let mut staged = wanted.lake.stage(&home.place)?;
     let is_judged =
         parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty() || parents.most_times() > 1);
     let finished = if let [gathered] = gathered { gathered.finished() } else { None };
-    if let (None, Some(sealed), false) = (&old, finished, is_judged) {
+    // That one says that it is made from nothing, and knows of no loss.
+    let is_noted = known.is_some() || !wanted.lost.is_empty();
+    if let (None, Some(sealed), false) = (&old, finished, is_judged || is_noted) {
         let mut sealed_bytes = BufReader::with_capacity(COPIED_AT_ONCE, sealed.reader());
         let copied = io::copy(&mut sealed_bytes, &mut staged.writer());
         copied.map_err(|e| Error::destination(format!("copying a temporary file: {e}")))?;
@@ -184,17 +195,22 @@ fn merge(
     }
     let was = old.as_ref().map(File::try_clone).transpose().map_err(unreadable)?;
     let from = was.as_ref().map(|was| identity(was, known.as_ref().filter(|_| is_known))).transpose()?;
-    let old = old.map(|file| old::open(file, is_known, &path)).transpose()?;
+    let old = old.map(|file| old::open(file, is_known, &home)).transpose()?;
     let lineage = old.as_ref().and_then(|old| old.lineage.clone());
     let lacked_known = match was.as_ref().filter(|_| was_other) {
         Some(was) => lacks_known(wanted, was, lineage.as_ref())?,
         None => false,
     };
-    let lineage = match from {
-        Some((n_bytes, crc32)) => lineage.unwrap_or_default().behind(n_bytes, &crc32),
-        None => Lineage::default(),
+    let lineage = match (from, known) {
+        (Some((n_bytes, crc32)), _) => lineage.unwrap_or_default().behind(n_bytes, &crc32),
+        // One without rows has gone.
+        (None, Some(known)) => Lineage::default().behind(known.bytes, &known.crc32),
+        (None, None) => Lineage::default(),
     };
-    let notes = Notes { place: path.clone(), lineage };
+    let lost = wanted.lost.iter().map(|lost| &lost.file);
+    let lineage = lost.fold(lineage, |lineage, lost| lineage.beside_lost(lost.bytes, &lost.crc32));
+    let shift = old.as_ref().map_or(0, |old| shift::behind(old.shift));
+    let notes = Notes { home, lineage, shift };
     let n_rows = n_rows + old.as_ref().map_or(0, |old| old.n_rows);
     let mut merge = merged(wanted, gathered, old)?;
     let written =
@@ -251,15 +267,17 @@ pub fn is_described(file: &File, known: &FileState) -> Result<bool> {
 }
 
 /// Whether the file that is there may lack something of the one that the state speaks of. A killed run has made its file from
-/// that; any other is an older copy, or somebody else's.
+/// that, or knows that it is lost; any other is an older copy, or somebody else's.
 ///
 /// Where the file does not say what it is made from, its ids tell. Rows of a child are taken away with their list, so of these only
 /// a file that was lost is known to be older.
 fn lacks_known(wanted: &PartitionCommit, file: &File, lineage: Option<&Lineage>) -> Result<bool> {
     let PartitionCommit { resource, known, lost, .. } = wanted;
-    let Some(known) = known.as_ref().filter(|known| known.rows > 0) else { return Ok(false) };
+    let Some(known) = known else { return Ok(false) };
     if let Some(lineage) = lineage {
-        return Ok(!lineage.has(known.bytes, &known.crc32));
+        let is_noted = lost.iter().any(|lost| lost.file.has_bytes_of(known));
+        let knows_it = is_noted && lineage.knows_lost(known.bytes, &known.crc32);
+        return Ok(!knows_it && !lineage.has(known.bytes, &known.crc32));
     }
     let is_older = match resource.parent {
         None => true,
@@ -284,12 +302,6 @@ fn sum_of(mut file: &File) -> Result<String> {
     let sum = crc32_of(file).map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
     Ok(sum)
-}
-
-/// What a file is made from, if it says so.
-pub fn lineage_of(file: &File) -> Result<Option<Lineage>> {
-    let file = file.try_clone().map_err(unreadable)?;
-    Lineage::of(file).map_err(|e| Error::destination(format!("reading metadata: {e}")))
 }
 
 /// The ids in a file of those seconds from which another one has its rows.

@@ -129,13 +129,17 @@ pub fn has_all_rows(tables: &[TableReport]) -> bool {
 impl Report {
     /// 0 only when everything that was asked for is in the lake.
     ///
-    /// A failure that stops everything (destination, key, signal, budget) decides alone, and after it what is damaged;
-    /// otherwise a run that read some resources is partial, and one that read none fails as they did.
+    /// A failure that stops everything (destination, key, signal, budget) decides alone, and after it what is damaged, but where a
+    /// budget leaves to later runs what none of them can do; otherwise a run that read some resources is partial, and one that read none fails as they did.
     pub fn kind(&self) -> Option<Kind> {
         let first_of = |is_such: fn(&Error) -> bool| {
             self.failures.iter().find(|(_, error)| is_such(error)).map(|(_, error)| error.kind())
         };
-        let decisive = first_of(Error::is_fatal).or(first_of(Error::is_damage));
+        let fatal = first_of(Error::is_fatal);
+        let decisive = match fatal {
+            Some(Kind::Budget) => first_of(Error::needs_a_person).or(fatal),
+            _ => fatal.or(first_of(Error::is_damage)),
+        };
         match (decisive, first_of(|_| true)) {
             (Some(kind), _) => Some(kind),
             (None, Some(kind)) if self.complete.is_empty() && has_all_rows(&self.tables) => Some(kind),
@@ -184,8 +188,8 @@ impl Report {
                 }
             }
             if !lost.is_empty() {
-                let error = Error::integrity(format!("lost: {}", named(lost)))
-                    .hint("restore that from a copy, import the same objects again, or list everything: stripelake sync, without --since and --until");
+                let error = Error::loss(format!("lost: {}", named(lost)))
+                    .hint("list everything: stripelake sync, without --since and --until; what has gone can also be restored from a copy, or imported again");
                 self.failures.push((table.clone(), error));
             }
         }

@@ -18,7 +18,7 @@ use crate::fetch::retry::Policy;
 use crate::fetch::{Fetcher, Notice, Transport};
 use crate::plan::FIRST_OBJECT;
 use crate::run::event::Event;
-use crate::run::gather::Listing;
+use crate::run::gather::scope::Listing;
 use crate::run::owner::{Account, account, check_account, check_mode, claim, read_lake};
 use crate::run::reading::read_all;
 use crate::run::report::{Report, RunRecord, Window};
@@ -86,7 +86,8 @@ async fn locked(
     account: Option<String>,
     listing: Listing,
 ) -> Result<Report> {
-    claim(setup, account.clone(), options.livemode).await?;
+    let info = claim(setup, account.clone(), options.livemode).await?;
+    let setup = &Setup { owner: info.owner(), ..setup.clone() };
     setup.lake.remove_leftovers(setup.catalog.resources.iter().map(|resource| resource.name.as_str()))?;
     (setup.on_event)(Event::Start {
         lake: setup.lake.location(),

@@ -40,7 +40,8 @@ impl Table {
         let schema = arrow_schema(&resource);
         let state = ResourceState::new(&resource.name, &schema_version(&schema));
         let name = resource.name.clone();
-        let spool = Spool::new(name, schema, budget.clone(), setup.temporary.clone(), setup.encode);
+        let mut spool = Spool::new(name, schema, budget.clone(), setup.temporary.clone(), setup.encode);
+        spool.owner = setup.owner.clone();
         let state_version = Version::Absent;
         let mut table = Table {
             resource,
@@ -53,6 +54,19 @@ impl Table {
         };
         table.reload(setup).await?;
         Ok(table)
+    }
+
+    /// The path of an empty file whose folder is of another kind than this one.
+    pub fn empty_beside(&self, partition: &Partition) -> Option<String> {
+        let is_other = |folder: &str| Partition::parse(folder).filter(|other| other.grain != partition.grain);
+        let files = self.state.partitions.iter().filter(|(_, file)| file.rows == 0);
+        let folders = files.map(|(folder, _)| folder).chain(&self.state.placeholder);
+        folders.filter_map(|folder| is_other(folder)).map(|other| other.path(&self.resource.name)).next()
+    }
+
+    /// The files of a folder that are lost.
+    pub fn lost_files(&self, folder: &str) -> Vec<LostFile> {
+        self.state.lost.get(folder).cloned().unwrap_or_default()
     }
 
     /// The column of the parent's id; empty for a resource.

@@ -20,7 +20,7 @@ use crate::encode::merge::absent::Absent;
 use crate::encode::merge::age::OldAge;
 use crate::encode::merge::{Merge, Run};
 use crate::encode::picked::Picked;
-use crate::encode::{self, Notes, Options, Written, old};
+use crate::encode::{self, Home, Notes, Options, Written, old};
 use crate::error::{Error, Result, temporary_failed};
 use crate::ipc;
 
@@ -53,11 +53,11 @@ impl Files {
         Ok(Appender { file, at })
     }
 
-    /// Appends a finished Parquet file, which is made for `place` in the lake.
+    /// Appends a finished Parquet file.
     pub fn seal(
         &mut self,
         schema: &SchemaRef,
-        place: &str,
+        home: &Home,
         rows: Picked,
         options: Options,
     ) -> Result<Sealed> {
@@ -65,8 +65,8 @@ impl Files {
         let start = appender.at;
         let mut sink = BufWriter::with_capacity(1 << 16, appender);
         let n_rows = rows.len() as u64;
-        let written =
-            encode::write(&mut sink, schema, &Notes::new(place), std::iter::once(Ok(rows)), n_rows, options);
+        let notes = Notes { home: home.clone(), ..Notes::default() };
+        let written = encode::write(&mut sink, schema, &notes, std::iter::once(Ok(rows)), n_rows, options);
         let written = written.map_err(|error| error.context("temporary file"))?;
         let appender = sink.into_inner().map_err(failed)?;
         Ok(Sealed { segment: self.close(start, appender), written })

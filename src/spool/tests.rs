@@ -116,7 +116,8 @@ fn a_sealed_file_says_where_in_the_lake_it_belongs() {
     let open = |place: &str| {
         let mut file = tempfile::tempfile().unwrap();
         std::io::copy(&mut gathered.finished().unwrap().reader(), &mut file).unwrap();
-        old::open(file, false, place).map(|old| old.n_rows)
+        let home = Home { place: place.to_owned(), owner: None };
+        old::open(file, false, &home).map(|old| old.n_rows)
     };
     assert_eq!(open("table/created_day=1970-01-01/table.parquet").unwrap(), 1_200);
     for other in ["table/created_day=1970-01-02/table.parquet", "other/created_day=1970-01-01/other.parquet"]

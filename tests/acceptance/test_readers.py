@@ -1,6 +1,9 @@
 """Turns the lake into pyarrow and Polars tables, which must see what DuckDB sees."""
 
 import datetime
+import json
+import pathlib
+import time
 
 import polars
 import pyarrow as arrow
@@ -77,3 +80,45 @@ def test_pyarrow_and_polars_prune_by_partition(lake, con):
     assert len(fragments) == 1 and fragments[0].count_rows() == n_rows
     frame = polars.scan_parquet(duck.glob(lake, "charges"), hive_partitioning=True, try_parse_hive_dates=True)
     assert frame.filter(polars.col(column) == value).select(polars.len()).collect().item() == n_rows
+
+
+@pytest.fixture(scope="module")
+def versions(fake, home):
+    """Four versions of one file, each with a few rows more among those of the one before."""
+    charges = fake.all("charges")
+    year = max(time.gmtime(charge["created"]).tm_year for charge in charges)
+    charges = [charge for charge in charges if time.gmtime(charge["created"]).tm_year == year]
+    found = []
+    for n in range(4):
+        lines = home / f"versions-{n}.ndjson"
+        lines.write_text("".join(json.dumps(c) + "\n" for at, c in enumerate(charges) if at % 4 <= n))
+        harness.run("import", "charges", lines, "--lake", home / "versions", key=None).expect(0)
+        (file,) = duck.files(home / "versions", "charges")
+        found.append(pathlib.Path(file).read_bytes())
+    return found
+
+
+def duckdb_ids(file):
+    with duck.connect() as con:
+        return con.execute(f"select id from read_parquet({duck.quoted(file)})").fetchall()
+
+
+@pytest.mark.parametrize(
+    "read_ids",
+    [duckdb_ids, lambda file: polars.read_parquet(file, columns=["id"]), lambda file: parquet.read_table(file, columns=["id"])],
+    ids=["duckdb", "polars", "pyarrow"],
+)
+def test_a_reader_that_meets_another_version_behind_the_footer_of_a_file_fails_loudly(versions, tmp_path, read_ids):
+    """It opens the file twice, or reads it in pieces: it has the footer of one version and takes pages of the other."""
+    file = tmp_path / "charges.parquet"
+    for old in versions:
+        for new in versions:
+            begin = len(old) - 8 - int.from_bytes(old[-8:-4], "little")
+            file.write_bytes(new[:begin].ljust(begin, b"\0") + old[begin:])
+            if old is new:
+                assert len(read_ids(file)) > 100
+                continue
+            # PanicException of Polars is no Exception.
+            with pytest.raises(BaseException) as error:
+                read_ids(file)
+            assert not isinstance(error.value, (KeyboardInterrupt, SystemExit))

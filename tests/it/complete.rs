@@ -1,9 +1,10 @@
 //! Turns accounts of all sizes into lakes and checks that nothing is missing, moved or written twice.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::ObjectStoreExt;
 use proptest::prelude::*;
@@ -13,6 +14,8 @@ use stripelake::fake::InProcess;
 use stripelake::fake::script::{Action, Rule};
 use stripelake::fetch::{Request, Response, Transport, TransportError};
 use stripelake::partition::Grain;
+use stripelake::run::Setup;
+use stripelake::run::event::Event;
 use stripelake::run::sync::{Options, sync};
 
 use crate::harness::{TestLake, account, check_kind, scripted, scripted_table};
@@ -154,6 +157,38 @@ async fn partitions_are_years_months_or_days() {
                 assert!(path.starts_with(&format!("{}/{key}=", resource.name)), "{path}");
             }
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i1_readers_meet_one_kind_of_folders_also_when_an_empty_file_gives_way() {
+    let table = Table::charges(26, 400);
+    let folder = tempfile::tempdir().unwrap();
+    let local = Arc::new(Lake::open(folder.path().to_str().unwrap(), &[]).unwrap());
+    let lake = TestLake::new();
+    for at in [lake.lake.clone(), local] {
+        let setup = Setup { lake: at.clone(), ..lake.setup() };
+        let empty = Table::new(&table.id, table.now());
+        check_kind(&sync(&setup, lake.options_for(&["charges"]), empty).await.unwrap(), None);
+        let met = Arc::new(Mutex::new(Vec::new()));
+        let (look, at) = (met.clone(), at.clone());
+        let on_event = Arc::new(move |event: Event| {
+            if matches!(event, Event::File { .. }) {
+                let found = at.data_versions("charges").now_or_never().unwrap().unwrap();
+                let kinds: BTreeSet<String> =
+                    found.keys().map(|path| path.split(['/', '=']).nth(1).unwrap().to_owned()).collect();
+                look.lock().unwrap().push(kinds);
+            }
+        });
+        let setup = Setup {
+            on_event,
+            grains: [("charges".to_owned(), Grain::Month)].into(),
+            ..Setup { lake: at, ..lake.setup() }
+        };
+        check_kind(&sync(&setup, lake.options_for(&["charges"]), table.clone()).await.unwrap(), None);
+        let met = std::mem::take(&mut *met.lock().unwrap());
+        let expected = BTreeSet::from(["created_month".to_owned()]);
+        assert!(met.len() > 3 && met.iter().all(|kinds| *kinds == expected), "{met:?}");
     }
 }
 

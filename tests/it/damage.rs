@@ -147,6 +147,27 @@ pub fn failure(report: &Report) -> Option<(Kind, String)> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s7_damage_decides_also_where_a_budget_ends_the_run() {
+    let table = Table::charges(49, 3_000);
+    let lake = TestLake::new();
+    let budgets = Budgets { requests: Some(5), ..Budgets::default() };
+    let sync = |budgets| {
+        let options = Options { budgets, ..lake.options_for(&["charges"]) };
+        lake.sync_with(options, table.clone())
+    };
+    check_kind(&sync(Budgets::default()).await.unwrap(), None);
+    check_kind(&sync(budgets).await.unwrap(), Some(Kind::Budget));
+    let (path, (whole, _)) = lake.parquet("charges").await.pop_last().unwrap();
+    put(&lake, &path, whole.slice(..whole.len() / 2)).await;
+    for _ in 0..2 {
+        let report = sync(budgets).await.unwrap();
+        check_kind(&report, Some(Kind::Integrity));
+        assert!(report.failures.iter().any(|(_, error)| error.to_string().contains(&path)));
+        assert!(report.failures.iter().any(|(_, error)| error.kind() == Kind::Budget));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn s7_a_file_that_has_gone_is_made_anew_or_named() {
     let table = Table::charges(49, 400);
     let lake = TestLake::new();

@@ -96,6 +96,7 @@ impl TestLake {
             run_id: format!("run{}", self.n_runs.fetch_add(1, Ordering::Relaxed)),
             started_at: Timestamp::now(),
             encode: encode::Options::default(),
+            owner: None,
             memory: 64 << 20,
             temporary: std::env::temp_dir(),
             grains: HashMap::new(),

@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use stripelake::catalog::Resource;
 use stripelake::decode::schema::arrow_schema;
 use stripelake::decode::{Decoder, Options};
-use stripelake::encode::{self, Notes, Written};
+use stripelake::encode::{self, Home, Notes, Written, old};
+use stripelake::error::Kind;
 use stripelake::partition::Grain;
 use stripelake::spool::sorted;
 
@@ -47,7 +48,7 @@ fn write(batch: &RecordBatch, rows_per_group: usize) -> (Bytes, Written) {
     let written = encode::write(
         &mut bytes,
         &schema,
-        &Notes::new("refunds/refunds.parquet"),
+        &lake::notes("refunds/refunds.parquet"),
         rows,
         batch.num_rows() as u64,
         options,
@@ -165,7 +166,7 @@ fn a_file_of_every_resource_has_the_full_schema_even_without_rows() {
         encode::write(
             &mut bytes,
             &schema,
-            &Notes::new(&Grain::Whole.partition_of(0).path(&resource.name)),
+            &lake::notes(&Grain::Whole.partition_of(0).path(&resource.name)),
             std::iter::empty::<Result<RecordBatch, _>>(),
             0,
             encode::Options::default(),
@@ -184,7 +185,7 @@ fn s7_a_flipped_bit_is_found_wherever_it_is() {
     let open = |bytes: &[u8]| {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        stripelake::encode::old::open(file, false, "refunds/refunds.parquet").map(|old| old.n_rows)
+        old::open(file, false, &lake::home("refunds/refunds.parquet")).map(|old| old.n_rows)
     };
     assert_eq!(open(&bytes).unwrap(), 300);
     let rows_end =
@@ -200,13 +201,37 @@ fn s7_a_flipped_bit_is_found_wherever_it_is() {
 }
 
 #[test]
+fn s7_a_file_says_whose_it_is_and_is_nobody_elses() {
+    let home = |owner: Option<&str>| Home { owner: owner.map(Arc::from), ..lake::home("charges.parquet") };
+    let rows = batch(&[1_600_000_000]);
+    let written = |owner| {
+        let notes = Notes { home: home(owner), ..Notes::default() };
+        let mut file = tempfile::tempfile().unwrap();
+        let schema = arrow_schema(&refunds());
+        encode::write(&mut file, &schema, &notes, sorted(vec![rows.clone()]), 1, Default::default()).unwrap();
+        file
+    };
+    let (ours, theirs) = (Some("acct_1 live"), Some("acct_1 test"));
+    for (owner, reader, is_taken) in [
+        (ours, ours, true),
+        (ours, theirs, false),
+        (ours, None, true),
+        (None, ours, true),
+        (None, None, true),
+    ] {
+        let opened = old::open(written(owner), false, &home(reader));
+        assert_eq!(opened.err().map(|error| error.kind()), (!is_taken).then_some(Kind::Integrity));
+    }
+}
+
+#[test]
 fn a_row_group_is_bounded_by_its_bytes_too() {
     let batch = batch(&(0..30_000).map(|n| 1_600_000_000 + n).collect::<Vec<_>>());
     let rows = sorted((0..batch.num_rows()).step_by(1_000).map(|at| batch.slice(at, 1_000)).collect());
     let mut bytes = Vec::new();
     let options = encode::Options { bytes_per_group: 50_000, ..encode::Options::default() };
     let schema = arrow_schema(&refunds());
-    encode::write(&mut bytes, &schema, &Notes::new("refunds/refunds.parquet"), rows, 30_000, options)
+    encode::write(&mut bytes, &schema, &lake::notes("refunds/refunds.parquet"), rows, 30_000, options)
         .unwrap();
     let bytes = Bytes::from(bytes);
     let groups = metadata(&bytes).num_row_groups();

@@ -14,7 +14,7 @@ use stripelake::decode::schema::arrow_schema;
 use stripelake::encode::merge::absent::Absent;
 use stripelake::encode::merge::age::OldAge;
 use stripelake::encode::merge::{Changes, Merge, Run};
-use stripelake::encode::{self, Notes, old};
+use stripelake::encode::{self, Home, Notes, old};
 use stripelake::partition::{Grain, Partition, split};
 use stripelake::spool::{Budget, Spool};
 
@@ -42,17 +42,25 @@ pub fn add(files: &mut Files, resource: &Resource, batches: &[RecordBatch], budg
         let mut merge =
             Merge::new(old, gathered.sources().unwrap(), Absent::default(), OldAge::at_least()).unwrap();
         let mut bytes = Vec::new();
-        encode::write(&mut bytes, &schema, &Notes::new(&place), &mut merge, gathered.n_rows, options)
-            .unwrap();
+        encode::write(&mut bytes, &schema, &notes(&place), &mut merge, gathered.n_rows, options).unwrap();
         changes.add(merge.changes());
         files.insert(partition, bytes.into());
     }
     changes
 }
 
+/// A place in a lake of which nobody knows whose it is.
+pub fn home(place: &str) -> Home {
+    Home { place: place.to_owned(), owner: None }
+}
+
+pub fn notes(place: &str) -> Notes {
+    Notes { home: home(place), ..Notes::default() }
+}
+
 /// The rows of a file in the resource's columns, as a merge gets them.
 fn present(bytes: &[u8], place: &str, resource: &Resource) -> Run {
-    let old = old::open(file(bytes), false, place).unwrap();
+    let old = old::open(file(bytes), false, &home(place)).unwrap();
     let older = Older::new(&old.schema, resource);
     Box::new(old.run.map(move |batch| older.present(&batch?)))
 }
@@ -69,15 +77,8 @@ pub fn upgraded(files: &Files, resource: &Resource) -> Files {
             OldAge::at_least(),
         );
         let mut upgraded = Vec::new();
-        encode::write(
-            &mut upgraded,
-            &schema,
-            &Notes::new(&place),
-            merge.unwrap(),
-            1,
-            encode::Options::default(),
-        )
-        .unwrap();
+        encode::write(&mut upgraded, &schema, &notes(&place), merge.unwrap(), 1, encode::Options::default())
+            .unwrap();
         upgraded.into()
     };
     files.iter().map(|(partition, bytes)| (*partition, rewrite(partition, bytes))).collect()

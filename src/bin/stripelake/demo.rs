@@ -37,6 +37,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
     location::check(&lake, &catalog)?;
     let setup = Setup {
         lake: Arc::new(lake),
+        owner: None,
         run_id: setup::run_id(Timestamp::now()),
         started_at,
         encode: encode::Options::default(),

@@ -46,6 +46,7 @@ pub fn setup(global: &Global, settings: &Settings, writing: &Writing) -> Result<
     Ok(Setup {
         catalog: Arc::new(catalog),
         lake: Arc::new(lake),
+        owner: None,
         run_id: run_id(started_at),
         started_at,
         encode: encode::Options { zstd_level: *zstd_level, ..encode::Options::default() },

@@ -59,6 +59,8 @@ pub enum Delay {
 struct Unwritten {
     since: Instant,
     failed: Instant,
+    /// Whether no write but the lease's has failed.
+    is_of_lease: bool,
 }
 
 impl Unwritten {
@@ -148,14 +150,19 @@ impl Patience {
         unwritten.filter(|unwritten| unwritten.lasts(Instant::now())).map(|unwritten| unwritten.since)
     }
 
-    /// Notes what became of a write that began then. The lease's may succeed where no other does: a store may refuse by names.
+    /// Notes what became of a write that began then. The lease's may succeed where no other does: a store may refuse by names. Then
+    /// it ends no outage but its own.
     fn note_write(&self, began: Instant, has_failed: bool, is_lease: bool) {
         let mut unwritten = self.unwritten.lock().expect("no panic while writing");
         let now = Instant::now();
         let before = unwritten.filter(|unwritten| unwritten.lasts(began));
         *unwritten = match (has_failed, is_lease) {
-            (true, _) => Some(Unwritten { since: before.map_or(now, |before| before.since), failed: now }),
-            (false, true) => *unwritten,
+            (true, _) => Some(Unwritten {
+                since: before.map_or(now, |before| before.since),
+                failed: now,
+                is_of_lease: is_lease && before.is_none_or(|before| before.is_of_lease),
+            }),
+            (false, true) => unwritten.filter(|unwritten| !unwritten.is_of_lease),
             (false, false) => None,
         };
     }
@@ -378,6 +385,33 @@ mod tests {
         }
         for error in [status("400 Bad Request"), removal("AccessDenied"), removal("MalformedXML")] {
             assert!(!may_pass(&error) && !is_outage(&error), "{error:?}");
+        }
+    }
+
+    /// What becomes of writes, one every ten seconds.
+    async fn write(patience: &Patience, is_lease: bool, n: usize, error: Option<&str>) {
+        for _ in 0..n {
+            let answer = async { error.map_or(Ok(()), |error| Err(said(error))) };
+            let _ = patience.write("path", 1, is_lease, answer).await;
+            sleep(Duration::from_secs(10)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn o1_the_lease_ends_no_outage_but_its_own() {
+        let out = Some("Server returned non-2xx status code: 503 Service Unavailable: ");
+        for are_others_out in [false, true] {
+            let patience = Patience { has_answered: AtomicBool::new(true), ..Patience::default() };
+            write(&patience, true, 10, out).await;
+            if are_others_out {
+                write(&patience, false, 1, out).await;
+            }
+            write(&patience, true, 10, out).await;
+            assert!(patience.writes_are_given_up());
+            write(&patience, true, 1, None).await;
+            assert_eq!(patience.writes_are_given_up(), are_others_out);
+            write(&patience, false, 1, None).await;
+            assert!(!patience.writes_are_given_up());
         }
     }
 }

@@ -20,7 +20,7 @@ impl Gatherer {
     /// Commits every partition in memory whose listed part has been read.
     pub(super) async fn commit_settled(&mut self) -> Result<()> {
         for partition in self.tables[0].spool.partitions() {
-            if self.covered.contains(&self.listed_part(&partition)) {
+            if self.seconds.covered.contains(&self.scope.part_of(&partition)) {
                 self.commit_partition(partition).await?;
             }
         }
@@ -63,16 +63,11 @@ impl Gatherer {
         }
     }
 
-    pub(super) fn listed_part(&self, partition: &Partition) -> Range<i64> {
-        let span = partition.span();
-        span.start.max(self.listing.start)..span.end.min(self.listing.end)
-    }
-
     /// Merges what was gathered for a partition into its files. It need not be complete: a merge takes no
     /// row away but those that are known to be gone.
     pub(super) async fn commit_partition(&mut self, partition: Partition) -> Result<()> {
         self.record_grain().await?;
-        if !self.is_listing {
+        if !self.scope.is_listing {
             // It may know older forms of what an unfinished listing has read, and objects that were gone by then.
             self.read_again(&[partition]).await?;
         }
@@ -101,7 +96,8 @@ impl Gatherer {
                 old_age,
                 has_children: !is_child && n_tables > 1,
                 known,
-                lost: table.state.lost.get(&folder).cloned().unwrap_or_default(),
+                lost: table.lost_files(&folder),
+                empty: table.empty_beside(&partition),
                 ..PartitionCommit::new(&self.setup, &table.resource, partition)
             };
             let outcome = self.commit_table(index, wanted, gathered, is_first).await?;
@@ -137,7 +133,8 @@ impl Gatherer {
             None => {
                 self.forget_earlier(&partition, is_first);
                 self.note_lost(index, &[partition], Loss::Gone).await?;
-                let outcome = commit(PartitionCommit { known: None, ..wanted }, &gathered).await?;
+                let lost = self.tables[index].lost_files(&partition.to_string());
+                let outcome = commit(PartitionCommit { known: None, lost, ..wanted }, &gathered).await?;
                 outcome.expect("nothing is known of the file")
             }
         };
@@ -150,12 +147,12 @@ impl Gatherer {
     /// What this run has put into a file that is lost has to be read again. What a first commit puts there comes behind the loss.
     pub(super) fn forget_earlier(&mut self, partition: &Partition, is_first: bool) {
         if !is_first {
-            self.fresh.remove(&partition.span());
+            self.seconds.fresh.remove(&partition.span());
         }
     }
 
     pub(super) fn may_mark_vanished(&self) -> bool {
-        self.marks_vanished && self.rejected.is_empty()
+        self.scope.marks_vanished && self.rejected.is_empty()
     }
 
     /// The seconds of a partition whose objects this run has listed, all of them; an old row of these that
@@ -164,7 +161,7 @@ impl Gatherer {
     /// An object that could not be a row is absent too, and yet not deleted, whichever run has met it.
     pub(super) fn listed_anew(&self, partition: &Partition) -> Vec<Range<i64>> {
         match self.may_mark_vanished() {
-            true => self.fresh.within(&self.listed_part(partition)),
+            true => self.seconds.fresh.within(&self.scope.part_of(partition)),
             false => Vec::new(),
         }
     }
@@ -173,9 +170,9 @@ impl Gatherer {
     /// has kept: it may have been killed right after such a commit.
     fn old_age(&self, table: usize, partition: &Partition, is_first: bool) -> OldAge {
         let now = Timestamp::now().as_microsecond();
-        let began_here = self.progress.as_ref().map(|progress| progress.began_here);
-        match self.is_listing {
-            true if !self.taken_up.within(&partition.span()).is_empty() => {
+        let began_here = self.course.progress.as_ref().map(|progress| progress.began_here);
+        match self.scope.is_listing {
+            true if !self.seconds.taken_up.within(&partition.span()).is_empty() => {
                 OldAge::SupersededBut(began_here.unwrap_or(i64::MIN), now)
             }
             true if is_first => OldAge::Superseded,

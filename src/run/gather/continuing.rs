@@ -3,7 +3,10 @@
 use arrow::datatypes::SchemaRef;
 use tokio::task::spawn_blocking;
 
-use super::{Gatherer, Listing, waiting};
+use super::grain::Undecided;
+use super::scope::Listing;
+use super::seconds::Seconds;
+use super::{Gatherer, waiting};
 use crate::commit::Version;
 use crate::commit::state::{Extent, FileState, Progress, WaitingFile};
 use crate::decode::rows::with_partition_at;
@@ -28,11 +31,11 @@ impl Gatherer {
         // Where a longer listing waits to be continued, this one leaves it alone.
         let longest = self.tables[0].state.progress.as_ref();
         if longest.is_some_and(|old| is_fit(old, &new) && is_more(old, &new)) {
-            self.extent = Extent::Window;
+            self.course.extent = Extent::Window;
         }
         match self.continuable(&new, listing.starts_over).await? {
             Some((old, rejected)) => self.take_over(old, rejected, new),
-            None => self.progress = Some(new),
+            None => self.course.progress = Some(new),
         }
         Ok(())
     }
@@ -64,7 +67,7 @@ impl Gatherer {
         new: &Progress,
         starts_over: bool,
     ) -> Result<Option<(Progress, RejectedObjects)>> {
-        let old = self.tables[0].state.progress_of(self.extent).clone();
+        let old = self.tables[0].state.progress_of(self.course.extent).clone();
         let is_same = |old: &Progress| old.span.0 == new.span.0 && old.span.1 <= new.span.1;
         let Some(old) = old.filter(|old| !starts_over && is_fit(old, new) && is_same(old)) else {
             return Ok(None);
@@ -75,7 +78,7 @@ impl Gatherer {
         let both: Coverage = read.ranges().into_iter().chain(kept.ranges()).collect();
         for (partition, is_gone) in self.changed_partitions(&both).await? {
             read.remove(&partition.span());
-            // A lost file is whole again where one run has listed all of it.
+            // What was read before a loss says nothing of what is lost.
             if is_gone {
                 kept.remove(&partition.span());
             }
@@ -93,30 +96,30 @@ impl Gatherer {
         let is_own = |table: &Table| table.state.written_by.as_ref() == Some(&old.run);
         let is_own = self.tables.iter().all(is_own);
         let news_from = old.listed_at - LATE_SECS;
-        self.news_from = Some(news_from);
+        self.course.news_from = Some(news_from);
         let before = |pairs: &[(i64, i64)]| {
             let mut read = Coverage::from_pairs(pairs);
             read.remove(&(news_from..i64::MAX));
             read
         };
         let read = before(&old.read);
-        self.taken_up = if is_own { before(&old.kept) } else { Coverage::default() };
+        let taken_up = if is_own { before(&old.kept) } else { Coverage::default() };
         if !is_own && !old.kept.is_empty() {
-            self.lost = Some("another run has written the lake since");
+            self.course.let_go = Some("another run has written the lake since");
         }
-        self.waiting.files = old.waiting.iter().filter_map(|file| of_these(file, &self.taken_up)).collect();
-        self.covered = read.ranges().into_iter().chain(self.taken_up.ranges()).collect();
+        self.waiting.files = old.waiting.iter().filter_map(|file| of_these(file, &taken_up)).collect();
         let Progress { began, began_here, rejected, from_nothing, .. } = old;
-        self.progress = Some(Progress {
+        self.course.progress = Some(Progress {
             began,
             began_here,
             rejected,
             from_nothing: from_nothing && is_own,
             read: read.pairs(),
-            kept: self.taken_up.pairs(),
+            kept: taken_up.pairs(),
             waiting: self.waiting.files.clone(),
             ..new
         });
+        self.seconds = Seconds::continued(&read, taken_up);
     }
 
     /// Takes up the rows that an earlier run has kept, and writes down that they are no other run's any longer. Call it
@@ -124,21 +127,21 @@ impl Gatherer {
     pub async fn take_up(&mut self, found: &[String]) -> Result<()> {
         if !self.place_kept().await? {
             self.let_kept_go()?;
-            self.lost = Some("its files have gone or are damaged");
+            self.course.let_go = Some("its files have gone or are damaged");
         }
-        if let Some(why) = self.lost {
+        if let Some(why) = self.course.let_go {
             let resource = &self.tables[0].resource.name;
             let what = "what a killed run had kept of its listing is read again";
             (self.setup.on_event)(Event::Warning { message: format!("{resource}: {what}: {why}") });
         }
-        if let Some(progress) = self.progress.as_ref().filter(|_| !self.covered.is_empty()) {
+        if let Some(progress) = self.course.progress.as_ref().filter(|_| !self.seconds.covered.is_empty()) {
             let began = progress.began;
             // Every state that this run writes says from now on that the rows that wait are its own.
-            *self.tables[0].state.progress_of(self.extent) = Some(progress.clone());
+            *self.tables[0].state.progress_of(self.course.extent) = Some(progress.clone());
             self.tell_continued(began);
         }
         self.disown_kept().await?;
-        match self.progress.is_some() {
+        match self.course.progress.is_some() {
             true => self.waiting.remove_unknown(&self.setup.lake, found).await,
             // They may be those of another listing.
             false => Ok(()),
@@ -176,19 +179,16 @@ impl Gatherer {
 
     /// Their seconds have to be listed again.
     fn let_kept_go(&mut self) -> Result<()> {
-        self.undecided.clear();
+        self.undecided = Undecided::default();
         self.parents.clear();
-        (self.n_undecided, self.undecided_bytes) = (0, 0);
         for table in &mut self.tables {
             for partition in table.spool.partitions() {
                 table.spool.take(&partition)?;
             }
         }
-        for range in std::mem::take(&mut self.taken_up).ranges() {
-            self.covered.remove(&range);
-        }
+        self.seconds.let_go();
         self.waiting.files.clear();
-        if let Some(progress) = &mut self.progress {
+        if let Some(progress) = &mut self.course.progress {
             progress.kept.clear();
             progress.waiting.clear();
         }
@@ -197,8 +197,8 @@ impl Gatherer {
 
     fn tell_continued(&mut self, began: i64) {
         let Ok(began) = jiff::Timestamp::from_second(began) else { return };
-        self.is_continued = true;
-        let share = self.share(&self.covered);
+        self.course.is_continued = true;
+        let share = self.scope.share(&self.seconds.covered);
         self.tables[0].report.continued = Some(Continued { began, share });
         let resource = self.tables[0].resource.name.clone();
         (self.setup.on_event)(Event::Continued { resource, began, share });
@@ -242,10 +242,7 @@ impl Gatherer {
     /// The files of these partitions may lack what an unfinished listing has put into them: it must not end without having
     /// read their seconds again, unless this run has.
     pub(super) async fn read_again(&mut self, partitions: &[Partition]) -> Result<()> {
-        for partition in partitions {
-            self.covered.remove(&partition.span());
-            self.fresh.within(&partition.span()).into_iter().for_each(|fresh| self.covered.add(fresh));
-        }
+        partitions.iter().for_each(|partition| self.seconds.read_again(&partition.span()));
         let without = |read: &mut Vec<(i64, i64)>| {
             let mut left = Coverage::from_pairs(read);
             partitions.iter().for_each(|partition| left.remove(&partition.span()));
@@ -253,7 +250,7 @@ impl Gatherer {
             *read = left.pairs();
             has_less
         };
-        self.progress.iter_mut().for_each(|progress| _ = without(&mut progress.read));
+        self.course.progress.iter_mut().for_each(|progress| _ = without(&mut progress.read));
         let table = &mut self.tables[0];
         let stored = table.state.progress.iter_mut().chain(&mut table.state.window);
         let n_less = stored.filter_map(|progress| without(&mut progress.read).then_some(())).count();

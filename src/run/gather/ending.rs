@@ -18,8 +18,8 @@ impl Gatherer {
     /// Commits what is left, touches files that have no new rows, and closes the states. What was read still counts as progress
     /// until [`Gatherer::finish`].
     pub(super) async fn complete(&mut self) -> Result<()> {
-        self.unread = self.covered.missing_in(&self.listing);
-        self.covered.add(self.listing.clone());
+        self.seconds.unread = self.seconds.covered.missing_in(&self.scope.span);
+        self.seconds.covered.add(self.scope.span.clone());
         self.choose_grain(true);
         self.place_undecided()?;
         let others = self.compare_folders().await?;
@@ -36,14 +36,14 @@ impl Gatherer {
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         // What an earlier run has read of this listing is as old as its beginning.
         let began = self.continued().map(|progress| progress.began);
-        let seen_until = began.map_or(self.listing.end, |began| began.min(self.listing.end));
+        let seen_until = began.map_or(self.scope.span.end, |began| began.min(self.scope.span.end));
         let listed_since = self.listed_since();
         self.catch_up().await?;
-        let has_progress = self.progress.is_some();
+        let has_progress = self.course.progress.is_some();
         for index in 0..self.tables.len() {
             self.close(index, seen_until, listed_since).await?;
         }
-        self.is_closed = has_progress;
+        self.course.is_closed = has_progress;
         damage.map_or(Ok(()), Err)
     }
 
@@ -51,10 +51,10 @@ impl Gatherer {
     /// was complete, only because others were not.
     pub async fn finish(&mut self) -> Result<()> {
         // What could not be committed is continued.
-        if !std::mem::take(&mut self.is_closed) {
+        if !std::mem::take(&mut self.course.is_closed) {
             return Ok(());
         }
-        *self.tables[0].state.progress_of(self.extent) = None;
+        *self.tables[0].state.progress_of(self.course.extent) = None;
         self.tables[0].write_state(&self.setup).await
     }
 
@@ -76,17 +76,17 @@ impl Gatherer {
         if let Some(since) = listed_since.filter(|_| index == 0) {
             let now = Timestamp::now().as_microsecond();
             // What has a clock of its own is listed, too.
-            let seconds = self.listing.start..self.listing.end.max(self.asked_until);
+            let seconds = self.scope.span.start..self.scope.span.end.max(self.scope.asked_until);
             table.state.listed.add(seconds, since, now);
         }
         // Only the resource itself has progress; a listing for a window leaves that of a longer one alone.
-        let is_own_progress = self.progress.is_some();
-        if let Some(mut progress) = self.progress.take() {
+        let is_own_progress = self.course.progress.is_some();
+        if let Some(mut progress) = self.course.progress.take() {
             progress.read = read.pairs();
             progress.rejected = self.rejected.files();
             (progress.kept, progress.waiting) = (Vec::new(), Vec::new());
-            *table.state.progress_of(self.extent) = Some(progress);
-            if self.extent == Extent::Longest {
+            *table.state.progress_of(self.course.extent) = Some(progress);
+            if self.course.extent == Extent::Longest {
                 table.state.window = None;
             }
         }
@@ -102,7 +102,7 @@ impl Gatherer {
 
     /// What the files hold of the listing.
     fn listing_without_lost(&self) -> Coverage {
-        let mut read: Coverage = std::iter::once(self.listing.clone()).collect();
+        let mut read: Coverage = std::iter::once(self.scope.span.clone()).collect();
         let lost = (0..self.tables.len()).flat_map(|index| self.lost(index));
         lost.for_each(|(partition, _)| read.remove(&partition.span()));
         read
@@ -111,17 +111,17 @@ impl Gatherer {
     /// Since when all objects of the listing have been read, in microseconds by the clock of the machine.
     fn listed_since(&self) -> Option<i64> {
         let began = self.continued().map(|progress| progress.began_here);
-        let is_whole = self.is_listing && self.rejected.is_empty();
+        let is_whole = self.scope.is_listing && self.rejected.is_empty();
         is_whole.then(|| began.unwrap_or(self.setup.started_at.as_microsecond()))
     }
 
     /// The progress, where an earlier run has begun it.
     fn continued(&self) -> Option<&Progress> {
-        self.progress.as_ref().filter(|_| self.is_continued)
+        self.course.progress.as_ref().filter(|_| self.course.is_continued)
     }
 
     fn marks_everything(&self) -> bool {
-        self.listing.start == 0 && self.listing.end < i64::MAX && self.rejected.is_empty()
+        self.scope.is_whole_list() && self.rejected.is_empty()
     }
 
     /// The partitions that hold rows, oldest first.

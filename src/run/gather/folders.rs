@@ -10,13 +10,12 @@ use tokio::task::spawn_blocking;
 use super::Gatherer;
 use crate::commit::Version;
 use crate::commit::state::{FileState, LostFile, ResourceState};
-use crate::encode::ids::Ids;
-use crate::encode::lineage::Lineage;
+use crate::encode::{Home, old};
 use crate::error::{Error, Result};
 use crate::partition::Partition;
 use crate::run::Setup;
 use crate::run::event::Event;
-use crate::run::partition_commit::{ids_of, lineage_of};
+use crate::run::partition_commit::{ids_of, is_described};
 use crate::run::report::named;
 use crate::run::table::Table;
 
@@ -113,14 +112,11 @@ impl Gatherer {
         }
     }
 
-    /// Merges files that are other than their states say with what this run has for them, where it has not done so yet: one that
-    /// is whole and stands in its place may come from a run that was killed. Returns the first damage.
+    /// Merges files that are other than their states say with what this run has for them: one that is whole and stands in its place
+    /// may come from a run that was killed, or was put there after this run had made another. Returns the first damage.
     pub(super) async fn take_in(&mut self, others: BTreeSet<Partition>) -> Result<Option<Error>> {
         let mut first = None;
         for partition in others {
-            if self.committed.contains(&partition) {
-                continue;
-            }
             match self.commit_partition(partition).await {
                 Err(error) if error.is_damage() => _ = first.get_or_insert(error),
                 done => done?,
@@ -129,7 +125,7 @@ impl Gatherer {
         Ok(first)
     }
 
-    /// Writes down that the files of these partitions have gone with their rows.
+    /// Writes down that the files of these partitions are lost.
     pub(super) async fn note_lost(
         &mut self,
         index: usize,
@@ -158,13 +154,14 @@ impl Gatherer {
         }
     }
 
-    /// After everything was committed: what was lost is whole again only where all of it was listed, imported or restored.
+    /// After everything was committed: what was lost is whole again only where all of it was listed or restored, or, if it has
+    /// gone, imported.
     pub(super) async fn tell_lost(&mut self) -> Result<()> {
         let (mut made_anew, mut restored, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..self.tables.len() {
             for (partition, path) in self.lost(index) {
                 let folder = partition.to_string();
-                let files = self.tables[index].state.lost.get(&folder).cloned().unwrap_or_default();
+                let files = self.tables[index].lost_files(&folder);
                 let is_listed = |lost: &LostFile| self.has_listed_all_of(index, &partition, &lost.file);
                 let Some((now, _)) = self.setup.lake.read(&path).await? else {
                     // Had this run put rows into it, it would have gone again.
@@ -219,53 +216,60 @@ impl Gatherer {
 
     /// What the file that stands there now has of a lost one.
     async fn fate(&self, index: usize, partition: &Partition, lost: &LostFile, now: &Arc<File>) -> Fate {
-        let LostFile { file, is_overwritten } = lost;
-        // One that cannot be read is named as damaged.
-        let Ok((ids, lineage)) = found_now(now, file).await else { return Fate::Missed };
-        let known = self.tables[index].state.partitions.get(&partition.to_string());
-        let is_made_from_it = lineage.as_ref().is_some_and(|lineage| lineage.has(file.bytes, &file.crc32));
-        // An older copy may have the same objects.
-        let may_be_older = *is_overwritten && lineage.is_some();
-        if is_made_from_it
-            || known.is_some_and(|known| known.has_bytes_of(file))
-            || (file.has_ids(ids) && !may_be_older)
-        {
-            return Fate::ThereAgain;
-        }
-        match self.has_listed_all_of(index, partition, file) {
-            true => Fate::MadeAnew,
-            false => Fate::Missed,
+        let place = partition.path(&self.tables[index].resource.name);
+        let home = Home { place, owner: self.setup.owner.clone() };
+        match is_there_again(now, lost, home).await {
+            Ok(true) => Fate::ThereAgain,
+            Ok(false) if self.has_listed_all_of(index, partition, &lost.file) => Fate::MadeAnew,
+            // One that cannot be read is named as damaged.
+            Ok(false) | Err(_) => Fate::Missed,
         }
     }
 
     /// Whether all seconds from which a lost file had objects were listed since, or all of its partition where that is not known:
     /// what belongs to an object lies where that does. An object that could not be a row may be one of the lost.
     fn has_listed_all_of(&self, index: usize, partition: &Partition, lost: &FileState) -> bool {
-        if !self.is_listing || !self.rejected.is_empty() {
+        if !self.scope.is_listing {
             return false;
         }
+        let own = &self.tables[0].resource.name;
         let has_read = |seconds: &Range<i64>| {
             let is_read = |unread: &Range<i64>| unread.end <= seconds.start || seconds.end <= unread.start;
-            self.covered.contains(seconds) && self.unread.iter().all(is_read)
+            self.seconds.covered.contains(seconds)
+                && self.seconds.unread.iter().all(is_read)
+                && !self.rejected.may_be_of(own, seconds)
         };
-        if let (0, Some((first, last))) = (index, lost.created) {
-            return has_read(&(first..last + 1));
+        if let (0, Some((first, last))) = (index, lost.created)
+            && has_read(&(first..last + 1))
+        {
+            return true;
         }
+        // What has a clock of its own lies behind the seconds that are listed.
         let span = partition.span();
         let ResourceState { partitions, lost, .. } = &self.tables[0].state;
         let files = partitions.values().chain(lost.values().flatten().map(|lost| &lost.file));
         let newest = files.filter_map(|file| Some(file.created?.1)).max().unwrap_or(i64::MAX);
-        self.listing.start <= span.start
-            && self.asked_until > newest.min(span.end - 1)
-            && has_read(&self.listed_part(partition))
+        self.scope.span.start <= span.start
+            && self.scope.asked_until > newest.min(span.end - 1)
+            && has_read(&self.scope.part_of(partition))
     }
 }
 
-/// The ids in the file of now of those seconds from which a lost one had its rows, and what it is made from.
-async fn found_now(now: &Arc<File>, lost: &FileState) -> Result<(Ids, Option<Lineage>)> {
+/// Whether the file that stands there now is the lost one, is made from it, or has the same objects.
+async fn is_there_again(now: &Arc<File>, lost: &LostFile, home: Home) -> Result<bool> {
     let (now, lost) = (now.clone(), lost.clone());
-    let found = spawn_blocking(move || Ok((ids_of(&now, &lost)?, lineage_of(&now)?))).await;
-    found.map_err(|e| Error::bug(format!("reading ids: {e}")))?
+    let compared = spawn_blocking(move || {
+        let LostFile { file, is_overwritten } = lost;
+        if is_described(&now, &file)? {
+            return Ok(true);
+        }
+        let opened = now.try_clone().map_err(|e| Error::destination(format!("{}: {e}", home.place)))?;
+        let lineage = old::open(opened, false, &home)?.lineage;
+        Ok(lineage.is_some_and(|lineage| lineage.has(file.bytes, &file.crc32))
+            // An older copy may have the same objects as they were before.
+            || (!is_overwritten && file.has_ids(ids_of(&now, &file)?)))
+    });
+    compared.await.map_err(|e| Error::bug(format!("reading ids: {e}")))?
 }
 
 /// Whether a file is there that no list of its folder has named.

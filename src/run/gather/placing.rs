@@ -12,7 +12,6 @@ use super::Gatherer;
 use crate::decode::Decoded;
 use crate::decode::closed::ClosedList;
 use crate::decode::rows::rows_where;
-use crate::encode::memory::slice_bytes_of;
 use crate::encode::merge::Merge;
 use crate::encode::merge::absent::{Absent, Replaced};
 use crate::encode::merge::age::OldAge;
@@ -28,7 +27,7 @@ const MOST_LISTS: usize = 8;
 impl Gatherer {
     pub(super) fn rows(&mut self, decoded: Decoded) -> Result<()> {
         let n_rows = decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
-        self.n_unsaved += n_rows;
+        self.course.note_unsaved(false, n_rows);
         let keys: Vec<&str> = self.tables[1..].iter().map(Table::parent_key).collect();
         for decoded in decoded.once_each(&keys) {
             let copies = match self.keeps_waiting() {
@@ -42,31 +41,33 @@ impl Gatherer {
 
     /// Puts rows where they wait for their partition. Those of each table may stand in a file, too.
     pub(super) fn place(&mut self, decoded: Decoded, copies: Vec<FileCopy>) -> Result<()> {
-        self.n_undecided += decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
-        if self.grain.is_none() {
-            let batches = decoded.parent.iter().chain(decoded.children.iter().flatten());
-            self.undecided_bytes += batches.map(slice_bytes_of).sum::<usize>();
+        match self.grain {
+            Some(grain) => self.place_by(grain, decoded, copies),
+            None => {
+                self.undecided.push(decoded, copies);
+                self.choose_grain(false);
+                self.place_undecided()
+            }
         }
-        self.undecided.push((decoded, copies));
-        self.choose_grain(false);
-        self.place_undecided()
     }
 
     /// Moves batches into the spools once the grain is known.
     pub(super) fn place_undecided(&mut self) -> Result<()> {
         let Some(grain) = self.grain else { return Ok(()) };
-        (self.n_undecided, self.undecided_bytes) = (0, 0);
-        for (decoded, copies) in std::mem::take(&mut self.undecided) {
-            self.findings.merge(decoded.findings);
-            if let Some(batch) = decoded.parent {
-                for (partition, rows) in split(&batch, grain) {
-                    self.tables[0].spool.push(partition, 0, rows, copies.first().cloned())?;
-                }
+        let batches = std::mem::take(&mut self.undecided).batches;
+        batches.into_iter().try_for_each(|(decoded, copies)| self.place_by(grain, decoded, copies))
+    }
+
+    fn place_by(&mut self, grain: Grain, decoded: Decoded, copies: Vec<FileCopy>) -> Result<()> {
+        self.findings.merge(decoded.findings);
+        if let Some(batch) = decoded.parent {
+            for (partition, rows) in split(&batch, grain) {
+                self.tables[0].spool.push(partition, 0, rows, copies.first().cloned())?;
             }
-            let lists = decoded.children.into_iter().zip(decoded.closed);
-            for (table, (rows, closed)) in (1..).zip(lists) {
-                self.place_lists(table, grain, rows, closed, copies.get(table).cloned())?;
-            }
+        }
+        let lists = decoded.children.into_iter().zip(decoded.closed);
+        for (table, (rows, closed)) in (1..).zip(lists) {
+            self.place_lists(table, grain, rows, closed, copies.get(table).cloned())?;
         }
         Ok(())
     }

@@ -4,32 +4,71 @@
 //! progress name. So files come first, then their states, then the progress.
 
 use super::Gatherer;
+use crate::commit::state::{Extent, Progress};
 use crate::error::Result;
 use crate::partition::Partition;
 use crate::plan::Slices;
 use crate::plan::coverage::Coverage;
 
+/// The course of a listing over several runs.
+#[derive(Default)]
+pub struct Course {
+    /// What the state will say of it when it ends early; `None` where it cannot be continued.
+    pub progress: Option<Progress>,
+    /// Where the state keeps that.
+    pub extent: Extent,
+    /// Whether an earlier run has begun it.
+    pub is_continued: bool,
+    /// Where begins what that run could not have seen.
+    pub news_from: Option<i64>,
+    /// Why the rows that it has kept are not taken up.
+    pub let_go: Option<&'static str>,
+    /// Whether something was settled that the state does not know of.
+    has_unsaved: bool,
+    /// Rows of the resource itself since the progress was last written.
+    n_unsaved: u64,
+    /// Whether everything was committed, and the state still says how far it was read.
+    pub is_closed: bool,
+}
+
+impl Course {
+    pub fn note_unsaved(&mut self, is_settled: bool, n_rows: u64) {
+        self.has_unsaved |= is_settled;
+        self.n_unsaved += n_rows;
+    }
+
+    /// Whether it began with an empty table: all rows are its own.
+    fn is_from_nothing(&self) -> bool {
+        self.progress.as_ref().is_some_and(|progress| progress.from_nothing)
+    }
+
+    /// Nothing is older than what only this run can see, where no other one has begun.
+    fn news_from(&self) -> i64 {
+        self.news_from.unwrap_or(i64::MAX)
+    }
+}
+
 impl Gatherer {
     /// The seconds that have to be listed.
     pub fn left(&self) -> Vec<std::ops::Range<i64>> {
-        self.covered.missing_in(&self.listing)
+        self.seconds.covered.missing_in(&self.scope.span)
     }
 
     /// What has to be listed: older gaps first, since what is new comes with every run.
     pub fn slices(&self) -> Slices {
         let can_cut = self.tables[0].resource.created_filter;
-        let slices = Slices::new(self.left(), can_cut, self.first_object);
-        slices.with_news_from(self.news_from.unwrap_or(i64::MAX)).with_end(self.listing.end, self.asked_until)
+        let slices = Slices::new(self.left(), can_cut, self.scope.first_object);
+        slices.with_news_from(self.course.news_from()).with_end(self.scope.span.end, self.scope.asked_until)
     }
 
     /// Whether something was settled since the progress was last written.
     pub fn has_unsaved(&self) -> bool {
-        self.has_unsaved && self.progress.is_some()
+        self.course.has_unsaved && self.course.progress.is_some()
     }
 
     /// Rows that were read since the progress was last written.
     pub fn n_unsaved(&self) -> u64 {
-        self.n_unsaved
+        self.course.n_unsaved
     }
 
     /// Writes down what need not be read again.
@@ -44,14 +83,14 @@ impl Gatherer {
     /// Whether rows are kept that wait for their partition. Not where the file of before may hold some that have vanished:
     /// then a partition is told apart by one run from its beginning to its end.
     pub(super) fn keeps_waiting(&self) -> bool {
-        self.progress.as_ref().is_some_and(|progress| progress.from_nothing || !self.marks_vanished)
+        self.course.is_from_nothing() || self.course.progress.is_some() && !self.scope.marks_vanished
     }
 
     /// The seconds of which rows wait.
     fn waits(&self) -> Coverage {
         match self.undecided.is_empty() {
             true => self.gathered().iter().map(Partition::span).collect(),
-            false => std::iter::once(self.listing.clone()).collect(),
+            false => std::iter::once(self.scope.span.clone()).collect(),
         }
     }
 
@@ -89,18 +128,20 @@ impl Gatherer {
     /// nothing is told once an object was rejected.
     fn must_wait(&self, partition: &Partition) -> bool {
         let state = &self.tables[0].state;
-        let is_of_this_listing = self.progress.as_ref().is_some_and(|progress| progress.from_nothing);
         let folder = partition.to_string();
         let has_rows =
             state.begun.contains(&folder) || state.partitions.get(&folder).is_some_and(|file| file.rows > 0);
-        self.may_mark_vanished() && has_rows && !is_of_this_listing && !self.committed.contains(partition)
+        self.may_mark_vanished()
+            && has_rows
+            && !self.course.is_from_nothing()
+            && !self.committed.contains(partition)
     }
 
     async fn record_progress(&mut self) -> Result<()> {
         // No run meets an object again that could not be a row, if its second counts as read: it is kept first.
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
-        let Some(mut progress) = self.progress.clone() else { return Ok(()) };
-        let mut read = self.covered.clone();
+        let Some(mut progress) = self.course.progress.clone() else { return Ok(()) };
+        let mut read = self.seconds.covered.clone();
         let waits = self.waits();
         // Where rows wait for their file no second counts, not even one without any.
         waits.ranges().iter().for_each(|waiting| read.remove(waiting));
@@ -109,7 +150,7 @@ impl Gatherer {
         if self.keeps_waiting() {
             self.waiting.keep(&self.setup.lake, &waits).await?;
             self.waiting.forget(&waits);
-            let mut kept = self.covered.common(&waits);
+            let mut kept = self.seconds.covered.common(&waits);
             read.ranges().iter().for_each(|read| kept.remove(read));
             progress.kept = if self.waiting.files.is_empty() { Vec::new() } else { kept.pairs() };
             progress.waiting = self.waiting.files.clone();
@@ -119,10 +160,10 @@ impl Gatherer {
         }
         progress.read = read.pairs();
         progress.rejected = self.rejected.files();
-        self.progress = Some(progress.clone());
-        (self.has_unsaved, self.n_unsaved) = (false, 0);
+        self.course.progress = Some(progress.clone());
+        (self.course.has_unsaved, self.course.n_unsaved) = (false, 0);
         let is_nothing = progress.read.is_empty() && progress.kept.is_empty();
-        let stored = self.tables[0].state.progress_of(self.extent);
+        let stored = self.tables[0].state.progress_of(self.course.extent);
         if is_nothing || stored.as_ref() == Some(&progress) {
             return Ok(());
         }
@@ -143,13 +184,17 @@ impl Gatherer {
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
         self.save().await?;
         self.report_lost();
-        let kept = self.progress.as_ref().map(|progress| self.share(&Coverage::from_pairs(&progress.read)));
+        let kept = self
+            .course
+            .progress
+            .as_ref()
+            .map(|progress| self.scope.share(&Coverage::from_pairs(&progress.read)));
         self.tables[0].report.kept = kept;
-        let news_from = self.news_from.unwrap_or(i64::MAX);
+        let news_from = self.course.news_from();
         self.tables[0].report.lacks_only_news =
             kept.is_some() && self.left().iter().all(|range| range.start >= news_from);
-        let older = i64::MIN..self.news_from.unwrap_or(i64::MAX);
-        self.tables[0].report.is_further = kept.is_some() && !self.fresh.within(&older).is_empty();
+        let older = i64::MIN..news_from;
+        self.tables[0].report.is_further = kept.is_some() && !self.seconds.fresh.within(&older).is_empty();
         Ok(())
     }
 
@@ -158,7 +203,7 @@ impl Gatherer {
     pub(super) async fn forget_reading(&mut self) -> Result<()> {
         self.is_mixed_up = true;
         self.rejected.write(&self.setup.lake, &self.setup.run_id).await?;
-        self.progress = None;
+        self.course.progress = None;
         // A longer listing may count on what this one has changed in its files.
         (self.tables[0].state.progress, self.tables[0].state.window) = (None, None);
         self.tables[0].write_state(&self.setup).await?;
@@ -173,13 +218,5 @@ impl Gatherer {
         let files = self.tables[0].state.partitions.values().filter(|file| file.rows > 0);
         // Without `created` there is one file, and any second is as good as another.
         files.map(|file| file.created.map_or(0..i64::MAX, |(first, last)| first..last + 1)).collect()
-    }
-
-    /// The part of the listing's time that these seconds are, as far as objects may be expected in it.
-    pub(super) fn share(&self, read: &Coverage) -> f64 {
-        let start = self.listing.start.max(self.first_object.min(self.listing.end - 1));
-        let span = start..self.listing.end;
-        let read: Coverage = read.within(&span).into_iter().collect();
-        read.n_secs() as f64 / (span.end - span.start) as f64
     }
 }

@@ -1,6 +1,7 @@
 //! Turns objects that cannot be rows into files of lines, and such files of earlier runs into objects again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use serde::Deserialize;
 
@@ -36,9 +37,25 @@ struct Line {
     bytes: Option<Vec<u8>>,
 }
 
+/// Of an object.
+#[derive(Deserialize)]
+struct Created {
+    created: i64,
+}
+
 impl RejectedObjects {
     pub fn is_empty(&self) -> bool {
         self.own.is_empty() && self.earlier.is_empty()
+    }
+
+    /// Whether one of them may be an object of `resource` from these seconds. Those that do not say when they were created, or belong
+    /// to another object, may be of any.
+    pub fn may_be_of(&self, resource: &str, seconds: &Range<i64>) -> bool {
+        let may_be = |object: &Rejected| match serde_json::from_slice::<Created>(&object.raw) {
+            Ok(Created { created }) if object.resource == resource => seconds.contains(&created),
+            _ => true,
+        };
+        self.own.iter().chain(&self.earlier).any(may_be)
     }
 
     /// Whether the object is new; an earlier run, or another slice, may have met it.

@@ -33,6 +33,7 @@ fn setup() -> Setup {
         run_id: "run".to_owned(),
         started_at: Timestamp::now(),
         encode: encode::Options::default(),
+        owner: None,
         memory: 64 << 20,
         temporary: std::env::temp_dir(),
         grains: HashMap::new(),
