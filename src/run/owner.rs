@@ -47,7 +47,9 @@ async fn check_outer(lake: &Lake) -> Result<()> {
     let Some(outer) = lake.outer().await else { return Ok(()) };
     let what = format!("expected a lake that is in no other, got {} in {outer}", lake.absolute_location());
     Err(Error::usage(what)
-        .hint("choose another --lake: a query over a table of the outer one might show the rows of both"))
+        .hint(format!(
+            "choose another --lake: a query over a table of the outer one might show the rows of both; if that one was a mistake, remove its tables and {outer}/_stripelake"
+        )))
 }
 
 /// Asks for the account. Stripe refuses that to most restricted keys, and names the account in the refusal; where it does not,

@@ -60,6 +60,13 @@ def test_no_demo_goes_into_a_lake_that_may_be_of_another_account(tmp_path):
     assert not harness.changes(before, harness.tree(tmp_path / "imported", "**/*"))
 
 
+def test_a_file_in_the_place_of_the_demo_is_named_as_such(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    outcome = harness.run("demo", tmp_path / "file", key=None).expect(6)
+    outcome.expect_said("expected a folder, got a file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_the_line_to_type_next_is_one_that_a_shell_takes(tmp_path):
     outcome = harness.run("demo", tmp_path / "it's my lake", "--charges", "5", key=None).expect(0)
     line = next(line for line in outcome.out.splitlines() if "duckdb" in line)

@@ -171,10 +171,10 @@ async fn i1_readers_meet_one_kind_of_folders_also_when_an_empty_file_gives_way()
         let empty = Table::new(&table.id, table.now());
         check_kind(&sync(&setup, lake.options_for(&["charges"]), empty).await.unwrap(), None);
         let met = Arc::new(Mutex::new(Vec::new()));
-        let (look, at) = (met.clone(), at.clone());
+        let (look, listed) = (met.clone(), at.clone());
         let on_event = Arc::new(move |event: Event| {
             if matches!(event, Event::File { .. }) {
-                let found = at.data_versions("charges").now_or_never().unwrap().unwrap();
+                let found = listed.data_versions("charges").now_or_never().unwrap().unwrap();
                 let kinds: BTreeSet<String> =
                     found.keys().map(|path| path.split(['/', '=']).nth(1).unwrap().to_owned()).collect();
                 look.lock().unwrap().push(kinds);

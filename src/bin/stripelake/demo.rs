@@ -54,6 +54,7 @@ pub fn run(global: &Global, flags: Demo) -> Result<Option<Kind>> {
         let address = listener.local_addr().map_err(|e| Error::bug(e.to_string()))?;
         let spec = fake_stripe::spec(&account, false, NOW);
         let account = Arc::new(fake::Account::new(spec));
+        setup.lake.check_writable().await.map_err(|e| e.lake("untouched"))?;
         check_lake(&setup.lake, &account.id()).await?;
         if !global.quiet {
             output::show(&format!(

@@ -25,5 +25,8 @@ pub fn run(global: &Global, flags: &Sql) -> Result<Option<Kind>> {
         return Err(error);
     }
     out(&script);
+    if !script.contains("VIEW") {
+        out("-- No table has a file yet.\n");
+    }
     Ok(None)
 }
