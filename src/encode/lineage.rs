@@ -40,7 +40,6 @@ impl Lineage {
     pub fn beside_lost(mut self, n_bytes: u64, crc32: &str) -> Lineage {
         let lost = lost(n_bytes, crc32);
         if !self.files.contains(&lost) {
-            self.files.truncate(MOST - 1);
             self.files.push(lost);
         }
         self

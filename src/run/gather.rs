@@ -127,6 +127,12 @@ impl Gatherer {
         Ok(gatherer)
     }
 
+    /// Whose the files are that will be written.
+    pub fn belong_to(&mut self, owner: Option<Arc<str>>) {
+        self.tables.iter_mut().for_each(|table| table.spool.owner = owner.clone());
+        self.setup.owner = owner;
+    }
+
     /// Takes one message; commits the partitions that it completes.
     pub async fn take(&mut self, message: Message) -> Result<()> {
         match message {

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::catalog::Resource;
 use crate::commit::lock;
+use crate::commit::state::LakeInfo;
 use crate::decode::rows::{first_mode_of, modes_of};
 use crate::decode::{self, Decoded, Decoder, PageError, Pushed, Rejected};
 use crate::error::{Error, Kind, Result, read_hint};
@@ -116,7 +117,8 @@ pub async fn import(
 async fn commit(setup: &Setup, gatherer: &mut Gatherer, livemode: Option<bool>) -> Result<()> {
     gatherer.reload_states().await?;
     setup.lake.remove_leftovers(setup.catalog.resources.iter().map(|resource| resource.name.as_str()))?;
-    claim(setup, livemode).await?;
+    // A sync may have found out whose the lake is while this run read its files.
+    gatherer.belong_to(claim(setup, livemode).await?.owner());
     gatherer.upgrade_files().await?;
     gatherer.take(Message::Complete).await?;
     match sql::write_views(&setup.lake, &setup.catalog).await?.into_iter().next() {
@@ -126,15 +128,15 @@ async fn commit(setup: &Setup, gatherer: &mut Gatherer, livemode: Option<bool>) 
 }
 
 /// Writes down the mode of the objects where the lake has none yet: a key of the other one is refused from then on.
-async fn claim(setup: &Setup, livemode: Option<bool>) -> Result<()> {
+async fn claim(setup: &Setup, livemode: Option<bool>) -> Result<LakeInfo> {
     let known = read_lake(&setup.lake).await?;
     if let Some(livemode) = livemode {
         // Another run may have made the lake its own while this one read its files.
         check_mode(known.as_ref(), livemode, "objects")?;
     }
-    match &known {
-        Some((info, _)) if info.livemode.is_some() || livemode.is_none() => Ok(()),
-        _ => write_down(setup, known, None, livemode).await.map(drop),
+    match known {
+        Some((info, _)) if info.livemode.is_some() || livemode.is_none() => Ok(info),
+        known => write_down(setup, known, None, livemode).await,
     }
 }
 

@@ -1,10 +1,12 @@
 """Turns signals at any stage of an import into its prompt end, from which the same command goes on."""
 
 import fcntl
+import json
 import signal
 import subprocess
 import time
 
+import pyarrow.parquet as parquet
 import pytest
 
 import duck
@@ -80,3 +82,21 @@ def test_an_import_that_writes_ends_at_a_signal_and_gives_its_lock_back(seaweed,
         duck.views(con, lake, ["charges"])
         counts = con.execute("select count(*), count(distinct id) from charges").fetchone()
     assert counts == (DAYS, DAYS)
+
+
+def test_an_import_that_began_before_the_account_was_known_says_whose_its_files_are(fake, tmp_path):
+    lake = tmp_path / "lake"
+    customers = fake.all("customers")
+    with started("customers", "-", "--lake", lake, stdin=subprocess.PIPE) as process:
+        time.sleep(1)
+        harness.sync(fake, lake, "customers", key=fake.key).expect(0)
+        changed = customers[0] | {"description": "imported"}
+        process.stdin.write(json.dumps(changed) + "\n")
+        process.stdin.close()
+        assert process.wait(30) == 0
+    files = duck.files(lake, "customers")
+    owners = {parquet.read_metadata(file).metadata[b"stripelake.account"].decode() for file in files}
+    assert owners == {f"{fake.account} test"}
+    with duck.connect() as con:
+        source = f"read_parquet({duck.quoted(duck.glob(lake, 'customers'))})"
+        assert con.execute(f"select id from {source} where description = 'imported'").fetchall() == [(customers[0]["id"],)]

@@ -77,6 +77,19 @@ impl ByMonth {
         });
     }
 
+    /// New charges of a clock that is some days ahead.
+    fn create_ahead(&self, days: i64, n: usize) {
+        let ahead = self.table.now() + days * 86_400;
+        self.table.edit(self.name, |objects| {
+            for n in 0..n {
+                let mut new = objects[objects.len() - 1].clone();
+                new["id"] = format!("ch_ahead{days}x{n}").into();
+                new["created"] = ahead.into();
+                objects.insert(0, new);
+            }
+        });
+    }
+
     fn change_all(&self) {
         self.edit(|_, object| {
             object["description"] = "changed".into();
@@ -297,11 +310,17 @@ async fn s7_a_lost_file_with_what_has_a_clock_of_its_own_is_made_anew() {
     lake.table.edit("customers", |customers| {
         customers[..3].iter_mut().for_each(|customer| customer["created"] = ahead.into());
     });
-    check_kind(&lake.sync().await, None);
+    // The machine's clock is Stripe's.
+    let started_at = jiff::Timestamp::from_second(lake.table.now()).unwrap();
+    let sync = || async {
+        let setup = Setup { started_at, ..lake.setup() };
+        sync(&setup, lake.lake.options_for(&["customers"]), lake.table.clone()).await.unwrap()
+    };
+    check_kind(&sync().await, None);
     let path = lake.lake.parquet("customers").await.pop_last().unwrap().0;
     forget(&lake.lake, &[&path]).await;
     lake.table.edit("customers", |customers| drop(customers.remove(1)));
-    check_kind(&lake.sync().await, None);
+    check_kind(&sync().await, None);
     lake.lake.check_table_equals(&lake.table, "customers").await;
 }
 
@@ -380,4 +399,62 @@ async fn s7_a_lost_file_is_not_there_again_where_that_of_another_folder_stands()
     }
     forget(&lake.lake, &[&path]).await;
     lake.check_lost().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_what_has_a_clock_of_its_own_and_is_lost_behind_its_commit_is_a_loss() {
+    for is_overwritten in [false, true] {
+        let lake = ByMonth::new("charges", 3_000).await;
+        lake.create_ahead(70, 20);
+        let started_at = jiff::Timestamp::from_second(lake.table.now()).unwrap();
+        let setup = || Setup { started_at, ..lake.setup() };
+        let options = || lake.lake.options_for(&["charges"]);
+        check_kind(&sync(&setup(), options(), lake.table.clone()).await.unwrap(), None);
+        let (path, (older, _)) = lake.lake.parquet("charges").await.pop_last().unwrap();
+        lake.table.edit("charges", |charges| {
+            charges[..20].iter_mut().for_each(|charge| charge["description"] = "changed".into());
+        });
+        let (store, at) = (lake.lake.store.clone(), path.clone());
+        let on_event = Arc::new(move |event: Event| {
+            if matches!(event, Event::File { path: written, .. } if written == at) {
+                let place = Path::from(at.as_str());
+                match is_overwritten {
+                    true => _ = store.put(&place, older.clone().into()).now_or_never().unwrap().unwrap(),
+                    false => store.delete(&place).now_or_never().unwrap().unwrap(),
+                }
+            }
+        });
+        let report = sync(&Setup { on_event, ..setup() }, options(), lake.table.clone()).await.unwrap();
+        let is_there = lake.lake.parquet("charges").await.contains_key(&path);
+        check_kind(&report, Some(Kind::Integrity));
+        assert!(is_there == is_overwritten && !lake.lake.state("charges").await.unwrap().lost.is_empty());
+        check_kind(&sync(&setup(), options(), lake.table.clone()).await.unwrap(), None);
+        lake.lake.check_table_equals(&lake.table, "charges").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_what_has_a_clock_of_its_own_and_is_no_row_now_may_be_what_was_lost() {
+    let lake = ByMonth::new("charges", 600).await;
+    let started_at = jiff::Timestamp::from_second(lake.table.now()).unwrap();
+    let sync = || async {
+        let setup = Setup { started_at, ..lake.setup() };
+        sync(&setup, lake.lake.options_for(&["charges"]), lake.table.clone()).await.unwrap()
+    };
+    for (days, odd) in [(0, 99_999_999_999_999_i64.into()), (1, Value::Null), (70, Value::Null)] {
+        lake.create_ahead(days, 1);
+        let whole = lake.table.list("charges");
+        check_kind(&sync().await, None);
+        let path = lake.lake.parquet("charges").await.pop_last().unwrap().0;
+        forget(&lake.lake, &[&path]).await;
+        lake.table.edit("charges", |charges| match odd.is_null() {
+            true => charges[0]["id"] = Value::Null,
+            false => charges[0]["created"] = odd.clone(),
+        });
+        check_kind(&sync().await, Some(Kind::Integrity));
+        assert!(!lake.lake.state("charges").await.unwrap().lost.is_empty(), "{days} {odd}");
+        lake.table.put("charges", whole);
+        check_kind(&sync().await, None);
+        lake.lake.check_table_equals(&lake.table, "charges").await;
+    }
 }

@@ -148,6 +148,7 @@ impl Gatherer {
     pub(super) fn forget_earlier(&mut self, partition: &Partition, is_first: bool) {
         if !is_first {
             self.seconds.fresh.remove(&partition.span());
+            self.seconds.lost_behind.insert(*partition);
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use super::Gatherer;
+use super::scope::Scope;
 use crate::commit::Version;
 use crate::commit::state::{FileState, LostFile, ResourceState};
 use crate::encode::{Home, old};
@@ -229,29 +230,29 @@ impl Gatherer {
     /// Whether all seconds from which a lost file had objects were listed since, or all of its partition where that is not known:
     /// what belongs to an object lies where that does. An object that could not be a row may be one of the lost.
     fn has_listed_all_of(&self, index: usize, partition: &Partition, lost: &FileState) -> bool {
-        if !self.scope.is_listing {
-            return false;
-        }
-        let own = &self.tables[0].resource.name;
-        let has_read = |seconds: &Range<i64>| {
-            let is_read = |unread: &Range<i64>| unread.end <= seconds.start || seconds.end <= unread.start;
-            self.seconds.covered.contains(seconds)
-                && self.seconds.unread.iter().all(is_read)
-                && !self.rejected.may_be_of(own, seconds)
+        let Scope { span: listed, asked_until, is_listing, .. } = &self.scope;
+        let (seconds, last) = match (index, lost.created) {
+            (0, Some((first, last))) => (first..last + 1, last),
+            _ => (partition.span(), self.newest().min(partition.span().end - 1)),
         };
-        if let (0, Some((first, last))) = (index, lost.created)
-            && has_read(&(first..last + 1))
-        {
-            return true;
-        }
-        // What has a clock of its own lies behind the seconds that are listed.
-        let span = partition.span();
+        let within = seconds.start..seconds.end.min(listed.end);
+        let is_read = |unread: &Range<i64>| unread.end <= within.start || within.end <= unread.start;
+        // What has a clock of its own lies behind the seconds that are listed, and is shown with them.
+        let is_shown = last < listed.end || !self.seconds.lost_behind.contains(partition);
+        *is_listing
+            && listed.start <= seconds.start
+            && last < *asked_until
+            && is_shown
+            && self.seconds.covered.contains(&within)
+            && self.seconds.unread.iter().all(is_read)
+            && !self.rejected.may_be_of(&self.tables[0].resource.name, &seconds)
+    }
+
+    /// The last second of which the resource has, or had, an object.
+    fn newest(&self) -> i64 {
         let ResourceState { partitions, lost, .. } = &self.tables[0].state;
         let files = partitions.values().chain(lost.values().flatten().map(|lost| &lost.file));
-        let newest = files.filter_map(|file| Some(file.created?.1)).max().unwrap_or(i64::MAX);
-        self.scope.span.start <= span.start
-            && self.scope.asked_until > newest.min(span.end - 1)
-            && has_read(&self.scope.part_of(partition))
+        files.filter_map(|file| Some(file.created?.1)).max().unwrap_or(i64::MAX)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Says which seconds of a listing have been read, and by which run.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
+use crate::partition::Partition;
 use crate::plan::coverage::Coverage;
 
 /// The words are those of the gatherer.
@@ -13,6 +15,8 @@ pub struct Seconds {
     pub taken_up: Coverage,
     /// What the listing has not read at its end: it was lost in the meantime.
     pub unread: Vec<Range<i64>>,
+    /// Partitions whose file was lost after this run had put rows into it, whatever their seconds.
+    pub lost_behind: HashSet<Partition>,
 }
 
 impl Seconds {
