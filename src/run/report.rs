@@ -129,8 +129,8 @@ pub fn has_all_rows(tables: &[TableReport]) -> bool {
 impl Report {
     /// 0 only when everything that was asked for is in the lake.
     ///
-    /// A failure that stops everything (destination, key, signal, budget) decides alone, and after it what is damaged, but where a
-    /// budget leaves to later runs what none of them can do; otherwise a run that read some resources is partial, and one that read none fails as they did.
+    /// A failure that stops everything (destination, key, signal, budget) decides alone, and after it what is damaged; before a budget
+    /// does what no later run can mend. Otherwise a run that read some resources is partial, and one that read none fails as they did.
     pub fn kind(&self) -> Option<Kind> {
         let first_of = |is_such: fn(&Error) -> bool| {
             self.failures.iter().find(|(_, error)| is_such(error)).map(|(_, error)| error.kind())

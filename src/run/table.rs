@@ -58,10 +58,11 @@ impl Table {
 
     /// The path of an empty file whose folder is of another kind than this one.
     pub fn empty_beside(&self, partition: &Partition) -> Option<String> {
-        let is_other = |folder: &str| Partition::parse(folder).filter(|other| other.grain != partition.grain);
         let files = self.state.partitions.iter().filter(|(_, file)| file.rows == 0);
-        let folders = files.map(|(folder, _)| folder).chain(&self.state.placeholder);
-        folders.filter_map(|folder| is_other(folder)).map(|other| other.path(&self.resource.name)).next()
+        let mut folders = files.map(|(folder, _)| folder).chain(&self.state.placeholder);
+        let is_other = |other: &Partition| other.grain != partition.grain;
+        let empty = folders.find_map(|folder| Partition::parse(folder).filter(is_other))?;
+        Some(empty.path(&self.resource.name))
     }
 
     /// The files of a folder that are lost.

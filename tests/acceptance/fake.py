@@ -1,5 +1,6 @@
 """Turns `stripelake fake-stripe` into a server for one test session, and its API into Python lists."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -78,12 +79,12 @@ class Fake:
     def get(self, path, **query):
         """One GET as a merchant would send it; raises unless Stripe's answer is 200."""
         host = urllib.parse.urlsplit(self.url)
-        if not hasattr(self, "connection"):
-            self.connection = http.client.HTTPConnection(host.hostname, host.port, timeout=30)
         target = path + "?" + urllib.parse.urlencode(query) if query else path
-        self.connection.request("GET", target, headers={"Authorization": f"Bearer {self.key}"})
-        answer = self.connection.getresponse()
-        body = answer.read()
+        # A connection that waits for the next test may have been closed by then.
+        with contextlib.closing(http.client.HTTPConnection(host.hostname, host.port, timeout=30)) as connection:
+            connection.request("GET", target, headers={"Authorization": f"Bearer {self.key}"})
+            answer = connection.getresponse()
+            body = answer.read()
         assert answer.status == 200, f"fake {target}: expected 200, got {answer.status}: {body[:500]}"
         return json.loads(body)
 
