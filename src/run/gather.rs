@@ -139,8 +139,7 @@ impl Gatherer {
             _ if self.is_mixed_up => Ok(()),
             Message::Rows(decoded) => self.rows(decoded),
             Message::Settled(span) => {
-                let is_new = self.seconds.settle(span);
-                self.course.note_unsaved(is_new, 0);
+                self.course.has_unsaved |= self.seconds.settle(span);
                 self.choose_grain(self.seconds.covered.contains(&self.scope.span));
                 self.place_undecided()?;
                 self.commit_settled().await

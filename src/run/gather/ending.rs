@@ -22,7 +22,7 @@ impl Gatherer {
         self.seconds.covered.add(self.scope.span.clone());
         self.choose_grain(true);
         self.place_undecided()?;
-        let others = self.compare_folders().await?;
+        let mut others = self.compare_folders().await?;
         let mut left = self.gathered();
         left.extend(self.partitions_to_touch());
         left.sort_unstable();
@@ -30,6 +30,8 @@ impl Gatherer {
         // The newest data lands first.
         for partition in left.into_iter().rev() {
             self.commit_partition(partition).await?;
+            // That has read what stood there.
+            others.remove(&partition);
         }
         let damage = self.take_in(others).await?;
         self.tell_lost().await?;

@@ -27,7 +27,7 @@ const MOST_LISTS: usize = 8;
 impl Gatherer {
     pub(super) fn rows(&mut self, decoded: Decoded) -> Result<()> {
         let n_rows = decoded.parent.as_ref().map_or(0, RecordBatch::num_rows) as u64;
-        self.course.note_unsaved(false, n_rows);
+        self.course.n_unsaved += n_rows;
         let keys: Vec<&str> = self.tables[1..].iter().map(Table::parent_key).collect();
         for decoded in decoded.once_each(&keys) {
             let copies = match self.keeps_waiting() {

@@ -24,25 +24,20 @@ pub struct Course {
     /// Why the rows that it has kept are not taken up.
     pub let_go: Option<&'static str>,
     /// Whether something was settled that the state does not know of.
-    has_unsaved: bool,
+    pub has_unsaved: bool,
     /// Rows of the resource itself since the progress was last written.
-    n_unsaved: u64,
+    pub n_unsaved: u64,
     /// Whether everything was committed, and the state still says how far it was read.
     pub is_closed: bool,
 }
 
 impl Course {
-    pub fn note_unsaved(&mut self, is_settled: bool, n_rows: u64) {
-        self.has_unsaved |= is_settled;
-        self.n_unsaved += n_rows;
-    }
-
     /// Whether it began with an empty table: all rows are its own.
     fn is_from_nothing(&self) -> bool {
         self.progress.as_ref().is_some_and(|progress| progress.from_nothing)
     }
 
-    /// Nothing is older than what only this run can see, where no other one has begun.
+    /// Never, where no earlier run has begun it: nothing is news then.
     fn news_from(&self) -> i64 {
         self.news_from.unwrap_or(i64::MAX)
     }
