@@ -91,7 +91,7 @@ pub struct Written {
 }
 
 /// Where a file belongs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Home {
     /// The path in the lake: one that was moved is found out.
     pub place: String,

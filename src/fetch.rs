@@ -178,7 +178,7 @@ impl Fetcher {
             let answer = answer.map_err(|ended| self.cause(ended, last.take(), &request))?;
             match &answer {
                 Answer::Retry(reason, _) if reason.may_be_an_outage() => self.outage.failed(),
-                Answer::Retry(Reason::ServerFinal(_), _) => {}
+                Answer::Retry(Reason::ServerFinal(..), _) => {}
                 _ => {
                     self.outage.answered();
                     asking = None;

@@ -161,10 +161,11 @@ impl Gathered {
 }
 
 impl Gathered {
-    /// The file that holds all of the rows, if there is one already.
-    pub fn finished(&self) -> Option<&Sealed> {
+    /// The file that holds all of the rows and says that it belongs there, if there is one already: whose the lake is may have
+    /// become known since it was made.
+    pub fn finished(&self, home: &Home) -> Option<&Sealed> {
         let is_all = self.batches.is_empty() && self.spilled.is_empty() && self.away.is_empty();
-        self.sealed.as_ref().filter(|_| is_all)
+        self.sealed.as_ref().filter(|sealed| is_all && sealed.home == *home)
     }
 }
 

@@ -227,6 +227,7 @@ impl LocalLake {
                 match fs::symlink_metadata(&path) {
                     Ok(metadata) if metadata.is_dir() => folders.push((name, path)),
                     Ok(metadata) if metadata.is_file() => found.push((name, version_of(&metadata))),
+                    Err(e) if e.kind() != ErrorKind::NotFound => return Err(self.unreadable(&name, e)),
                     _ if path.is_dir() => found.push((name + "/", Version::Unfenced)),
                     _ => found.push((name, Version::Unfenced)),
                 }

@@ -66,11 +66,13 @@ const END_OF_UNIX_SECS: i64 = 100_000_000_000;
 
 /// A time on the command line: `2026-11-23`, `2026-11-23T02:00:00Z`, or unix seconds.
 pub fn parse_time(text: &str) -> Result<Timestamp> {
-    if let Ok(time) = text.parse::<Timestamp>() {
+    // A time zone's name would go unheard, and a leap second would be the one before it.
+    let is_plain = !text.contains(['[', ']']) && !text.contains(":60");
+    if let Some(time) = text.parse::<Timestamp>().ok().filter(|_| is_plain) {
         return Ok(time);
     }
     // A date is its midnight.
-    let time = text.parse::<jiff::civil::DateTime>().ok();
+    let time = text.parse::<jiff::civil::DateTime>().ok().filter(|_| is_plain);
     if let Some(time) = time.and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC).ok()) {
         return Ok(time.timestamp());
     }
@@ -116,6 +118,11 @@ mod tests {
         assert_eq!(parse_second("1960-01-01T00:00:00.5Z").unwrap(), -315_619_199);
         assert_eq!(parse_time("2026-11-23T01:00:00.9Z").unwrap().as_microsecond(), 1_795_395_600_900_000);
         for text in ["yesterday", "2026", "2026112", "20261323", "2026-13-01", "-5", "1795392000000"] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+        for text in
+            ["2026-11-01[Europe/Berlin]", "2026-11-01T02:00:00+01:00[Europe/Berlin]", "2016-12-31T23:59:60Z"]
+        {
             assert!(parse_time(text).is_err(), "{text}");
         }
     }

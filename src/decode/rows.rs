@@ -12,7 +12,7 @@ use crate::decode::json_text::Reject;
 use crate::decode::schema::arrow_schema;
 
 /// `created` in seconds from 1970 up to here (2200-01-01) is believed; anything else is a broken object.
-const LAST_CREATED: i64 = 7_258_118_400;
+pub const LAST_CREATED: i64 = 7_258_118_400;
 
 /// In memory only: the second in which the object that decides the partition was created.
 pub const PARTITION_AT: &str = "_partition_at";

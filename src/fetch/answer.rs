@@ -145,7 +145,7 @@ fn reason_to_retry(response: &Response) -> Option<Reason> {
     match (response.status, &headers.rate_limited_reason, headers.should_retry) {
         (429, Some(reason), _) => Some(Reason::RateLimited(shown(reason, 40), after)),
         (429, None, _) | (409 | 423, _, _) => Some(Reason::LockTimeout(after)),
-        (500..=599, _, Some(false)) => Some(Reason::ServerFinal(response.status)),
+        (500..=599, _, Some(false)) => Some(Reason::ServerFinal(response.status, after)),
         (408 | 425 | 500..=599, _, _) => Some(Reason::Server(response.status, after)),
         (status, _, Some(true)) => Some(Reason::Server(status, after)),
         _ => None,

@@ -53,8 +53,13 @@ pub fn refusal(request: &Request, response: &Response, stripe: StripeError) -> E
 
 fn forbidden(said: &str) -> Error {
     let hint = match permission(said) {
-        Some(permission) => format!("grant {permission} to the key in the dashboard"),
-        None => "grant read access to the key in the dashboard".to_owned(),
+        // A link that ticks it, for who would rather make a new key.
+        Some(permission) => format!(
+            "grant {permission} to the key in the dashboard, or make one that has it: https://dashboard.stripe.com/apikeys/create?name=stripelake&permissions[0]={permission}"
+        ),
+        None => {
+            "grant read access to the key in the dashboard: https://dashboard.stripe.com/apikeys".to_owned()
+        }
     };
     Error::new(Kind::Auth, format!("the key may not read this: {said}")).refused_with(403).hint(hint)
 }

@@ -26,7 +26,7 @@ pub enum Reason {
     /// 5xx and the like.
     Server(u16, Option<u64>),
     /// Stripe said not to repeat this 5xx; one late repetition is spent on it all the same.
-    ServerFinal(u16),
+    ServerFinal(u16, Option<u64>),
     /// No connection.
     Unreachable,
     /// A connection that broke off or said nothing.
@@ -66,9 +66,10 @@ impl Reason {
 
     fn asked_secs(&self) -> u64 {
         match self {
-            Reason::RateLimited(_, asked) | Reason::LockTimeout(asked) | Reason::Server(_, asked) => {
-                asked.unwrap_or(0).min(LONGEST_ASKED)
-            }
+            Reason::RateLimited(_, asked)
+            | Reason::LockTimeout(asked)
+            | Reason::Server(_, asked)
+            | Reason::ServerFinal(_, asked) => asked.unwrap_or(0).min(LONGEST_ASKED),
             _ => 0,
         }
     }
@@ -79,7 +80,7 @@ impl std::fmt::Display for Reason {
         match self {
             Reason::RateLimited(reason, _) => write!(f, "Stripe asked to slow down ({reason})"),
             Reason::LockTimeout(_) => f.write_str("lock timeout"),
-            Reason::Server(status, _) | Reason::ServerFinal(status) => write!(f, "status {status}"),
+            Reason::Server(status, _) | Reason::ServerFinal(status, _) => write!(f, "status {status}"),
             Reason::Unreachable => f.write_str("no connection"),
             Reason::Network => f.write_str("the connection broke off or said nothing"),
             Reason::Broken => f.write_str("broken answer"),
@@ -200,7 +201,7 @@ impl Policy {
     pub fn next(&self, reason: &Reason, tries: &Tries, sent: Sent) -> Next {
         let attempts = match reason {
             reason if !reason.draws_on_the_run() => u32::MAX,
-            Reason::ServerFinal(_) => 2,
+            Reason::ServerFinal(..) => 2,
             _ => self.attempts,
         };
         if tries.attempts - tries.asked >= attempts || tries.broken >= self.broken_attempts {
@@ -217,7 +218,7 @@ impl Policy {
         // What Stripe asks to repeat must not come back in step; an outage has to be outlasted by few attempts.
         let share = if reason.may_be_an_outage() { 0.5 + random / 2.0 } else { random };
         let wait = match reason {
-            Reason::ServerFinal(_) => LATE,
+            Reason::ServerFinal(..) => LATE,
             // Another page is asked for: there is nothing to wait for.
             Reason::TooLarge => SHORTEST,
             _ => Duration::from_secs_f64(share * backoff).max(SHORTEST),

@@ -27,8 +27,16 @@ pub enum Event {
     Silence { path: String, secs: f64 },
     /// A partition file was written.
     File { table: String, path: String, rows: u64, bytes: u64 },
-    /// All of a resource is in the lake.
-    Done { resource: String, rows: u64, new: u64, changed: u64, deleted: u64, files_written: u64 },
+    /// All of a resource is in the lake, but for objects that cannot be rows.
+    Done {
+        resource: String,
+        rows: u64,
+        new: u64,
+        changed: u64,
+        deleted: u64,
+        rejected: u64,
+        files_written: u64,
+    },
     /// A resource could not be read to its end.
     Failed { resource: String, error: String },
     /// Something the reader should know.

@@ -179,13 +179,15 @@ fn page_of(list: &Request, limit: usize, after: Option<&str>) -> Request {
     }
 }
 
-/// The list's own URL, as long as it stays within the API; else the child's list. Either way with the
-/// parent's id.
+/// The list's own URL, as long as it stays within the API and is one of the parent or of the child; else the child's list. Either
+/// way with the parent's id.
 fn request(child: &Resource, open: &OpenList) -> Result<Request> {
     let parent = child.parent.as_ref().ok_or_else(|| Error::bug("only a child's list is followed"))?;
     let base = url::Url::parse("https://list.invalid").expect("a constant URL");
     let url = base.join(&open.url).ok().filter(|url| url.origin() == base.origin());
-    let mut request = match url.filter(|url| url.path().starts_with("/v1/")) {
+    let is_own =
+        |url: &url::Url| url.path() == child.path || url.path().split('/').any(|part| part == open.parent.id);
+    let mut request = match url.filter(|url| url.path().starts_with("/v1/") && is_own(url)) {
         Some(url) => {
             let paging = ["limit", "starting_after", "ending_before"];
             let query = url.query_pairs().filter(|(name, _)| !paging.contains(&name.as_ref()));
@@ -207,6 +209,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::catalog::Catalog;
+    use crate::decode::rows::ParentRow;
+
+    #[test]
+    fn g13_a_list_is_asked_for_where_the_parent_or_the_child_is() {
+        let catalog = Catalog::embedded().unwrap();
+        let child = catalog.resources.iter().find(|resource| resource.name == "subscription_items").unwrap();
+        let own = "/v1/subscription_items?subscription=sub_1";
+        for (url, expected) in [
+            (own, own),
+            ("https://list.invalid/v1/subscription_items?subscription=sub_1&limit=3", own),
+            ("/v1/subscriptions/sub_1/items?x=1", "/v1/subscriptions/sub_1/items?x=1"),
+            ("/v1/charges", own),
+            ("/v1/subscriptions/sub_2/items", own),
+            ("/v2/subscription_items", own),
+            ("//elsewhere.invalid/v1/subscription_items", own),
+            ("", own),
+        ] {
+            let parent = ParentRow { id: "sub_1".to_owned(), created: 0 };
+            let open = OpenList { child: 0, parent, url: url.to_owned(), embedded: Vec::new() };
+            let request = request(child, &open).unwrap();
+            let query: Vec<_> = request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            assert_eq!(format!("{}?{}", request.path, query.join("&")), expected, "{url}");
+        }
+    }
 
     /// What becomes of the account, or of the answer, when a page is asked for.
     #[derive(Debug, Clone)]

@@ -181,7 +181,7 @@ fn merge(
     let mut staged = wanted.lake.stage(&home.place)?;
     let is_judged =
         parents.as_ref().is_some_and(|parents| !parents.outdated.is_empty() || parents.most_times() > 1);
-    let finished = if let [gathered] = gathered { gathered.finished() } else { None };
+    let finished = if let [gathered] = gathered { gathered.finished(&home) } else { None };
     // That one says that it is made from nothing, and knows of no loss.
     let is_noted = known.is_some() || !wanted.lost.is_empty();
     if let (None, Some(sealed), false) = (&old, finished, is_judged || is_noted) {

@@ -329,6 +329,7 @@ fn done(resource: &Resource, table: &TableReport) -> Event {
         new: table.new,
         changed: table.changed,
         deleted: table.deleted,
+        rejected: table.rejected,
         files_written: table.files_written,
     }
 }

@@ -69,7 +69,7 @@ impl Files {
         let written = encode::write(&mut sink, schema, &notes, std::iter::once(Ok(rows)), n_rows, options);
         let written = written.map_err(|error| error.context("temporary file"))?;
         let appender = sink.into_inner().map_err(failed)?;
-        Ok(Sealed { segment: self.close(start, appender), written })
+        Ok(Sealed { segment: self.close(start, appender), home: notes.home, written })
     }
 
     /// The bytes that were appended, and room for the next run behind them.
@@ -139,6 +139,8 @@ impl ChunkReader for Segment {
 #[derive(Clone)]
 pub struct Sealed {
     segment: Segment,
+    /// What it says of itself.
+    pub home: Home,
     pub written: Written,
 }
 

@@ -16,6 +16,8 @@ use crate::error::Kind;
 use crate::partition::Grain;
 
 const DAY: i64 = 86_400;
+const FIRST_DAY: &str = "table/created_day=1970-01-01/table.parquet";
+const SECOND_DAY: &str = "table/created_day=1970-01-02/table.parquet";
 
 /// A row of about a kilobyte.
 fn row(id: &str, created: i64) -> RecordBatch {
@@ -86,6 +88,10 @@ fn with_a_quiet_day(has_file: bool) -> (Spool, Budget) {
     (spool, budget)
 }
 
+fn home(place: &str) -> Home {
+    Home { place: place.to_owned(), owner: None }
+}
+
 fn merged(gathered: &Gathered) -> RecordBatch {
     let sources = gathered.sources().unwrap();
     let merge = Merge::new(None, sources, Absent::default(), OldAge::at_least()).unwrap();
@@ -98,14 +104,14 @@ fn a_quiet_partition_becomes_a_file_that_needs_no_merge() {
     let (mut spool, budget) = with_a_quiet_day(false);
     let before = budget.used.load(Ordering::Relaxed);
     let quiet = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
-    let sealed = quiet.finished().expect("it is sealed");
+    let sealed = quiet.finished(&home(FIRST_DAY)).expect("it is sealed");
     assert_eq!((sealed.written.n_rows, sealed.written.created), (1_200, Some((0, 1_199_000_000))));
     assert_eq!(std::io::copy(&mut sealed.reader(), &mut std::io::sink()).unwrap(), sealed.written.n_bytes);
     assert_eq!(merged(&quiet), rows_in_order(1_200));
     drop(quiet);
     assert_eq!(budget.used.load(Ordering::Relaxed), before, "a sealed partition takes no memory");
     let busy = spool.take(&Grain::Day.partition_of(DAY)).unwrap().remove(0);
-    assert!(busy.finished().is_none());
+    assert!(busy.finished(&home(SECOND_DAY)).is_none());
     assert_eq!(merged(&busy).num_rows(), 1_200);
 }
 
@@ -115,15 +121,22 @@ fn a_sealed_file_says_where_in_the_lake_it_belongs() {
     let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
     let open = |place: &str| {
         let mut file = tempfile::tempfile().unwrap();
-        std::io::copy(&mut gathered.finished().unwrap().reader(), &mut file).unwrap();
-        let home = Home { place: place.to_owned(), owner: None };
-        old::open(file, false, &home).map(|old| old.n_rows)
+        std::io::copy(&mut gathered.finished(&home(FIRST_DAY)).unwrap().reader(), &mut file).unwrap();
+        old::open(file, false, &home(place)).map(|old| old.n_rows)
     };
-    assert_eq!(open("table/created_day=1970-01-01/table.parquet").unwrap(), 1_200);
-    for other in ["table/created_day=1970-01-02/table.parquet", "other/created_day=1970-01-01/other.parquet"]
-    {
+    assert_eq!(open(FIRST_DAY).unwrap(), 1_200);
+    for other in [SECOND_DAY, "other/created_day=1970-01-01/other.parquet"] {
         assert_eq!(open(other).unwrap_err().kind(), Kind::Integrity);
     }
+}
+
+#[test]
+fn a_file_that_was_sealed_before_its_owner_was_known_is_written_anew() {
+    let (mut spool, _) = with_a_quiet_day(false);
+    let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
+    let owned = Home { owner: Some("acct_1 test".into()), ..home(FIRST_DAY) };
+    assert!(gathered.finished(&owned).is_none() && gathered.finished(&home(FIRST_DAY)).is_some());
+    assert_eq!(merged(&gathered), rows_in_order(1_200));
 }
 
 #[test]
@@ -131,7 +144,7 @@ fn rows_that_come_after_the_sealing_are_merged_and_the_newest_observation_wins()
     let (mut spool, _) = with_a_quiet_day(false);
     spool.push(Grain::Day.partition_of(0), 0, rows(1_100..1_300, 2), None).unwrap();
     let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
-    assert!(gathered.finished().is_none());
+    assert!(gathered.finished(&home(FIRST_DAY)).is_none());
     let merged = merged(&gathered);
     assert_eq!(merged.num_rows(), 1_300);
     let observed = merged.column(3).as_primitive::<TimestampMicrosecondType>();
@@ -148,6 +161,6 @@ fn rows_in_order(n: i64) -> RecordBatch {
 fn a_partition_whose_file_has_to_be_merged_is_not_sealed() {
     let (mut spool, _) = with_a_quiet_day(true);
     let gathered = spool.take(&Grain::Day.partition_of(0)).unwrap().remove(0);
-    assert!(gathered.finished().is_none());
+    assert!(gathered.finished(&home(FIRST_DAY)).is_none());
     assert_eq!(merged(&gathered), rows_in_order(1_200));
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use stripelake::commit::Lake;
@@ -12,12 +13,13 @@ use stripelake::encode::PLACE;
 use stripelake::error::Kind;
 use stripelake::partition::{Grain, Partition};
 use stripelake::run::Setup;
+use stripelake::run::event::Event;
 use stripelake::run::report::Report;
 use stripelake::run::sync::{Options, sync};
 
 use crate::damage::{failure, forget, put};
 use crate::harness::{TestLake, account, check_kind};
-use crate::table::Table;
+use crate::table::{Table, created};
 
 /// As long as the key of a file's place, and unknown.
 const NO_PLACE: &str = "stripelake.none";
@@ -95,6 +97,52 @@ async fn s7_a_file_of_a_child_in_the_place_of_another_one_is_named() {
         let places: Vec<&str> = moves.iter().map(|(_, to)| *to).collect();
         check_named(&lake, &table, &names, &places, &[moves[0].0, moves[0].1]).await;
         check_repaired(&lake, &table, &names, &places).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_file_of_a_child_is_named_where_the_objects_have_none() {
+    let table = Table::of(&account(53, 5_000));
+    let names = ["subscriptions"];
+    let month = Grain::Month.partition_of(created(&table.list("subscriptions")[0]));
+    table.edit("subscriptions", |all| {
+        for object in all.iter_mut().filter(|object| month.span().contains(&created(object))) {
+            object["items"]["data"] = serde_json::json!([]);
+        }
+    });
+    let listed = table.list("subscriptions");
+    let is_of = |item: &serde_json::Value, object: &serde_json::Value| item["subscription"] == object["id"];
+    table.edit("subscription_items", |all| {
+        all.retain(|item| {
+            !listed.iter().any(|object| is_of(item, object) && month.span().contains(&created(object)))
+        });
+    });
+    let (objects, to) = (month.path("subscriptions"), month.path("subscription_items"));
+    for is_there_before in [true, false] {
+        let lake = TestLake::new();
+        check_kind(&sync_by_month(&lake, &table, &names).await, None);
+        assert!(lake.files().await.contains_key(&objects) && !lake.files().await.contains_key(&to));
+        let (from, bytes) = files(&lake, "subscription_items").await.pop_first().unwrap();
+        if is_there_before {
+            put(&lake, &to, bytes).await;
+            check_named(&lake, &table, &names, &[&to], &[&to, &from]).await;
+            check_repaired(&lake, &table, &names, &[&to]).await;
+            continue;
+        }
+        // Now the month is committed, and an older one after it.
+        let lake = TestLake::new();
+        let (store, place, objects) = (lake.store.clone(), Path::from(to.as_str()), objects.clone());
+        let on_event = Arc::new(move |event: Event| {
+            if matches!(event, Event::File { table, path, .. } if table == "subscriptions" && path != objects)
+            {
+                store.put(&place, bytes.clone().into()).now_or_never().unwrap().unwrap();
+            }
+        });
+        let grains = [("subscriptions".to_owned(), Grain::Month)].into();
+        let setup = Setup { grains, on_event, ..lake.setup() };
+        let report = sync(&setup, lake.options_for(&names), table.clone()).await.unwrap();
+        check_kind(&report, Some(Kind::Integrity));
+        check_repaired(&lake, &table, &names, &[&to]).await;
     }
 }
 

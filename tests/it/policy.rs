@@ -27,7 +27,7 @@ fn limited(after: Option<u64>) -> Reason {
 
 #[test]
 fn a_wait_is_within_its_bounds() {
-    let table: [(Case, f64, f64); 16] = [
+    let table: [(Case, f64, f64); 18] = [
         (Case(Reason::Network, 1, 0, 0, 1, 0), 0.25, 0.5),
         (Case(Reason::Network, 2, 0, 1, 2, 1), 0.25, 1.0),
         (Case(Reason::Network, 7, 0, 100, 9, 6), 0.25, 30.0),
@@ -35,7 +35,9 @@ fn a_wait_is_within_its_bounds() {
         (Case(Reason::Server(500, None), 1, 0, 0, 1, 0), 0.25, 0.5),
         (Case(Reason::Server(503, Some(7)), 1, 0, 0, 1, 0), 7.0, 7.0),
         (Case(Reason::Server(503, Some(86_400)), 1, 0, 0, 1, 0), 60.0, 60.0),
-        (Case(Reason::ServerFinal(500), 1, 0, 0, 1, 0), 5.0, 5.0),
+        (Case(Reason::ServerFinal(500, None), 1, 0, 0, 1, 0), 5.0, 5.0),
+        (Case(Reason::ServerFinal(500, Some(8)), 1, 0, 0, 1, 0), 8.0, 8.0),
+        (Case(Reason::ServerFinal(500, Some(600)), 1, 0, 0, 1, 0), 60.0, 60.0),
         (Case(Reason::Broken, 1, 1, 0, 1, 0), 0.25, 0.5),
         (Case(Reason::Broken, 2, 2, 0, 2, 1), 0.25, 1.0),
         // What Stripe asks to repeat is repeated whatever the run has spent.
@@ -78,7 +80,7 @@ fn patience_ends() {
         (Case(Reason::Unreachable, 8, 0, 0, 8, 7), Spent::Attempts(8)),
         (Case(Reason::Server(500, None), 8, 0, 0, 8, 7), Spent::Attempts(8)),
         (Case(Reason::Server(500, None), 2, 0, 300, 8, 7), Spent::Patience(2, patience)),
-        (Case(Reason::ServerFinal(500), 2, 0, 5, 2, 1), Spent::Attempts(2)),
+        (Case(Reason::ServerFinal(500, None), 2, 0, 5, 2, 1), Spent::Attempts(2)),
         (Case(Reason::Broken, 3, 3, 0, 3, 2), Spent::Attempts(3)),
         (Case(limited(None), 9, 0, 300, 9, 8), Spent::Patience(9, patience)),
         (Case(Reason::LockTimeout(None), 9, 0, 300, 9, 8), Spent::Patience(9, patience)),
@@ -88,7 +90,7 @@ fn patience_ends() {
         (Case(Reason::Network, 1, 0, 0, 5, 50), Spent::Run(1, sent(5, 50))),
         (Case(Reason::Unreachable, 1, 0, 0, 5, 50), Spent::Run(1, sent(5, 50))),
         (Case(Reason::Broken, 1, 1, 0, 5, 50), Spent::Run(1, sent(5, 50))),
-        (Case(Reason::ServerFinal(500), 1, 0, 0, 5, 50), Spent::Run(1, sent(5, 50))),
+        (Case(Reason::ServerFinal(500, None), 1, 0, 0, 5, 50), Spent::Run(1, sent(5, 50))),
     ];
     for (case, spent) in &table {
         assert_eq!(next(case, 1), Next::GiveUp(*spent), "{:?}", case.0);
@@ -114,8 +116,8 @@ fn what_the_server_says_decides_what_is_repeated() {
         (425, None, None, None, Some(Reason::Server(425, None))),
         (500, None, None, None, Some(Reason::Server(500, None))),
         (500, None, Some(true), Some(5), Some(Reason::Server(500, Some(5)))),
-        (500, None, Some(false), None, Some(Reason::ServerFinal(500))),
-        (503, None, Some(false), Some(5), Some(Reason::ServerFinal(503))),
+        (500, None, Some(false), None, Some(Reason::ServerFinal(500, None))),
+        (503, None, Some(false), Some(5), Some(Reason::ServerFinal(503, Some(5)))),
         (502, None, None, None, Some(Reason::Server(502, None))),
         (504, None, None, None, Some(Reason::Server(504, None))),
         (520, None, None, None, Some(Reason::Server(520, None))),

@@ -24,6 +24,11 @@ pub fn receiver(how: Progress, is_json: bool, global: &Global) -> OnEvent {
         Progress::Auto => Progress::Plain,
         chosen => chosen,
     };
+    // Where nothing can be drawn, lines are said: what is not drawn would be lost.
+    let how = match how {
+        Progress::Bars if DRAWN.get_or_init(MultiProgress::new).is_hidden() => Progress::Plain,
+        how => how,
+    };
     let how = if global.quiet { Progress::None } else { how };
     let bars = (how == Progress::Bars).then(Bars::new);
     let lines = (how == Progress::Plain).then(Lines::default);
@@ -106,10 +111,13 @@ impl Bars {
                 let share = *bytes as f64 / (*of).max(1) as f64;
                 self.bar(resource).set_message(gauge(share, *of));
             }
-            Event::Done { resource, rows, .. } => {
+            Event::Done { resource, rows, rejected, .. } => {
                 let bar = self.bar(resource);
                 bar.set_position(*rows);
-                bar.finish_with_message("done");
+                match rejected {
+                    0 => bar.finish_with_message("done"),
+                    n => bar.abandon_with_message(format!("without {n} that cannot be rows")),
+                }
             }
             Event::Failed { resource, .. } => self.bar(resource).abandon_with_message("failed"),
             other => {
@@ -200,9 +208,12 @@ fn line(event: &Event, verbose: u8) -> Option<String> {
             "{resource} continues the listing of {began}, {:.0} % of its time read",
             (share * 100.0).floor()
         )),
-        Event::Done { resource, rows, new, changed, deleted, files_written } => Some(format!(
-            "{resource} done rows={rows} new={new} changed={changed} deleted={deleted} files={files_written}"
-        )),
+        Event::Done { resource, rows, new, changed, deleted, rejected, files_written } => {
+            let rejected = if *rejected > 0 { format!(" rejected={rejected}") } else { String::new() };
+            Some(format!(
+                "{resource} done rows={rows} new={new} changed={changed} deleted={deleted}{rejected} files={files_written}"
+            ))
+        }
         Event::Failed { resource, error } => Some(format!("{resource} failed: {}", shown(error, 500))),
         Event::Warning { message } => Some(format!("warning: {}", shown(message, 500))),
         Event::Retry { path, reason, attempt, wait_secs } if verbose > 0 => {

@@ -13,7 +13,6 @@ use crate::encode::merge::age::OldAge;
 use crate::error::Result;
 use crate::partition::Partition;
 use crate::run::partition_commit::{Outcome, PartitionCommit, commit};
-use crate::run::table::Table;
 use crate::spool::Gathered;
 
 impl Gatherer {
@@ -54,15 +53,6 @@ impl Gatherer {
         table.write_state(&self.setup).await
     }
 
-    /// Whether a killed run has left a file that the state does not know.
-    async fn is_there(&self, table: usize, partition: &Partition) -> Result<bool> {
-        let Table { state, resource, .. } = &self.tables[table];
-        match state.begun.contains(&partition.to_string()) {
-            true => self.setup.lake.exists(&partition.path(&resource.name)).await,
-            false => Ok(false),
-        }
-    }
-
     /// Merges what was gathered for a partition into its files. It need not be complete: a merge takes no
     /// row away but those that are known to be gone.
     pub(super) async fn commit_partition(&mut self, partition: Partition) -> Result<()> {
@@ -84,7 +74,9 @@ impl Gatherer {
             let known = table.state.partitions.get(&folder).cloned();
             let is_child = index > 0;
             let n_rows: u64 = gathered.iter().map(|rows| rows.n_rows).sum();
-            if n_rows == 0 && known.is_none() && !self.is_there(index, &partition).await? {
+            let path = partition.path(&table.resource.name);
+            // A killed run, or somebody else, may have left a file that the state does not know.
+            if n_rows == 0 && known.is_none() && !self.setup.lake.exists(&path).await? {
                 continue;
             }
             self.begin_files(index, &partition).await?;

@@ -91,7 +91,12 @@ impl Gatherer {
         for path in found {
             match Partition::of_path(path, &table.resource.name) {
                 Some(partition) if table.state.names(&partition.to_string()) => {}
-                Some(partition) if Some(partition.grain) == self.grain => unnamed.push(partition.to_string()),
+                // Where this run has been, it would have been found before.
+                Some(partition)
+                    if Some(partition.grain) == self.grain && !self.committed.contains(&partition) =>
+                {
+                    unnamed.push(partition.to_string())
+                }
                 _ => strangers.push(path.clone()),
             }
         }

@@ -83,8 +83,11 @@ impl Gatherer {
         if n_rows < ROWS_PER_FILE && !is_complete && !self.must_decide() {
             return;
         }
-        let is_small = if is_complete { n_rows < ROWS_PER_FILE } else { created.len() < ENOUGH };
-        self.grain = Some(if is_small { Grain::Year } else { grain_of(&created, 0) });
+        let is_small = match is_complete {
+            true => n_rows < ROWS_PER_FILE && self.scope.is_everything(),
+            false => created.len() < ENOUGH,
+        };
+        self.grain = Some(if is_small { Grain::Year } else { grain_of(&created) });
     }
 
     /// Whether no more rows can wait.
@@ -102,13 +105,13 @@ impl Gatherer {
         if created.is_empty() {
             created = self.undecided.created_in(&self.scope.span);
         }
-        let least_secs = if created.len() >= ENOUGH { 0 } else { LEAST_SECS };
-        self.grain = Some(grain_of(&created, least_secs));
+        self.grain = Some(grain_of(&created));
     }
 }
 
 /// By the newest rows, as many as one file should hold.
-fn grain_of(created: &[i64], least_secs: u64) -> Grain {
+fn grain_of(created: &[i64]) -> Grain {
+    let least_secs = if created.len() >= ENOUGH { 0 } else { LEAST_SECS };
     let newest = &created[..created.len().min(ROWS_PER_FILE as usize)];
     let secs = match (newest.first(), newest.last()) {
         (Some(newest), Some(oldest)) => (newest - oldest) as u64,

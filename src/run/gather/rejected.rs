@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::commit::state::rejected_path;
 use crate::commit::{Lake, Version};
 use crate::decode::Rejected;
+use crate::decode::rows::LAST_CREATED;
 use crate::error::{Error, Kind, Result};
 use crate::redact::shown;
 
@@ -37,9 +38,6 @@ struct Line {
     bytes: Option<Vec<u8>>,
 }
 
-/// A time beside these may be why the object is no row: until the year 5138.
-const POSSIBLE: Range<i64> = 0..100_000_000_000;
-
 /// Of an object.
 #[derive(Deserialize)]
 struct Created {
@@ -54,8 +52,10 @@ impl RejectedObjects {
     /// Whether one of them may be an object of `resource` from these seconds. Those that do not say when they were created, or belong
     /// to another object, may be of any.
     pub fn may_be_of(&self, resource: &str, seconds: &Range<i64>) -> bool {
+        // Another one may be why the object is no row.
+        let is_time = |created| (0..LAST_CREATED).contains(&created);
         let may_be = |object: &Rejected| match serde_json::from_slice::<Created>(&object.raw) {
-            Ok(Created { created }) if object.resource == resource && POSSIBLE.contains(&created) => {
+            Ok(Created { created }) if object.resource == resource && is_time(created) => {
                 seconds.contains(&created)
             }
             _ => true,

@@ -67,6 +67,11 @@ impl Scope {
         self.span.start == 0 && self.span.end < i64::MAX
     }
 
+    /// Whether no window was asked for.
+    pub fn is_everything(&self) -> bool {
+        self.span.start == 0 && self.asked_until == i64::MAX
+    }
+
     /// The part of the time that these seconds are, as far as objects may be expected in it.
     pub fn share(&self, read: &Coverage) -> f64 {
         let start = self.span.start.max(self.first_object.min(self.span.end - 1));
