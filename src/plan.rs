@@ -25,12 +25,20 @@ const SLICE_ROWS: f64 = 4_800.0;
 const LEAST_ROWS: f64 = 3_200.0;
 /// Of what is left a slice takes one part in so many.
 const SHARES: f64 = 8.0;
+/// Objects of a slice that is read in several passes, at the most and, while so many are left, at the least: it settles nothing before
+/// the last of them.
+const MOST_IN_PASSES: f64 = 1_600.0;
+const LEAST_IN_PASSES: f64 = 300.0;
+/// And of the first such slice; each has twice as many as the one before, so that a run that ends early has settled some.
+const FIRST_IN_PASSES: f64 = 100.0;
 /// A rest no larger than this many of the least slices is one slice.
 const WHOLE: f64 = 1.5;
 /// A slice that has so many times as much to read as the least gives the rest back.
 const FAR_DENSER: f64 = 3.0;
 /// Pages before that is believed of a slice whose size was chosen.
 const PAGES_TO_BELIEVE: u32 = 3;
+/// Objects of a full page.
+const PAGE: f64 = 100.0;
 /// Rows that tell how dense their neighbourhood is.
 const ENOUGH: f64 = 100.0;
 /// A slice with fewer objects left (estimated) is not cut: both halves end in a page that is not full.
@@ -70,8 +78,10 @@ pub struct Slices {
     can_cut: bool,
     /// What was created from here on is new since the last run, which has begun the listing.
     news_from: i64,
-    /// How often a slice has left its rest to another one.
-    n_handed_over: u32,
+    /// Whether there are passes that settle nothing.
+    has_passes: bool,
+    /// Of a list with passes: how often a slice was cut from the rest, or has left it.
+    n_cut: u32,
     /// Where objects probably begin; older ones are found all the same.
     first_object: i64,
     /// A slice that ends at the first asks for objects up to the second.
@@ -89,7 +99,8 @@ impl Slices {
             rest,
             can_cut,
             news_from: i64::MAX,
-            n_handed_over: 0,
+            has_passes: false,
+            n_cut: 0,
             first_object,
             end: None,
         };
@@ -162,29 +173,43 @@ impl Slices {
             return None;
         }
         let lowest = Part::new(span.clone()).lowest(self.first_object);
-        let left = |density: f64| density * (span.end - lowest) as f64;
-        let start = match density.filter(|_| self.can_cut && !is_probe) {
-            Some(density) if left(density) > WHOLE * LEAST_ROWS => {
-                (span.end - secs_of_slice(left(density), density)).max(span.start)
-            }
-            _ => span.start,
+        let left = density.unwrap_or(0.0) * (span.end - lowest) as f64;
+        let n_rows = self.rows_of_slice(left);
+        let is_whole = left <= WHOLE * if self.has_passes { n_rows } else { LEAST_ROWS };
+        let start = match density.filter(|_| self.can_cut && !is_probe && !is_whole) {
+            Some(density) => (span.end - secs_of(n_rows, density)).max(span.start),
+            None => span.start,
         };
         match span.start < start {
             true => self.rest[0].end = start,
             false => drop(self.rest.remove(0)),
         }
-        Some(Part { density, is_probe, is_started: true, ..Part::new(start..span.end) })
+        self.n_cut += u32::from(self.has_passes);
+        let n_wanted = (n_rows / PAGE).ceil() as u32;
+        Some(Part { density, is_probe, n_wanted, is_started: true, ..Part::new(start..span.end) })
+    }
+
+    /// How many objects a slice should have where so many are left.
+    fn rows_of_slice(&self, left: f64) -> f64 {
+        match self.has_passes {
+            true => {
+                let first = FIRST_IN_PASSES * 2f64.powi(self.n_cut.min(16) as i32);
+                (left / SHARES).clamp(LEAST_IN_PASSES, MOST_IN_PASSES).min(first)
+            }
+            false => (left / SHARES).clamp(LEAST_ROWS, SLICE_ROWS),
+        }
     }
 
     /// Whether the slice next to `second` was empty. Then a whole one finds the next object with its first page.
     fn begins_empty(&self, second: i64) -> bool {
         let read = self.parts.iter().filter(|part| part.is_done && part.created.start >= second);
-        read.min_by_key(|part| part.created.start).is_some_and(|part| part.n_rows == 0)
+        let next = read.min_by_key(|part| part.created.start);
+        next.is_some_and(|part| part.n_rows == 0 && !part.has_passes())
     }
 
     /// Whether the first page of a slice that was taken whole has still to come.
     fn has_probe(&self) -> bool {
-        self.parts.iter().any(|part| part.is_probe && !part.is_done && part.n_pages == 0)
+        self.parts.iter().any(|part| part.is_probe && !part.is_done && !part.has_pages())
     }
 
     /// Objects per second before `second`, by the slices that are next to it; of those with few objects several.
@@ -228,6 +253,7 @@ impl Slices {
                 && !part.is_done
                 && part.n_pages > 0
                 && part.is_ordered
+                && !part.has_passes()
                 && left(part) >= WORTH_CUTTING
                 && part.reached - part.lowest(self.first_object) >= 2
         });
@@ -274,8 +300,13 @@ impl Slices {
             Some(density) if left > FAR_DENSER * LEAST_ROWS => (part.n_pages >= PAGES_TO_BELIEVE, density),
             _ => (n_read > FAR_DENSER * LEAST_ROWS, part.full_density()),
         };
-        let start = part.reached - secs_of_slice(left, density);
-        if !self.can_cut || !is_too_large || start <= part.created.start {
+        if !self.can_cut || !is_too_large || part.has_passes() {
+            return;
+        }
+        let n_rows = self.rows_of_slice(left);
+        let part = &mut self.parts[number];
+        let start = part.reached - secs_of(n_rows, density);
+        if start <= part.created.start {
             return;
         }
         let rest = part.created.start..start;
@@ -286,30 +317,26 @@ impl Slices {
         self.order_rest();
     }
 
-    /// A pass before the last settles nothing, so a slice of such a list is short: one page, then two, four.
-    /// What is below becomes a slice of its own, and a run that ends early keeps what it has settled.
+    /// A pass before the last settles nothing, so a slice of such a list is short: what is below goes back to the rest, and a
+    /// run that ends early keeps what it has settled.
     fn leave_the_rest(&mut self, number: usize, page: &PageRead) {
+        self.has_passes = true;
+        let n_cut = self.n_cut;
         let part = &mut self.parts[number];
-        if part.unsettled.is_over {
-            part.unsettled = Unsettled::below(part.created.end);
-        }
-        let Unsettled { n_pages, reached, is_ordered, .. } = &mut part.unsettled;
-        *n_pages += 1;
-        *is_ordered &= page.is_newest_first && page.newest.is_none_or(|newest| newest <= *reached);
-        *reached = page.reached.map_or(*reached, |seen| seen.min(*reached));
+        part.note_unsettled(page);
+        let Unsettled { n_pages, reached, is_ordered, .. } = part.unsettled;
         let below = reached.saturating_add(1);
         let is_inside = part.created.start < below && below < part.created.end;
-        if self.can_cut
-            && page.has_more
-            && *is_ordered
-            && !part.is_distrusted
-            && is_inside
-            && *n_pages >= 1 << self.n_handed_over.min(16)
-        {
+        let is_long = match part.is_probe {
+            true => n_pages >= 1 << n_cut.min(16),
+            false => n_pages > part.n_wanted + part.n_wanted / 2,
+        };
+        if self.can_cut && page.has_more && is_ordered && !part.is_distrusted && is_inside && is_long {
             let rest = part.created.start..below;
             part.created.start = below;
-            self.n_handed_over += 1;
-            self.parts.push(Part::new(rest));
+            self.n_cut += 1;
+            self.rest.push(rest);
+            self.order_rest();
         }
         let has_passed = self.has_passed_its_start(number, false);
         self.parts[number].unsettled.is_over = !page.has_more || has_passed;
@@ -357,9 +384,8 @@ impl Slices {
     }
 }
 
-/// The seconds in which there are as many objects as a slice should have where so many are left.
-fn secs_of_slice(left: f64, density: f64) -> i64 {
-    let n_rows = (left / SHARES).clamp(LEAST_ROWS, SLICE_ROWS);
+/// The seconds in which there are so many objects.
+fn secs_of(n_rows: f64, density: f64) -> i64 {
     // A float too large for an integer becomes the largest.
     ((n_rows / density).ceil() as i64).clamp(1, i64::MAX / 4)
 }

@@ -68,13 +68,19 @@ impl Survey {
         if self.probes.is_empty() {
             return Some(self.span.end);
         }
-        let open = self.gaps().into_iter().filter(|(gap, n)| gap.end - gap.start >= 2 && *n >= 1.0);
+        let left = self.n_probes.saturating_sub(self.probes.len());
+        let gaps = self.gaps();
+        // Fewer requests than any that look further down, and they count what they show.
+        if let Some((newest, _)) = gaps.first().filter(|_| left > 0 && n_pages(&gaps) <= left) {
+            return Some(newest.end);
+        }
+        let open = gaps.into_iter().filter(|(gap, n)| gap.end - gap.start >= 2 && *n >= 1.0);
         // A month that holds most of the list may lie where little is guessed: now and then in the widest gap.
         let (gap, _) = match self.probes.len() % 4 {
             0 => open.max_by_key(|(gap, _)| gap.end - gap.start)?,
             _ => open.max_by(|a, b| a.1.total_cmp(&b.1))?,
         };
-        (self.probes.len() < self.n_probes).then(|| self.place(&gap))
+        (left > 0).then(|| self.place(&gap))
     }
 
     /// About the middle of a gap. A week in eight steps of 21 hours meets all times of the day.
@@ -137,6 +143,11 @@ impl Survey {
         };
         self.bounds().map(gap).filter(|(gap, _)| !gap.is_empty()).collect()
     }
+}
+
+/// Pages that these gaps may have.
+fn n_pages(gaps: &[(Range<i64>, f64)]) -> usize {
+    gaps.iter().map(|(_, n)| (n / PAGE as f64).ceil() as usize).sum()
 }
 
 /// Requests for so many objects: one at least, which finds an empty list empty.
@@ -224,6 +235,28 @@ mod tests {
         for n in [0, 1, 99, 100] {
             let counted = survey(list(n, |share| share), START..START + 2 * YEAR);
             assert_eq!(counted, (n as f64, Precision::Exact));
+        }
+    }
+
+    #[test]
+    fn a_list_of_few_pages_is_walked() {
+        for n in [101, 350, 700] {
+            let span = START..START + 2 * YEAR;
+            let mut survey = Survey::new(span.clone(), N_PROBES);
+            let created = list(n, f64::sqrt);
+            let mut n_asked = 0;
+            while let Some(below) = survey.next() {
+                n_asked += 1;
+                let end = created.partition_point(|second| *second < below);
+                let first = end.saturating_sub(100);
+                let oldest = created[first..end].first().copied();
+                survey.note(Probe { below, n_objects: end - first, oldest, has_more: first > 0 });
+            }
+            let (estimate, _) = survey.count(std::slice::from_ref(&span));
+            assert!(
+                (estimate - n as f64).abs() < 2.0 && n_asked <= n as usize / 90 + 1,
+                "{n}: {estimate}, {n_asked} pages"
+            );
         }
     }
 

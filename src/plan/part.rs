@@ -37,6 +37,10 @@ pub struct Part {
     pub newest: Option<i64>,
     /// How far a pass before the last one has got, which settles nothing.
     pub unsettled: Unsettled,
+    /// Rows of the densest of such passes that have ended, and the seconds in which there are so many.
+    pub densest: Option<(f64, f64)>,
+    /// Pages that each pass should have, for a slice whose size was chosen.
+    pub n_wanted: u32,
     pub is_ordered: bool,
     /// Whether objects that should have come are known to come later.
     pub is_distrusted: bool,
@@ -49,6 +53,9 @@ pub struct Part {
 #[derive(Debug)]
 pub struct Unsettled {
     pub n_pages: u32,
+    /// Those of pages that were no bursts.
+    n_spread: u64,
+    counted_from: i64,
     pub reached: i64,
     pub is_ordered: bool,
     /// What comes next is another pass, from the newest object on.
@@ -57,7 +64,14 @@ pub struct Unsettled {
 
 impl Unsettled {
     pub fn below(end: i64) -> Unsettled {
-        Unsettled { n_pages: 0, reached: end, is_ordered: true, is_over: false }
+        let counted_from = end;
+        Unsettled { n_pages: 0, n_spread: 0, counted_from, reached: end, is_ordered: true, is_over: false }
+    }
+
+    /// Its rows, and the seconds in which there are so many.
+    fn sample(&self) -> Option<(f64, f64)> {
+        let n_secs = self.counted_from.saturating_sub(self.reached).max(1);
+        (self.n_spread > 0 && self.is_ordered).then_some((self.n_spread as f64, n_secs as f64))
     }
 }
 
@@ -86,6 +100,8 @@ impl Part {
             counted_from: created_end,
             newest: None,
             unsettled: Unsettled::below(created_end),
+            densest: None,
+            n_wanted: 0,
             is_ordered: true,
             is_distrusted: false,
             is_started: false,
@@ -126,8 +142,7 @@ impl Part {
         self.newest = self.newest.max(page.newest);
         self.n_pages += 1;
         self.n_rows += page.n_rows as u64;
-        let is_burst = page.n_rows >= BURST && page.newest == page.reached;
-        if !is_burst {
+        if !is_burst(page) {
             self.n_spread += page.n_rows as u64;
             self.note_surge(page.n_rows as u64, before.saturating_sub(self.reached).max(1));
         }
@@ -136,6 +151,32 @@ impl Part {
             true => Some(self.surge.n_rows as f64 / self.surge.secs as f64),
             false => self.mean().or(self.density),
         };
+    }
+
+    /// Notes a page that settles nothing.
+    pub fn note_unsettled(&mut self, page: &PageRead) {
+        if self.unsettled.is_over {
+            self.densest = denser(self.densest, self.unsettled.sample());
+            self.unsettled = Unsettled::below(self.created.end);
+        }
+        let Unsettled { n_pages, n_spread, counted_from, reached, is_ordered, .. } = &mut self.unsettled;
+        if let (true, 0, Some(newest)) = (self.is_probe, *n_pages, page.newest) {
+            *counted_from = newest.saturating_add(1).min(self.created.end);
+        }
+        *n_pages += 1;
+        *n_spread += if is_burst(page) { 0 } else { page.n_rows as u64 };
+        *is_ordered &= page.is_newest_first && page.newest.is_none_or(|newest| newest <= *reached);
+        *reached = page.reached.map_or(*reached, |seen| seen.min(*reached));
+    }
+
+    /// Whether any page of it has come.
+    pub fn has_pages(&self) -> bool {
+        self.n_pages > 0 || self.unsettled.n_pages > 0
+    }
+
+    /// Whether passes that settle nothing have shown objects: whoever takes a part of it has to make them again.
+    pub fn has_passes(&self) -> bool {
+        self.densest.is_some() || self.unsettled.n_spread > 0
     }
 
     fn note_surge(&mut self, n_rows: u64, secs: i64) {
@@ -167,10 +208,17 @@ impl Part {
         self.counted_from.saturating_sub(start).max(1)
     }
 
-    /// Rows, and the seconds in which there are so many: what it tells about its neighbours. A slice that was
-    /// read to its end tells of its bursts, too.
+    /// Rows, and the seconds in which there are so many, in its densest pass: what it tells about its neighbours.
     pub fn sample(&self) -> Option<(f64, f64)> {
-        if !self.is_ordered || self.n_pages == 0 {
+        if !self.is_ordered {
+            return None;
+        }
+        denser(self.settled_sample(), denser(self.densest, self.unsettled.sample()))
+    }
+
+    /// A slice that was read to its end tells of its bursts, too.
+    fn settled_sample(&self) -> Option<(f64, f64)> {
+        if self.n_pages == 0 {
             return None;
         }
         match self.density {
@@ -182,4 +230,14 @@ impl Part {
             _ => None,
         }
     }
+}
+
+/// Of objects that share one second nothing follows.
+fn is_burst(page: &PageRead) -> bool {
+    page.n_rows >= BURST && page.newest == page.reached
+}
+
+fn denser(one: Option<(f64, f64)>, other: Option<(f64, f64)>) -> Option<(f64, f64)> {
+    let density = |(rows, secs): &(f64, f64)| rows / secs;
+    one.into_iter().chain(other).max_by(|a, b| density(a).total_cmp(&density(b)))
 }

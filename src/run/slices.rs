@@ -27,6 +27,9 @@ use crate::run::taking::Taking;
 const FLUSH_BYTES: usize = 2 << 20;
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
+/// Slices of a list with several passes that are read at once where requests are counted.
+const MOST_IN_PASSES: usize = 2;
+
 /// Embedded lists of one resource without an answer that are taken for odd ones; with more, it is their endpoint that fails.
 const MOST_UNANSWERED: u32 = 3;
 
@@ -136,7 +139,9 @@ impl Shared {
             for (n_active, _, list) in open {
                 // Each cut costs a page that is not full, and rows that wait in memory: none where the limits are
                 // reached without it, or where rows come faster than they can be taken.
-                let is_enough = self.fetcher.is_saturated(&list.resource.path) || list.rows.capacity() == 0;
+                let is_enough = self.fetcher.is_saturated(&list.resource.path)
+                    || list.rows.capacity() == 0
+                    || self.has_too_few_requests(&list.resource, n_active);
                 if n_active > 0 && is_enough {
                     continue;
                 }
@@ -146,6 +151,11 @@ impl Shared {
             }
             changed.await;
         }
+    }
+
+    /// Whether one more slice could take the requests with which those at work settle something: in passes, that comes late.
+    fn has_too_few_requests(&self, resource: &Resource, n_active: usize) -> bool {
+        self.fetcher.allowance.is_counted() && resource.passes.len() > 1 && n_active >= MOST_IN_PASSES
     }
 
     /// Works until no slice is left or the run must end.

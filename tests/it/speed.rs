@@ -39,11 +39,11 @@ impl Transport for Distant {
     }
 }
 
-/// Requests and seconds of a first sync of the charges.
-fn first_sync(table: &Arc<Table>, delay: Duration, concurrency: usize) -> (f64, f64) {
+/// Requests and seconds of a first sync of one list.
+fn first_sync(name: &str, table: &Arc<Table>, delay: Duration, concurrency: usize) -> (f64, f64) {
     let distant = Arc::new(Distant { table: table.clone(), delay, n_requests: AtomicU64::new(0) });
     let lake = TestLake::new();
-    let options = Options { rate: Rate::PerSecond(RATE), concurrency, ..lake.options_for(&["charges"]) };
+    let options = Options { rate: Rate::PerSecond(RATE), concurrency, ..lake.options_for(&[name]) };
     let secs = alone(async {
         let started = tokio::time::Instant::now();
         check_kind(&lake.sync_with(options, distant.clone()).await.unwrap(), None);
@@ -60,7 +60,7 @@ fn a_list_takes_little_more_than_its_pages_in_requests_and_in_time() {
         let n_pages = table.list("charges").len().div_ceil(100) as f64;
         for (delay, concurrency) in [(50, 32), (150, 16), (400, 16)] {
             let delay = Duration::from_millis(delay);
-            let (n_requests, secs) = first_sync(&table, delay, concurrency);
+            let (n_requests, secs) = first_sync("charges", &table, delay, concurrency);
             eprintln!("{density:?} {delay:?}: {n_requests} requests, {secs:.1} s");
             // The account, and a page cut short for each slice. Of so small a list most slices are halves of
             // others, so each worker that the rate leaves room for reads the logarithm of its pages in slices.
@@ -70,6 +70,31 @@ fn a_list_takes_little_more_than_its_pages_in_requests_and_in_time() {
             // Doubling takes a few answers until the rate is reached.
             let at_most = 1.05 * n_pages / RATE + 8.0 * delay.as_secs_f64() + 1.0;
             assert!(secs <= at_most, "{density:?} {delay:?}: {secs} s, at most {at_most}");
+        }
+    }
+}
+
+#[test]
+fn a_list_in_passes_is_not_bound_by_one_cursor() {
+    for (n_of, name) in [(0, "active"), (4, "one in four inactive"), (1, "inactive")] {
+        let spec = Spec { prices: Some(8_000), seed: 33, charges: 10, ..Spec::default() };
+        let table = Table::some_of(&Account::new(spec), |name| name == "prices");
+        let is_active = |n: usize| n_of == 0 || !n.is_multiple_of(n_of);
+        table.edit("prices", |prices| {
+            prices.iter_mut().enumerate().for_each(|(n, price)| price["active"] = is_active(n).into());
+        });
+        let n_active = (0..8_000).filter(|n| is_active(*n)).count();
+        // Active ones are listed twice.
+        let n_pages = (2 * n_active.div_ceil(100) + (8_000 - n_active).div_ceil(100)) as f64;
+        for delay in [50, 150, 500].map(Duration::from_millis) {
+            let (n_requests, secs) = first_sync("prices", &table, delay, 16);
+            eprintln!("{name} {delay:?}: {n_requests} requests of {n_pages}, {secs:.1} s");
+            assert!(
+                n_requests <= 1.05 * n_pages + 60.0,
+                "{name} {delay:?}: {n_requests} requests of {n_pages}"
+            );
+            let at_most = 1.3 * n_requests / RATE + 16.0 * delay.as_secs_f64() + 1.0;
+            assert!(secs <= at_most, "{name} {delay:?}: {secs} s, at most {at_most}");
         }
     }
 }

@@ -56,6 +56,8 @@ fn named_as_given(mut error: clap::Error) -> clap::Error {
     else {
         return error;
     };
+    // A flag that may be given several times has dots behind it.
+    let flag = flag.trim_end_matches('.');
     let name = given(flag);
     if name != flag {
         error.insert(ContextKind::InvalidArg, ContextValue::String(name));

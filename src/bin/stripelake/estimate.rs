@@ -24,24 +24,27 @@ fn table(estimate: &Estimate) -> String {
     let Estimate { resources, requests, secs, report } = estimate;
     let mut text = String::new();
     for one in resources {
-        let ResourceEstimate { resource, precision, objects, requests, json_bytes, parquet_bytes } = one;
+        let ResourceEstimate { resource, precision, objects, requests, parquet_bytes, .. } = one;
         let word = match precision {
             Precision::Exact => "",
             Precision::About => "about",
             Precision::AtLeast => "at least",
         };
         text.push_str(&format!(
-            "  {resource:<22} {word:>8} {:>12} objects {:>9} requests {:>12} JSON  about {:>12} Parquet\n",
+            "  {resource:<20} {word:>8} {:>11} objects {:>7} requests {:>11}\n",
             HumanCount(*objects).to_string(),
             HumanCount(*requests).to_string(),
-            HumanBytes(*json_bytes).to_string(),
             HumanBytes(*parquet_bytes).to_string()
         ));
     }
+    let json: u64 = resources.iter().map(|one| one.json_bytes).sum();
+    let parquet: u64 = resources.iter().map(|one| one.parquet_bytes).sum();
+    let time = if *secs < 90.0 { format!("{:.0} s", secs.ceil()) } else { format!("{:.1} min", secs / 60.0) };
     text.push_str(&format!(
-        "A sync would send about {} requests, in about {:.1} min at this rate. Asked {} requests; nothing was written.\n",
+        "A sync would send about {} requests, in about {time} at this rate, for {} of\nJSON, which are about {} of Parquet. Asked {} requests; nothing was written.\n",
         HumanCount(*requests),
-        secs / 60.0,
+        HumanBytes(json),
+        HumanBytes(parquet),
         HumanCount(report.requests)
     ));
     text

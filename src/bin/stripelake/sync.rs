@@ -9,7 +9,7 @@ use stripelake::config::key::{KeyEnvironment, find_key};
 use stripelake::config::value::{parse_duration, parse_second};
 use stripelake::error::{Error, Kind, Result};
 use stripelake::fetch::allowance::Budgets;
-use stripelake::fetch::http::{Authorities, Connection, Http};
+use stripelake::fetch::http::{Authorities, Connection, Http, parse_base};
 use stripelake::run::estimate::{Estimate, estimate};
 use stripelake::run::event::Event;
 use stripelake::run::report::Report;
@@ -58,6 +58,7 @@ pub fn run(global: &Global, flags: Sync) -> Result<Option<Kind>> {
         (setup.on_event)(Event::Warning { message: message.to_owned() });
     }
     let version = settings.api_version.as_deref().unwrap_or(&setup.catalog.stripe_version);
+    parse_base(settings.api_base()).map_err(|e| e.context(given("--api-base")))?;
     let http = Http::with(settings.api_base(), &key.secret, version, &connection(&settings)?)?;
     let rate = settings.rate().map_err(|e| e.context(given("--rate")))?;
     let concurrency = settings.concurrency().map_err(|e| e.context(given("--concurrency")))?;
