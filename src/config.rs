@@ -34,7 +34,7 @@ const CONCURRENCY: RangeInclusive<usize> = 1..=1_000;
 
 /// Settings as the user gave them, in the file or in one profile of it.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "expected a table of settings")]
 pub struct Settings {
     pub lake: Option<String>,
     pub api_base: Option<String>,
@@ -52,11 +52,13 @@ pub struct Settings {
     pub timeout: Option<String>,
     pub ca_file: Option<PathBuf>,
     pub resources: BTreeMap<String, ResourceSettings>,
+    /// Of the file alone: settings by the name of a profile.
+    pub profile: BTreeMap<String, Settings>,
 }
 
 /// `[resources.charges]`
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "expected a table like [resources.charges]")]
 pub struct ResourceSettings {
     /// `year`, `month` or `day`.
     pub partition: Option<String>,
@@ -88,14 +90,6 @@ fn count<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<usiz
     Ok(Some(n))
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ConfigFile {
-    profile: BTreeMap<String, Settings>,
-    #[serde(flatten)]
-    settings: toml::Table,
-}
-
 impl Settings {
     /// The file and, over it, the profile. Without `file` the default one is read if it exists.
     pub fn read(file: Option<&Path>, profile: Option<&str>) -> Result<Settings> {
@@ -121,13 +115,17 @@ impl Settings {
             Error::usage(format!("config {}: {}", path.display(), e.to_string().trim()))
                 .hint("correct the file; a profile is a table [profile.NAME], and what belongs to a resource [resources.NAME]")
         };
-        let parsed: ConfigFile = toml::from_str(&text).map_err(wrong)?;
-        let base: Settings = parsed.settings.try_into().map_err(wrong)?;
-        let settings = match profile.map(|name| (name, parsed.profile.get(name))) {
+        let mut base: Settings = toml::from_str(&text).map_err(wrong)?;
+        let mut profiles = std::mem::take(&mut base.profile);
+        if let Some((name, _)) = profiles.iter().find(|(_, settings)| !settings.profile.is_empty()) {
+            let what = format!("config {}: expected no profile within [profile.{name}]", path.display());
+            return Err(Error::usage(what).hint("a profile is a table [profile.NAME]"));
+        }
+        let settings = match profile.map(|name| (name, profiles.remove(name))) {
             None => base,
-            Some((_, Some(profile))) => profile.clone().over(base),
+            Some((_, Some(profile))) => profile.over(base),
             Some((name, None)) => {
-                let known: Vec<&str> = parsed.profile.keys().map(String::as_str).collect();
+                let known: Vec<&str> = profiles.keys().map(String::as_str).collect();
                 let hint = match known.is_empty() {
                     true => format!("add [profile.{name}] to {}, or leave out --profile", path.display()),
                     false => format!("profiles: {}", known.join(", ")),
@@ -196,6 +194,7 @@ impl Settings {
             timeout: self.timeout.or(below.timeout),
             ca_file: self.ca_file.or(below.ca_file),
             resources,
+            profile: BTreeMap::new(),
         }
     }
 
@@ -276,6 +275,27 @@ mod tests {
             assert_eq!(kept("test"), (profile == file, profile == command));
             assert_eq!(kept("other"), (base == file, base == command));
         }
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_told_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stripelake.toml");
+        for (text, line, said) in [
+            ("lake = \"x\"\nrat = 5", 2, "profile"),
+            ("\nlake = 5", 2, "string"),
+            ("[profiles.test]", 1, "profile"),
+            ("profile = 5", 1, "a map"),
+            ("resources.charges = 1", 1, "[resources.charges]"),
+            ("[profile]\nlive = 1", 2, "a table of settings"),
+            ("[profile.live]\nconcurrency = \"x\"", 2, "a whole number"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = Settings::read(Some(&path), None).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {line}")) && error.contains(said), "{text}: {error}");
+        }
+        std::fs::write(&path, "[profile.a.profile.b]\nlake = \"x\"").unwrap();
+        assert!(Settings::read(Some(&path), None).unwrap_err().to_string().contains("[profile.a]"));
     }
 
     #[test]

@@ -167,8 +167,12 @@ pub(super) fn listing(options: &Options, account: &Account) -> Result<Listing> {
     let end = asked_until.min(account.now.map_or(i64::MAX, |now| now + 1));
     if start >= end {
         let shown = |secs| Timestamp::from_second(secs).map_or(format!("{secs}"), |time| time.to_string());
-        let what =
-            format!("expected --since before --until and now, got {} and {}", shown(start), shown(end));
+        let what = match options.since {
+            Some(_) => {
+                format!("expected --since before --until and now, got {} and {}", shown(start), shown(end))
+            }
+            None => format!("expected --until after {}, got {}", shown(start), shown(end)),
+        };
         let hint = match options.until {
             Some(_) => "times are UTC; leave --until out for all that there is",
             None => "times are UTC, and now is Stripe's; choose an earlier --since",

@@ -284,7 +284,7 @@ pub struct Account {
     /// Charges of the account; other objects follow from them
     #[arg(long, value_name = "N", default_value_t = 12_400, env = "STRIPELAKE_CHARGES")]
     pub charges: u64,
-    /// The same seed makes the same objects, dated back from the present
+    /// The same seed makes the same objects, dated back from the present; the demo's is 2026-11-23
     #[arg(long, value_name = "N", default_value_t = 7, env = "STRIPELAKE_SEED")]
     pub seed: u64,
 }
