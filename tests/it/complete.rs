@@ -10,8 +10,8 @@ use object_store::ObjectStoreExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use stripelake::commit::Lake;
-use stripelake::fake::InProcess;
 use stripelake::fake::script::{Action, Rule};
+use stripelake::fake::{Account, Density, InProcess, Spec};
 use stripelake::fetch::{Request, Response, Transport, TransportError};
 use stripelake::partition::Grain;
 use stripelake::run::Setup;
@@ -189,6 +189,20 @@ async fn i1_readers_meet_one_kind_of_folders_also_when_an_empty_file_gives_way()
         let met = std::mem::take(&mut *met.lock().unwrap());
         let expected = BTreeSet::from(["created_month".to_owned()]);
         assert!(met.len() > 3 && met.iter().all(|kinds| *kinds == expected), "{met:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_density_of_a_window_decides_the_partitions_where_the_size_of_the_account_is_not_known() {
+    // 20,000 a month.
+    let spec = Spec { seed: 35, charges: 6_000, span_days: 9, density: Density::Even, ..Spec::default() };
+    let table = Table::of(&Account::new(spec));
+    let two_days_ago = table.now() - 2 * 86_400;
+    for (since, expected) in [(None, Grain::Year), (Some(two_days_ago), Grain::Month)] {
+        let lake = TestLake::new();
+        let options = Options { since, ..lake.options_for(&["charges"]) };
+        check_kind(&lake.sync_with(options, table.clone()).await.unwrap(), None);
+        assert_eq!(lake.state("charges").await.unwrap().grain, Some(expected), "{since:?}");
     }
 }
 
