@@ -28,8 +28,10 @@ const SHARES: f64 = 8.0;
 /// Objects of a slice that is read in several passes, at the most and, while so many are left, at the least: it settles nothing before
 /// the last of them.
 const MOST_IN_PASSES: f64 = 1_600.0;
-const LEAST_IN_PASSES: f64 = 300.0;
-/// And of the first such slice; each has twice as many as the one before, so that a run that ends early has settled some.
+const LEAST_IN_PASSES: f64 = 700.0;
+/// Pages in each pass of the largest.
+const MOST_PAGES: u32 = 16;
+/// And of the first such slice; the next ones have twice as many, and more, so that a run that ends early has settled some.
 const FIRST_IN_PASSES: f64 = 100.0;
 /// A rest no larger than this many of the least slices is one slice.
 const WHOLE: f64 = 1.5;
@@ -141,26 +143,18 @@ impl Slices {
     /// A slice for an idle worker: the newest that nobody reads, or the older half of what the busiest one has
     /// left. `None` also while the first pages of the first slice have not told how to cut.
     pub fn take(&mut self) -> Option<Slice> {
-        let waiting = self.parts.iter().position(|part| !part.is_started);
-        let number = match waiting {
-            Some(number) => number,
-            None => {
-                let part = match self.rest.is_empty() {
-                    false => self.cut_rest()?,
-                    true => self.cut_busiest()?,
-                };
-                self.parts.push(part);
-                self.parts.len() - 1
-            }
+        let mut part = match self.rest.is_empty() {
+            false => self.cut_rest()?,
+            true => self.cut_busiest()?,
         };
-        let end = self.end;
-        let part = &mut self.parts[number];
-        part.is_started = true;
-        part.asked.end = end.map_or(part.created.end, |(end, asked)| match part.created.end == end {
+        part.asked.end = self.end.map_or(part.created.end, |(end, asked)| match part.created.end == end {
             true => asked.max(end),
             false => part.created.end,
         });
-        Some(Slice { number, created: part.created.clone(), asked_until: part.asked.end })
+        let slice =
+            Slice { number: self.parts.len(), created: part.created.clone(), asked_until: part.asked.end };
+        self.parts.push(part);
+        Some(slice)
     }
 
     /// The next slice of what nobody reads. It is whole where nothing is known, and behind an empty one: its first
@@ -175,7 +169,8 @@ impl Slices {
         let lowest = Part::new(span.clone()).lowest(self.first_object);
         let left = density.unwrap_or(0.0) * (span.end - lowest) as f64;
         let n_rows = self.rows_of_slice(left);
-        let is_whole = left <= WHOLE * if self.has_passes { n_rows } else { LEAST_ROWS };
+        let least = if self.has_passes { n_rows.max(LEAST_IN_PASSES) } else { LEAST_ROWS };
+        let is_whole = left <= WHOLE * least;
         let start = match density.filter(|_| self.can_cut && !is_probe && !is_whole) {
             Some(density) => (span.end - secs_of(n_rows, density)).max(span.start),
             None => span.start,
@@ -184,9 +179,13 @@ impl Slices {
             true => self.rest[0].end = start,
             false => drop(self.rest.remove(0)),
         }
+        // Of a probe nothing is known: as few pages as of the next slice, whatever others cut in the meantime.
+        let n_wanted = match is_probe {
+            true => (1 << self.n_cut.min(16)).min(MOST_PAGES),
+            false => (n_rows / PAGE).ceil() as u32,
+        };
         self.n_cut += u32::from(self.has_passes);
-        let n_wanted = (n_rows / PAGE).ceil() as u32;
-        Some(Part { density, is_probe, n_wanted, is_started: true, ..Part::new(start..span.end) })
+        Some(Part { density, is_probe, n_wanted, ..Part::new(start..span.end) })
     }
 
     /// How many objects a slice should have where so many are left.
@@ -204,7 +203,7 @@ impl Slices {
     fn begins_empty(&self, second: i64) -> bool {
         let read = self.parts.iter().filter(|part| part.is_done && part.created.start >= second);
         let next = read.min_by_key(|part| part.created.start);
-        next.is_some_and(|part| part.n_rows == 0 && !part.has_passes())
+        next.is_some_and(|part| part.n_rows == 0 && !part.has_passes)
     }
 
     /// Whether the first page of a slice that was taken whole has still to come.
@@ -239,7 +238,7 @@ impl Slices {
         let middle = low + (part.reached - low) / 2;
         let created = part.created.start..middle;
         part.created.start = middle;
-        Some(Part { density: part.density, is_started: true, ..Part::new(created) })
+        Some(Part { density: part.density, n_wanted: MOST_PAGES, ..Part::new(created) })
     }
 
     fn busiest(&self) -> Option<usize> {
@@ -253,7 +252,7 @@ impl Slices {
                 && !part.is_done
                 && part.n_pages > 0
                 && part.is_ordered
-                && !part.has_passes()
+                && !part.has_passes
                 && left(part) >= WORTH_CUTTING
                 && part.reached - part.lowest(self.first_object) >= 2
         });
@@ -300,7 +299,7 @@ impl Slices {
             Some(density) if left > FAR_DENSER * LEAST_ROWS => (part.n_pages >= PAGES_TO_BELIEVE, density),
             _ => (n_read > FAR_DENSER * LEAST_ROWS, part.full_density()),
         };
-        if !self.can_cut || !is_too_large || part.has_passes() {
+        if !self.can_cut || !is_too_large || part.has_passes {
             return;
         }
         let n_rows = self.rows_of_slice(left);
@@ -321,14 +320,14 @@ impl Slices {
     /// run that ends early keeps what it has settled.
     fn leave_the_rest(&mut self, number: usize, page: &PageRead) {
         self.has_passes = true;
-        let n_cut = self.n_cut;
         let part = &mut self.parts[number];
         part.note_unsettled(page);
         let Unsettled { n_pages, reached, is_ordered, .. } = part.unsettled;
         let below = reached.saturating_add(1);
         let is_inside = part.created.start < below && below < part.created.end;
+        // One whose size was chosen may have some more.
         let is_long = match part.is_probe {
-            true => n_pages >= 1 << n_cut.min(16),
+            true => n_pages >= part.n_wanted,
             false => n_pages > part.n_wanted + part.n_wanted / 2,
         };
         if self.can_cut && page.has_more && is_ordered && !part.is_distrusted && is_inside && is_long {
@@ -380,7 +379,12 @@ impl Slices {
 
     /// Slices being read.
     pub fn n_active(&self) -> usize {
-        self.parts.iter().filter(|part| part.is_started && !part.is_done).count()
+        self.parts.iter().filter(|part| !part.is_done).count()
+    }
+
+    /// Whether a slice was read to its end.
+    pub fn has_settled(&self) -> bool {
+        self.parts.iter().any(|part| part.is_done)
     }
 }
 

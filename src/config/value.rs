@@ -67,7 +67,7 @@ const END_OF_UNIX_SECS: i64 = 100_000_000_000;
 /// A time on the command line: `2026-11-23`, `2026-11-23T02:00:00Z`, or unix seconds.
 pub fn parse_time(text: &str) -> Result<Timestamp> {
     // A time zone's name would go unheard, and a leap second would be the one before it.
-    let is_plain = !text.contains(['[', ']']) && !text.contains(":60");
+    let is_plain = !text.contains(['[', ']']) && !text.contains(":60") && !text.contains("5960");
     if let Some(time) = text.parse::<Timestamp>().ok().filter(|_| is_plain) {
         return Ok(time);
     }
@@ -120,9 +120,12 @@ mod tests {
         for text in ["yesterday", "2026", "2026112", "20261323", "2026-13-01", "-5", "1795392000000"] {
             assert!(parse_time(text).is_err(), "{text}");
         }
-        for text in
-            ["2026-11-01[Europe/Berlin]", "2026-11-01T02:00:00+01:00[Europe/Berlin]", "2016-12-31T23:59:60Z"]
-        {
+        for text in [
+            "2026-11-01[Europe/Berlin]",
+            "2026-11-01T02:00:00+01:00[Europe/Berlin]",
+            "2016-12-31T23:59:60Z",
+            "20161231T235960Z",
+        ] {
             assert!(parse_time(text).is_err(), "{text}");
         }
     }

@@ -53,6 +53,11 @@ impl Allowance {
         self.budgets.requests.is_some()
     }
 
+    /// `None` where they are not counted.
+    pub fn requests_left(&self) -> Option<u64> {
+        self.is_counted().then(|| *self.n_left.lock().expect("no panic while counting"))
+    }
+
     /// Lets one more request be sent, or fails with [`Kind::Budget`].
     pub fn take(&self) -> Result<(), Error> {
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {

@@ -39,12 +39,13 @@ pub struct Part {
     pub unsettled: Unsettled,
     /// Rows of the densest of such passes that have ended, and the seconds in which there are so many.
     pub densest: Option<(f64, f64)>,
-    /// Pages that each pass should have, for a slice whose size was chosen.
+    /// Whether such passes have shown objects: whoever takes a part of the slice has to make them again.
+    pub has_passes: bool,
+    /// Pages that each of them should have.
     pub n_wanted: u32,
     pub is_ordered: bool,
     /// Whether objects that should have come are known to come later.
     pub is_distrusted: bool,
-    pub is_started: bool,
     /// Its last page has come.
     pub is_over: bool,
     pub is_done: bool,
@@ -101,10 +102,10 @@ impl Part {
             newest: None,
             unsettled: Unsettled::below(created_end),
             densest: None,
+            has_passes: false,
             n_wanted: 0,
             is_ordered: true,
             is_distrusted: false,
-            is_started: false,
             is_over: false,
             is_done: false,
         }
@@ -164,6 +165,7 @@ impl Part {
             *counted_from = newest.saturating_add(1).min(self.created.end);
         }
         *n_pages += 1;
+        self.has_passes |= page.n_rows > 0;
         *n_spread += if is_burst(page) { 0 } else { page.n_rows as u64 };
         *is_ordered &= page.is_newest_first && page.newest.is_none_or(|newest| newest <= *reached);
         *reached = page.reached.map_or(*reached, |seen| seen.min(*reached));
@@ -172,11 +174,6 @@ impl Part {
     /// Whether any page of it has come.
     pub fn has_pages(&self) -> bool {
         self.n_pages > 0 || self.unsettled.n_pages > 0
-    }
-
-    /// Whether passes that settle nothing have shown objects: whoever takes a part of it has to make them again.
-    pub fn has_passes(&self) -> bool {
-        self.densest.is_some() || self.unsettled.n_spread > 0
     }
 
     fn note_surge(&mut self, n_rows: u64, secs: i64) {

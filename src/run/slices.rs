@@ -27,8 +27,8 @@ use crate::run::taking::Taking;
 const FLUSH_BYTES: usize = 2 << 20;
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// Slices of a list with several passes that are read at once where requests are counted.
-const MOST_IN_PASSES: usize = 2;
+/// What a slice of a list with several passes may take, where requests are counted.
+const REQUESTS_IN_PASSES: u64 = 48;
 
 /// Embedded lists of one resource without an answer that are taken for odd ones; with more, it is their endpoint that fails.
 const MOST_UNANSWERED: u32 = 3;
@@ -141,7 +141,7 @@ impl Shared {
                 // reached without it, or where rows come faster than they can be taken.
                 let is_enough = self.fetcher.is_saturated(&list.resource.path)
                     || list.rows.capacity() == 0
-                    || self.has_too_few_requests(&list.resource, n_active);
+                    || self.has_too_few_requests(list, n_active);
                 if n_active > 0 && is_enough {
                     continue;
                 }
@@ -154,8 +154,11 @@ impl Shared {
     }
 
     /// Whether one more slice could take the requests with which those at work settle something: in passes, that comes late.
-    fn has_too_few_requests(&self, resource: &Resource, n_active: usize) -> bool {
-        self.fetcher.allowance.is_counted() && resource.passes.len() > 1 && n_active >= MOST_IN_PASSES
+    fn has_too_few_requests(&self, list: &List, n_active: usize) -> bool {
+        let Some(left) = self.fetcher.allowance.requests_left() else { return false };
+        let has_settled = list.slices.lock().expect("no panic while planning").has_settled();
+        let permitted = (left / REQUESTS_IN_PASSES).max(1 + u64::from(has_settled));
+        list.resource.passes.len() > 1 && n_active as u64 >= permitted
     }
 
     /// Works until no slice is left or the run must end.

@@ -323,6 +323,26 @@ fn thousands_of_inactive_prices_come_to_the_end_with_few_requests_a_run() {
 }
 
 #[test]
+fn the_fewest_requests_settle_something_in_each_run_while_time_goes_on() {
+    let account =
+        Account::new(Spec { prices: Some(1_000), ..Spec { seed: 36, charges: 10, ..Spec::default() } });
+    for requests in 7..=9 {
+        let table = Table::some_of(&account, |name| name == "prices");
+        table.edit("prices", |prices| prices.iter_mut().for_each(|price| price["active"] = false.into()));
+        let lake = TestLake::new();
+        let budgets = Budgets { requests: Some(requests), ..Budgets::default() };
+        let n_runs = (1..60).find(|_| {
+            table.set_now(table.now() + 60);
+            let options = Options { budgets, concurrency: 16, ..lake.options_for(&["prices"]) };
+            run(&lake, &table, options).0.kind().is_none()
+        });
+        eprintln!("{requests} requests: {n_runs:?} runs");
+        alone(lake.check_table_equals(&table, "prices"));
+        assert!(n_runs.is_some(), "{requests} requests never come to the end");
+    }
+}
+
+#[test]
 fn a_budget_of_time_comes_to_the_end_in_several_runs() {
     let table = medium();
     let lake = TestLake::new();
