@@ -58,7 +58,7 @@ pub struct Settings {
 
 /// `[resources.charges]`
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "expected a table like [resources.charges]")]
+#[serde(deny_unknown_fields, default, expecting = "expected a table like [resources.NAME]")]
 pub struct ResourceSettings {
     /// `year`, `month` or `day`.
     pub partition: Option<String>,
@@ -286,7 +286,7 @@ mod tests {
             ("\nlake = 5", 2, "string"),
             ("[profiles.test]", 1, "profile"),
             ("profile = 5", 1, "a map"),
-            ("resources.charges = 1", 1, "[resources.charges]"),
+            ("resources.charges = 1", 1, "[resources.NAME]"),
             ("[profile]\nlive = 1", 2, "a table of settings"),
             ("[profile.live]\nconcurrency = \"x\"", 2, "a whole number"),
         ] {
