@@ -162,8 +162,8 @@ mod tests {
     const START: i64 = 1_600_000_000;
     const YEAR: i64 = 365 * 86_400;
 
-    /// Surveys a list of these seconds, which is the oracle, too.
-    fn survey(mut created: Vec<i64>, span: Range<i64>) -> (f64, Precision) {
+    /// Surveys a list of these seconds, which is the oracle, too: how many there are, and after how many pages.
+    fn survey(mut created: Vec<i64>, span: Range<i64>) -> ((f64, Precision), usize) {
         created.sort_unstable();
         let mut survey = Survey::new(span.clone(), N_PROBES);
         let mut n_asked = 0;
@@ -175,13 +175,13 @@ mod tests {
             survey.note(Probe { below, n_objects: end - first, oldest, has_more: first > 0 });
         }
         assert!(n_asked <= N_PROBES);
-        survey.count(std::slice::from_ref(&span))
+        (survey.count(std::slice::from_ref(&span)), n_asked)
     }
 
     #[track_caller]
     fn check_about(created: Vec<i64>, span: Range<i64>) {
         let n = created.len() as f64;
-        let (estimate, precision) = survey(created, span);
+        let ((estimate, precision), _) = survey(created, span);
         assert_eq!(precision, Precision::About);
         assert!((estimate / n - 1.0).abs() < 0.25, "expected about {n}, got {estimate}");
     }
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_list_of_one_page_is_counted() {
         for n in [0, 1, 99, 100] {
-            let counted = survey(list(n, |share| share), START..START + 2 * YEAR);
+            let (counted, _) = survey(list(n, |share| share), START..START + 2 * YEAR);
             assert_eq!(counted, (n as f64, Precision::Exact));
         }
     }
@@ -242,17 +242,7 @@ mod tests {
     fn a_list_of_few_pages_is_walked() {
         for n in [101, 350, 700] {
             let span = START..START + 2 * YEAR;
-            let mut survey = Survey::new(span.clone(), N_PROBES);
-            let created = list(n, f64::sqrt);
-            let mut n_asked = 0;
-            while let Some(below) = survey.next() {
-                n_asked += 1;
-                let end = created.partition_point(|second| *second < below);
-                let first = end.saturating_sub(100);
-                let oldest = created[first..end].first().copied();
-                survey.note(Probe { below, n_objects: end - first, oldest, has_more: first > 0 });
-            }
-            let (estimate, _) = survey.count(std::slice::from_ref(&span));
+            let ((estimate, _), n_asked) = survey(list(n, f64::sqrt), span);
             assert!(
                 (estimate - n as f64).abs() < 2.0 && n_asked <= n as usize / 90 + 1,
                 "{n}: {estimate}, {n_asked} pages"

@@ -53,6 +53,18 @@ pub struct Estimate {
     pub report: Report,
 }
 
+impl Estimate {
+    /// Inflated JSON of all lists.
+    pub fn json_bytes(&self) -> u64 {
+        self.resources.iter().map(|one| one.json_bytes).sum()
+    }
+
+    /// In the lake, about.
+    pub fn parquet_bytes(&self) -> u64 {
+        self.resources.iter().map(|one| one.parquet_bytes).sum()
+    }
+}
+
 /// What the surveys of one run share.
 struct Surveying<'a> {
     setup: &'a Setup,

@@ -37,14 +37,12 @@ fn table(estimate: &Estimate) -> String {
             HumanBytes(*parquet_bytes).to_string()
         ));
     }
-    let json: u64 = resources.iter().map(|one| one.json_bytes).sum();
-    let parquet: u64 = resources.iter().map(|one| one.parquet_bytes).sum();
     let time = if *secs < 90.0 { format!("{:.0} s", secs.ceil()) } else { format!("{:.1} min", secs / 60.0) };
     text.push_str(&format!(
         "A sync would send about {} requests, in about {time} at this rate, for {} of\nJSON, which are about {} of Parquet. Asked {} requests; nothing was written.\n",
         HumanCount(*requests),
-        HumanBytes(json),
-        HumanBytes(parquet),
+        HumanBytes(estimate.json_bytes()),
+        HumanBytes(estimate.parquet_bytes()),
         HumanCount(report.requests)
     ));
     text
@@ -64,8 +62,8 @@ fn events(estimate: &Estimate, kind: Option<Kind>) -> String {
         "exit_code": kind.map_or(0, Kind::exit_code),
         "requests": requests,
         "secs": secs,
-        "json_bytes": resources.iter().map(|one| one.json_bytes).sum::<u64>(),
-        "parquet_bytes": resources.iter().map(|one| one.parquet_bytes).sum::<u64>(),
+        "json_bytes": estimate.json_bytes(),
+        "parquet_bytes": estimate.parquet_bytes(),
         "probing_requests": report.requests,
         "failures": report.failures.iter().map(|(name, error)| failure(Some(name), error)).collect::<Vec<_>>(),
     }));
